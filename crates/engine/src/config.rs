@@ -1,0 +1,93 @@
+//! One wasmtime configuration for compiler and runtime: what an image was compiled for and what loads it
+//! must agree, on every machine.
+
+use crate::Error;
+use alloc::string::String;
+use wasmtime::Config;
+
+/// What compiled code depends on, besides the target: part of every image's identity.
+pub const VERSION: &str = concat!("wasmtime-48/wayfare-", env!("CARGO_PKG_VERSION"));
+
+/// Choices that both sides of a move must share; they are recorded in images and snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Give every NaN the same bits (costs up to a factor of three in floating-point loops).
+    pub canonical_nan: bool,
+}
+
+/// An instruction set and operating system to compile for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target(String);
+
+impl Target {
+    /// The machine this runs on.
+    pub fn host() -> Self {
+        Target(alloc::format!("{}-unknown-linux-gnu", ARCH))
+    }
+
+    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple.
+    ///
+    /// # Errors
+    /// [`Error::Target`] for one there is no code generator for.
+    pub fn parse(name: &str) -> Result<Self, Error> {
+        let arch = name.split('-').next().unwrap_or_default();
+        Ok(Target(match arch {
+            "x86_64" | "x86-64" | "amd64" => "x86_64-unknown-linux-gnu".into(),
+            "aarch64" | "arm64" => "aarch64-unknown-linux-gnu".into(),
+            "riscv64" | "riscv64gc" => "riscv64gc-unknown-linux-gnu".into(),
+            "pulley64" | "pulley" => "pulley64".into(),
+            _ => return Err(Error::Target(name.into())),
+        }))
+    }
+
+    /// The target triple.
+    pub fn triple(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this process can run code compiled for the target.
+    pub fn runs_here(&self) -> bool {
+        *self == Target::host() || self.0 == "pulley64"
+    }
+}
+
+impl core::fmt::Display for Target {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.0.split('-').next().unwrap_or_default())
+    }
+}
+
+/// The stack that a task may use, bytes; reserved, not committed. A hundred thousand frames fit with
+/// room for an ISA whose frames are larger than those of the machine that captured them.
+pub const STACK: usize = 256 << 20;
+
+/// wasmtime's configuration for a target.
+///
+/// # Errors
+/// [`Error::Target`] when wasmtime does not know the target.
+pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
+    let mut config = Config::new();
+    if *target != Target::host() {
+        config.target(target.triple()).map_err(|_| Error::Target(target.triple().into()))?;
+    }
+    // Memory never moves: the poll words are written from other threads through a plain pointer.
+    config.memory_reservation(4 << 30).memory_guard_size(32 << 20).memory_may_move(false);
+    config.wasm_branch_hinting(true);
+    config.wasm_backtrace_max_frames(core::num::NonZeroUsize::new(20));
+    config.max_wasm_stack(STACK);
+    #[cfg(feature = "std")]
+    config.async_stack_size(STACK + (2 << 20));
+    // The same result of relaxed SIMD on every ISA: a moved task ends as an unmoved one.
+    config.relaxed_simd_deterministic(true);
+    #[cfg(feature = "compile")]
+    config.cranelift_nan_canonicalization(options.canonical_nan);
+    let _ = options;
+    Ok(config)
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCH: &str = "x86_64";
+#[cfg(target_arch = "aarch64")]
+const ARCH: &str = "aarch64";
+#[cfg(target_arch = "riscv64")]
+const ARCH: &str = "riscv64gc";

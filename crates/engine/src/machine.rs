@@ -1,0 +1,441 @@
+//! One instance and its captured state: calls that may end in a capture, and the way back in.
+//!
+//! ```text
+//! call ──► Returned                 rewind ──► Returned
+//!   └────► Captured ── state() ──►     └────► Captured
+//!             │           └─ restore() on a fresh machine, here or elsewhere ─┐
+//!             └─────────────────────── rewind() in place ◄────────────────────┘
+//! ```
+
+use crate::trigger::Trigger;
+use crate::{Error, changed};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use wasmtime::{AsContext, AsContextMut, Extern, Func, Instance, Memory, Ref, Store, Table, Val};
+use wayfare_instrument::abi;
+use wayfare_instrument::meta::Metadata;
+use wayfare_snapshot::{GlobalValue, MemoryState, PAGE_SIZE, PageRun, TableState};
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// The function returned.
+    Returned,
+    /// The stack was written out; the machine stands still.
+    Captured,
+}
+
+/// Everything of a captured instance but its linear memories, in a snapshot's terms.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// The save area.
+    pub frames: Vec<u8>,
+    /// Mutable globals.
+    pub globals: Vec<(u32, GlobalValue)>,
+    /// Tables that code can change.
+    pub tables: Vec<TableState>,
+    /// Dropped data segments.
+    pub dropped_data: Vec<u32>,
+    /// Dropped element segments.
+    pub dropped_elem: Vec<u32>,
+    /// References saved by frames.
+    pub refs: Vec<Option<u32>>,
+}
+
+/// An instance of an instrumented module, and its store.
+pub struct Machine<T: 'static> {
+    store: Store<T>,
+    instance: Instance,
+    meta: Arc<Metadata>,
+    control: Memory,
+    trigger: Trigger,
+    /// Function index by identity, made when first needed.
+    function_ids: Option<BTreeMap<usize, u32>>,
+}
+
+impl<T: 'static> Machine<T> {
+    /// Takes over a fresh instance.
+    ///
+    /// # Errors
+    /// [`Error::Unmovable`] when the module was not instrumented.
+    pub fn new(mut store: Store<T>, instance: Instance, meta: Arc<Metadata>) -> Result<Self, Error> {
+        let control = instance
+            .get_memory(&mut store, abi::MEMORY)
+            .ok_or_else(|| Error::Unmovable(meta.unmovable.clone()))?;
+        let trigger = Trigger::default();
+        trigger.attach(control.data_ptr(&store));
+        let mut machine = Machine { store, instance, meta, control, trigger, function_ids: None };
+        let limit = machine.control.data_size(&machine.store) as u32;
+        machine.set(abi::SP, machine.meta.area);
+        machine.set(abi::LIMIT, limit);
+        Ok(machine)
+    }
+
+    /// The store.
+    pub fn store(&mut self) -> &mut Store<T> {
+        &mut self.store
+    }
+
+    /// The instance.
+    pub fn instance(&self) -> Instance {
+        self.instance
+    }
+
+    /// What the module says about itself.
+    pub fn metadata(&self) -> &Metadata {
+        &self.meta
+    }
+
+    /// Asks for a capture from other threads.
+    pub fn trigger(&self) -> Trigger {
+        self.trigger.clone()
+    }
+
+    fn get(&self, offset: u32) -> u32 {
+        let at = offset as usize;
+        let data = self.control.data(&self.store);
+        data.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    fn set(&mut self, offset: u32, value: u32) {
+        let at = offset as usize;
+        self.control.data_mut(&mut self.store)[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Lets `n` polls pass before one captures, or none capture. Only for modules built with a countdown.
+    pub fn arm(&mut self, n: Option<u32>) {
+        self.trigger.set(u32::from(n.is_some()));
+        self.set(abi::COUNTDOWN, n.unwrap_or(0));
+    }
+
+    /// Polls left of a countdown.
+    pub fn countdown(&self) -> u32 {
+        self.get(abi::COUNTDOWN)
+    }
+
+    /// Calls an exported function.
+    ///
+    /// # Errors
+    /// [`Error::NoEntry`] without such a function, [`Error::Wasm`] on a trap.
+    pub fn call(&mut self, name: &str, params: &[Val], results: &mut [Val]) -> Result<Run, Error> {
+        let f = self.instance.get_func(&mut self.store, name).ok_or_else(|| Error::NoEntry(name.into()))?;
+        self.call_func(f, params, results)
+    }
+
+    fn call_func(&mut self, f: Func, params: &[Val], results: &mut [Val]) -> Result<Run, Error> {
+        f.call(&mut self.store, params, results)?;
+        if self.get(abi::UNWINDING) == 0 {
+            return Ok(Run::Returned);
+        }
+        self.set(abi::UNWINDING, 0);
+        if !self.meta.countdown {
+            self.trigger.set(0);
+        }
+        Ok(Run::Captured)
+    }
+
+    /// Goes on with the captured stack. `results` are those of the function that was called first.
+    ///
+    /// # Errors
+    /// [`Error::Wasm`] on a trap.
+    pub fn rewind(&mut self, results: &mut [Val]) -> Result<Run, Error> {
+        let sp = self.get(abi::SP);
+        let slot = self.get(sp - abi::FRAME_HEADER);
+        let table = self.table(abi::RESUME_TABLE)?;
+        let f = match table.get(&mut self.store, u64::from(slot)) {
+            Some(Ref::Func(Some(f))) => f,
+            _ => return Err(Error::Misfit(format!("no function has the resume slot {slot}"))),
+        };
+        self.set(abi::REWINDING, 1);
+        self.trigger.set(1);
+        self.call_func(f, &[], results)
+    }
+
+    fn table(&mut self, name: &str) -> Result<Table, Error> {
+        self.instance
+            .get_table(&mut self.store, name)
+            .ok_or_else(|| Error::Misfit(format!("the module has no export {name:?}")))
+    }
+
+    /// The linear memory with this index.
+    pub fn memory(&mut self, index: u32) -> Option<Memory> {
+        self.instance.get_memory(&mut self.store, &format!("{}{index}", abi::MEMORY_PREFIX))
+    }
+
+    /// The captured state, linear memories apart.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] on a reference to a function that the module does not know.
+    pub fn state(&mut self) -> Result<State, Error> {
+        let sp = self.get(abi::SP) as usize;
+        let area = self.meta.area as usize;
+        let meta = self.meta.clone();
+        let data = self.control.data(&self.store);
+        let frames = data.get(area..sp).unwrap_or_default().to_vec();
+        let flags = &data[abi::DROPPED as usize..];
+        let (segments, elements) = (meta.data_segments as usize, meta.element_segments as usize);
+        let set = |flags: &[u8]| (0..).zip(flags).filter(|(_, f)| **f != 0).map(|(i, _)| i).collect();
+        let dropped_data = set(&flags[..segments]);
+        let dropped_elem = set(&flags[segments..segments + elements]);
+        let mut state = State { frames, dropped_data, dropped_elem, ..State::default() };
+        for g in &meta.globals {
+            let name = format!("{}{g}", abi::GLOBAL_PREFIX);
+            let Some(Extern::Global(global)) = self.instance.get_export(&mut self.store, &name) else { continue };
+            let value = match global.get(&mut self.store) {
+                Val::I32(v) => GlobalValue::I32(v as u32),
+                Val::I64(v) => GlobalValue::I64(v as u64),
+                Val::F32(v) => GlobalValue::F32(v),
+                Val::F64(v) => GlobalValue::F64(v),
+                Val::V128(v) => GlobalValue::V128(v.as_u128()),
+                Val::FuncRef(f) => GlobalValue::Func(self.function_index(f)?),
+                _ => GlobalValue::NullRef,
+            };
+            state.globals.push((*g, value));
+        }
+        for t in &meta.tables {
+            let table = self.table(&format!("{}{t}", abi::TABLE_PREFIX))?;
+            let len = table.size(&self.store);
+            let entries = self.functions_of(table, 0, len)?;
+            state.tables.push(TableState { index: *t, len, entries: runs(&entries) });
+        }
+        let refs = self.get(abi::REFS);
+        let table = self.table(abi::REFS_TABLE)?;
+        state.refs = self.functions_of(table, 0, u64::from(refs))?;
+        Ok(state)
+    }
+
+    fn functions_of(&mut self, table: Table, from: u64, to: u64) -> Result<Vec<Option<u32>>, Error> {
+        (from..to)
+            .map(|i| match table.get(&mut self.store, i) {
+                Some(Ref::Func(f)) => self.function_index(f),
+                _ => Ok(None),
+            })
+            .collect()
+    }
+
+    fn function_index(&mut self, f: Option<Func>) -> Result<Option<u32>, Error> {
+        let Some(f) = f else { return Ok(None) };
+        if self.function_ids.is_none() {
+            let table = self.table(abi::FUNCTIONS_TABLE)?;
+            let mut ids = BTreeMap::new();
+            for (i, index) in self.meta.clone().referable.iter().enumerate() {
+                if let Some(Ref::Func(Some(f))) = table.get(&mut self.store, i as u64) {
+                    ids.insert(f.to_raw(&mut self.store) as usize, *index);
+                }
+            }
+            self.function_ids = Some(ids);
+        }
+        let id = f.to_raw(&mut self.store) as usize;
+        match self.function_ids.as_ref().and_then(|ids| ids.get(&id)) {
+            Some(index) => Ok(Some(*index)),
+            None => Err(Error::Misfit("a reference to a function that is not the module's own".to_string())),
+        }
+    }
+
+    fn function_at(&mut self, index: Option<u32>) -> Result<Ref, Error> {
+        let Some(index) = index else { return Ok(Ref::Func(None)) };
+        let unknown = || Error::Misfit(format!("function {index} cannot be referred to"));
+        let place = self.meta.referable.binary_search(&index).map_err(|_| unknown())?;
+        self.table(abi::FUNCTIONS_TABLE)?.get(&mut self.store, place as u64).ok_or_else(unknown)
+    }
+
+    /// Gives a fresh instance a captured state. Everything is checked against the module first.
+    ///
+    /// # Errors
+    /// [`Error::Frames`] and [`Error::Misfit`] when the state is not of this module; the machine must
+    /// then be thrown away.
+    pub fn restore(&mut self, state: &State) -> Result<(), Error> {
+        let meta = self.meta.clone();
+        let frames = meta.frames(&state.frames)?;
+        for frame in &frames {
+            check_references(frame, state.refs.len())?;
+        }
+        if frames.is_empty() {
+            return Err(Error::Misfit("it holds no frame to go on with".to_string()));
+        }
+        // Room for the frames, and for the next ones.
+        let need = meta.area as usize + state.frames.len() + meta.headroom as usize;
+        let have = self.control.data_size(&self.store);
+        if need > have {
+            self.control.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
+        }
+        let limit = self.control.data_size(&self.store) as u32;
+        let area = meta.area as usize;
+        self.control.data_mut(&mut self.store)[area..area + state.frames.len()].copy_from_slice(&state.frames);
+        self.set(abi::SP, (area + state.frames.len()) as u32);
+        self.set(abi::LIMIT, limit);
+        let mut flag = |at: u32, bound: u32, i: u32| {
+            if i >= bound {
+                return Err(Error::Misfit(format!("segment {i} does not exist")));
+            }
+            self.control.data_mut(&mut self.store)[(abi::DROPPED + at + i) as usize] = 1;
+            Ok(())
+        };
+        for i in &state.dropped_data {
+            flag(0, meta.data_segments, *i)?;
+        }
+        for i in &state.dropped_elem {
+            flag(meta.data_segments, meta.element_segments, *i)?;
+        }
+        self.call(abi::DROP_SEGMENTS, &[], &mut [])?;
+        self.restore_globals(state)?;
+        for t in &state.tables {
+            if !meta.tables.contains(&t.index) {
+                return Err(Error::Misfit(format!("table {} does not change", t.index)));
+            }
+            let table = self.table(&format!("{}{}", abi::TABLE_PREFIX, t.index))?;
+            self.fill_table(table, t)?;
+        }
+        let refs = self.table(abi::REFS_TABLE)?;
+        let saved = TableState { index: 0, len: state.refs.len() as u64, entries: runs(&state.refs) };
+        self.fill_table(refs, &saved)
+    }
+
+    fn restore_globals(&mut self, state: &State) -> Result<(), Error> {
+        if state.globals.iter().map(|(g, _)| g).ne(self.meta.globals.iter()) {
+            return Err(Error::Misfit("its globals are not the module's".to_string()));
+        }
+        for (g, value) in &state.globals {
+            let name = format!("{}{g}", abi::GLOBAL_PREFIX);
+            let Some(Extern::Global(global)) = self.instance.get_export(&mut self.store, &name) else { continue };
+            let value = match value {
+                GlobalValue::I32(v) => Val::I32(*v as i32),
+                GlobalValue::I64(v) => Val::I64(*v as i64),
+                GlobalValue::F32(v) => Val::F32(*v),
+                GlobalValue::F64(v) => Val::F64(*v),
+                GlobalValue::V128(v) => Val::V128((*v).into()),
+                GlobalValue::Func(f) => match self.function_at(*f)? {
+                    Ref::Func(f) => Val::FuncRef(f),
+                    _ => Val::FuncRef(None),
+                },
+                GlobalValue::NullRef => continue,
+            };
+            global
+                .set(&mut self.store, value)
+                .map_err(|_| Error::Misfit(format!("global {g} has another type")))?;
+        }
+        Ok(())
+    }
+
+    fn fill_table(&mut self, table: Table, state: &TableState) -> Result<(), Error> {
+        let size = table.size(&self.store);
+        if state.len < size && state.index != 0 {
+            return Err(Error::Misfit(format!("table {} is smaller than it starts", state.index)));
+        }
+        if state.len > size {
+            table.grow(&mut self.store, state.len - size, Ref::Func(None))?;
+        }
+        let mut next = 0;
+        for (start, functions) in &state.entries {
+            for i in next..*start {
+                table.set(&mut self.store, i, Ref::Func(None))?;
+            }
+            for (i, f) in (*start..).zip(functions) {
+                let f = self.function_at(*f)?;
+                table.set(&mut self.store, i, f)?;
+            }
+            next = start + functions.len() as u64;
+        }
+        for i in next..state.len {
+            table.set(&mut self.store, i, Ref::Func(None))?;
+        }
+        Ok(())
+    }
+
+    /// The pages of every linear memory that may differ from the module's initial image, borrowed.
+    pub fn memories(&mut self) -> Vec<MemoryState<'_>> {
+        let handles: Vec<(u32, Memory)> =
+            (0..self.meta.memories).filter_map(|i| self.memory(i).map(|m| (i, m))).collect();
+        handles
+            .into_iter()
+            .map(|(index, memory)| {
+                let data = memory.data(self.store.as_context());
+                let runs = changed::changed_pages(data)
+                    .into_iter()
+                    .map(|(first, count)| {
+                        let from = first as usize * PAGE_SIZE;
+                        let to = (from + count as usize * PAGE_SIZE).min(data.len());
+                        PageRun::bytes(first, &data[from..to])
+                    })
+                    .collect();
+                MemoryState { index, size: data.len() as u64, runs }
+            })
+            .collect()
+    }
+
+    /// Gives a fresh instance's memories the sizes and pages of a full snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when they are not this module's, [`Error::Wasm`] when there is no room.
+    pub fn restore_memories(&mut self, memories: &[MemoryState<'_>]) -> Result<(), Error> {
+        if memories.iter().map(|m| m.index).ne(0..self.meta.memories) {
+            return Err(Error::Misfit("its memories are not the module's".to_string()));
+        }
+        for state in memories {
+            let Some(memory) = self.memory(state.index) else { continue };
+            let page = memory.page_size(&self.store);
+            let size = memory.data_size(&self.store) as u64;
+            if state.size < size || !state.size.is_multiple_of(page) {
+                return Err(Error::Misfit(format!("memory {} is smaller than it starts", state.index)));
+            }
+            memory
+                .grow(&mut self.store, (state.size - size) / page)
+                .map_err(|_| Error::Misfit(format!("memory {} needs {} bytes: too many here", state.index, state.size)))?;
+            let data = memory.data_mut(self.store.as_context_mut());
+            for run in &state.runs {
+                let from = run.first_page as usize * PAGE_SIZE;
+                match &run.pages {
+                    wayfare_snapshot::Pages::Bytes(bytes) => match data.get_mut(from..from + bytes.len()) {
+                        Some(to) => to.copy_from_slice(bytes),
+                        None => return Err(Error::Misfit(format!("memory {} has pages past its end", state.index))),
+                    },
+                    wayfare_snapshot::Pages::Zero(pages) => {
+                        let to = (from + *pages as usize * PAGE_SIZE).min(data.len());
+                        // Only pages that the initial image fills: writing to the others would make them real.
+                        for page in data.get_mut(from..to).unwrap_or_default().chunks_mut(PAGE_SIZE) {
+                            if page.iter().any(|b| *b != 0) {
+                                page.fill(0);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T: 'static> Drop for Machine<T> {
+    fn drop(&mut self) {
+        self.trigger.detach();
+    }
+}
+
+/// A reference slot must be null or name a saved reference: the guest would trap on anything else.
+fn check_references(frame: &wayfare_instrument::meta::Frame<'_>, refs: usize) -> Result<(), Error> {
+    for slot in &frame.function.slots {
+        if slot.ty == wayfare_instrument::meta::SlotType::Func {
+            let at = slot.offset as usize;
+            let value = frame.bytes.get(at..at + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            if value as usize > refs {
+                return Err(Error::Misfit("a frame names a saved reference that is not there".to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Non-null stretches of a table.
+fn runs(entries: &[Option<u32>]) -> Vec<(u64, Vec<Option<u32>>)> {
+    let mut out: Vec<(u64, Vec<Option<u32>>)> = Vec::new();
+    for (i, e) in (0u64..).zip(entries).filter(|(_, e)| e.is_some()) {
+        match out.last_mut() {
+            Some((start, list)) if *start + list.len() as u64 == i => list.push(*e),
+            _ => out.push((i, alloc::vec![*e])),
+        }
+    }
+    out
+}

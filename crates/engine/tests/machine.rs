@@ -1,0 +1,216 @@
+//! A captured and resumed computation ends as an undisturbed one, whatever the module is made of.
+
+use std::sync::Arc;
+use wasmtime::{Engine, Instance, Module, Store, Val};
+use wayfare_engine::{Machine, Options, Run, Target, configure};
+use wayfare_instrument::{Options as Instrument, instrument};
+
+fn machine(wat: &str) -> impl Fn() -> Machine<()> {
+    let wasm = wat::parse_str(wat).expect("valid test module");
+    let options = Instrument { countdown: true, ..Instrument::default() };
+    let out = instrument(&wasm, &options).expect("instruments");
+    let engine = Engine::new(&configure(&Target::host(), Options::default()).unwrap()).unwrap();
+    let module = Module::new(&engine, &out.wasm).expect("compiles");
+    let meta = Arc::new(out.metadata);
+    move || {
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        Machine::new(store, instance, meta.clone()).unwrap()
+    }
+}
+
+/// Runs `f(args)` undisturbed, then captured at every poll and moved to a fresh machine each time.
+fn moves_unnoticed(wat: &str, args: &[Val], expect: &[Val]) {
+    let fresh = machine(wat);
+    let mut results = vec![Val::I32(0); expect.len()];
+    let mut plain = fresh();
+    assert_eq!(plain.call("f", args, &mut results).unwrap(), Run::Returned);
+    assert_eq!(format!("{results:?}"), format!("{expect:?}"), "undisturbed");
+    for stride in [0, 1, 2, 7] {
+        let mut m = fresh();
+        m.arm(Some(stride));
+        let mut run = m.call("f", args, &mut results).unwrap();
+        let mut moves = 0;
+        while run == Run::Captured {
+            let state = m.state().unwrap();
+            let memories: Vec<_> = m.memories().iter().map(|m| wayfare_snapshot::MemoryState {
+                index: m.index, size: m.size, runs: m.runs.iter().map(|r| r.clone().into_owned()).collect(),
+            }).collect();
+            let mut next = fresh();
+            next.restore_memories(&memories).unwrap();
+            next.restore(&state).unwrap();
+            next.arm(Some(stride + 1));
+            m = next;
+            run = m.rewind(&mut results).unwrap();
+            moves += 1;
+            assert!(moves < 100_000, "makes progress");
+        }
+        assert!(moves > 0 || stride > 0, "was captured");
+        assert_eq!(format!("{results:?}"), format!("{expect:?}"), "stride {stride}, {moves} moves");
+    }
+}
+
+#[test]
+fn recursion_without_a_loop_moves() {
+    moves_unnoticed(
+        r#"(module (func $f (export "f") (param i32) (result i32)
+            (if (result i32) (i32.lt_s (local.get 0) (i32.const 2))
+              (then (local.get 0))
+              (else (i32.add (call $f (i32.sub (local.get 0) (i32.const 1))) (call $f (i32.sub (local.get 0) (i32.const 2))))))))"#,
+        &[Val::I32(9)],
+        &[Val::I32(34)],
+    );
+}
+
+#[test]
+fn nested_loops_with_calls_move() {
+    moves_unnoticed(
+        r#"(module (memory 1) (global $g (mut i64) (i64.const 5))
+          (func $inner (param i32) (result i32) (local i32 i32)
+            (loop $l
+              (local.set 2 (i32.add (local.get 2) (local.get 1)))
+              (global.set $g (i64.add (global.get $g) (i64.const 3)))
+              (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+              (br_if $l (i32.lt_u (local.get 1) (local.get 0))))
+            (local.get 2))
+          (func (export "f") (param i32) (result i32 i64) (local $i i32) (local $s i32)
+            (loop $outer
+              (local.set $s (i32.add (local.get $s) (call $inner (i32.add (local.get $i) (i32.const 1)))))
+              (block $skip
+                (br_if $skip (i32.and (local.get $i) (i32.const 1)))
+                (i32.store (i32.shl (local.get $i) (i32.const 12))
+                   (i32.add (i32.const 7) (i32.mul (i32.const 3) (call $inner (i32.const 3)))))
+                (local.set $s (i32.add (local.get $s) (i32.load (i32.shl (local.get $i) (i32.const 12))))))
+              (local.set $i (i32.add (local.get $i) (i32.const 1)))
+              (br_if $outer (i32.ne (local.get $i) (local.get 0))))
+            (local.get $s) (global.get $g)))"#,
+        &[Val::I32(6)],
+        &[Val::I32(83), Val::I64(5 + 3 * (1 + 2 + 3 + 4 + 5 + 6 + 9))],
+    );
+}
+
+#[test]
+fn operands_under_a_call_and_block_values_move() {
+    moves_unnoticed(
+        r#"(module
+          (func $three (param i32) (result i32 f64 i64) (local $k i32)
+            (loop $l (local.set $k (i32.add (local.get $k) (i32.const 1))) (br_if $l (i32.lt_s (local.get $k) (local.get 0))))
+            (local.get $k) (f64.const 1.5) (i64.const 11))
+          (func (export "f") (param i32) (result f64)
+            (f64.const 100) (i64.const 1000) (i32.const 3)
+            (block (param i32) (result i32 f64 i64)
+              (if (param i32) (result i32 f64 i64) (local.get 0)
+                (then (call $three))
+                (else (f64.const 2) (i64.const 3))))
+            (drop) (drop)
+            (f64.convert_i32_s)
+            (drop (i32.const 9))
+            (loop $again (param f64) (result f64)
+              (f64.add (f64.const 1))
+              (br_if $again (f64.lt (f64.const 3) (f64.convert_i32_s (local.get 0)))))
+            (f64.add)
+            )
+          )"#.replace("(f64.const 100) (i64.const 1000) (i32.const 3)", "(f64.const 100) (i32.const 3)").as_str(),
+        &[Val::I32(1)],
+        &[Val::F64(104f64.to_bits())],
+    );
+}
+
+#[test]
+fn function_references_in_locals_globals_and_tables_move() {
+    moves_unnoticed(
+        r#"(module
+          (type $t (func (param i32) (result i32)))
+          (table $tab 4 funcref)
+          (global $g (mut funcref) (ref.null func))
+          (elem declare func $a $b)
+          (func $a (type $t) (local i32) (loop $l (local.set 1 (i32.add (local.get 1) (i32.const 1))) (br_if $l (i32.lt_s (local.get 1) (i32.const 3)))) (i32.add (local.get 0) (i32.const 1)))
+          (func $b (type $t) (i32.mul (call $a (local.get 0)) (i32.const 10)))
+          (func (export "f") (param i32) (result i32) (local $r funcref) (local $k i32)
+            (local.set $r (ref.func $b))
+            (global.set $g (ref.func $a))
+            (table.set $tab (i32.const 2) (ref.func $b))
+            (loop $l
+              (local.set 0 (call_indirect $tab (type $t) (local.get 0) (i32.const 2)))
+              (table.set $tab (i32.const 1) (local.get $r))
+              (local.set 0 (call_indirect $tab (type $t) (local.get 0) (i32.const 1)))
+              (table.set $tab (i32.const 2) (global.get $g))
+              (local.set $k (i32.add (local.get $k) (i32.const 1)))
+              (br_if $l (i32.lt_s (local.get $k) (i32.const 2))))
+            (local.get 0)))"#,
+        &[Val::I32(1)],
+        &[Val::I32(2120)],
+    );
+}
+
+#[test]
+fn exceptions_pass_through_a_capture_inside_a_try() {
+    moves_unnoticed(
+        r#"(module
+          (tag $e (param i32 i64))
+          (func $spin (param i32) (local i32) (loop $l (local.set 1 (i32.add (local.get 1) (i32.const 1))) (br_if $l (i32.lt_s (local.get 1) (local.get 0)))))
+          (func $thrower (param i32) (call $spin (local.get 0)) (throw $e (local.get 0) (i64.const 77)))
+          (func (export "f") (param i32) (result i64) (local $all i32)
+            (i64.const 1000)
+            (block $caught (result i32 i64)
+              (block $any
+                (try_table (catch_all $any)
+                  (call $spin (i32.const 4))
+                  (try_table (catch $e $caught)
+                    (call $spin (i32.const 2))
+                    (call $thrower (local.get 0))))
+                (unreachable))
+              (i32.const 0) (i64.const -1))
+            (call $spin (i32.const 3))
+            (local.set $all (i32.const 0))
+            (drop (i32.const 5))
+            (i64.add (i64.const 0))
+            (local.set $all)
+            (i64.extend_i32_s (local.get $all))
+            (i64.add) )
+          )"#.replace("(local.set $all)\n", "").replace("(i64.add (i64.const 0))", "(local.set $x) (local.set $all) (local.get $x) (i64.add)").replace("(local $all i32)", "(local $all i32) (local $x i64)").as_str(),
+        &[Val::I32(5)],
+        &[Val::I64(1082)],
+    );
+}
+
+#[test]
+fn tail_calls_move() {
+    moves_unnoticed(
+        r#"(module
+          (func $even (param i32 i64) (result i64)
+            (if (result i64) (i32.eqz (local.get 0)) (then (local.get 1))
+              (else (return_call $odd (i32.sub (local.get 0) (i32.const 1)) (f32.const 2) (i64.add (local.get 1) (i64.const 1))))))
+          (func $odd (param i32 f32 i64) (result i64)
+            (if (result i64) (i32.eqz (local.get 0)) (then (i64.const -1))
+              (else (return_call $even (i32.sub (local.get 0) (i32.const 1)) (i64.add (local.get 2) (i64.const 2))))))
+          (func (export "f") (param i32) (result i64)
+            (i64.add (i64.const 5) (call $even (local.get 0) (i64.const 0)))))"#,
+        &[Val::I32(10)],
+        &[Val::I64(20)],
+    );
+}
+
+#[test]
+fn counted_loops_in_chunks_count_right() {
+    for (start, bound, step, cmp) in
+        [(0, 300_000, 1, "ne"), (0, 300_000, 4, "ne"), (300_000, 0, -1, "ne"), (5, 200_005, 8, "ne"), (0, 200_000, 3, "lt_s"), (7, 250_001, 5, "lt_u"), (0, -200_000, -3, "gt_s")]
+    {
+        let wat = format!(
+            r#"(module (func (export "f") (param i32) (result i32) (local $i i32) (local $n i32) (local $c i32)
+                (local.set $i (i32.const {start})) (local.set $n (i32.const {bound}))
+                (loop $l
+                  (local.set $c (i32.add (local.get $c) (i32.const 1)))
+                  (br_if $l (i32.{cmp} (local.tee $i (i32.add (local.get $i) (i32.const {step}))) (local.get $n))))
+                (local.get $c)))"#
+        );
+        let (mut i, mut count) = (start as i64, 0);
+        loop {
+            i += step as i64;
+            count += 1;
+            let go = match cmp { "ne" => i != bound as i64, "gt_s" => i > bound as i64, _ => i < bound as i64 };
+            if !go { break }
+        }
+        moves_unnoticed(&wat, &[Val::I32(0)], &[Val::I32(count)]);
+    }
+}

@@ -1,0 +1,229 @@
+//! Puts the module together again: sections are copied through as they were, with entries appended.
+
+use crate::abi;
+use crate::emit::{Context, Rewritten, val_type};
+use crate::helpers;
+use crate::meta::Metadata;
+use crate::parse::Module;
+use crate::transform::Error;
+use wasm_encoder::{
+    BranchHint, BranchHints, CustomSection, Encode, ExportKind, Section, SectionId, TypeSection,
+};
+
+/// Section ids in the order that a module must have them.
+const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 13, 6, 7, 9, 12, 10, 11];
+
+/// Writes the new module.
+pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> Result<(Vec<u8>, Metadata), Error> {
+    let functions: Vec<_> = {
+        let mut all: Vec<_> = rewritten.iter().filter_map(|r| r.meta.clone()).collect();
+        all.sort_by_key(|f| cx.slots[&f.index]);
+        all
+    };
+    let largest = functions.iter().map(|f| f.frame_size).max().unwrap_or(0);
+    let headroom = (largest + 63) & !63;
+    let area = (abi::DROPPED + m.data_segments + m.element_segments + 63) & !63;
+    let pages = (area + headroom).div_ceil(65536) + 1;
+    let mut tables: Vec<u32> = (0..m.tables.len() as u32).filter(|t| cx.graph.mutated_tables[*t as usize]).collect();
+    tables.sort_unstable();
+    let metadata = Metadata {
+        functions,
+        imported_functions: m.imported_functions(),
+        total_functions: m.functions.len() as u32,
+        globals: (0..m.globals.len() as u32).filter(|g| m.globals[*g as usize].mutable).collect(),
+        memories: m.memories.len() as u32,
+        tables,
+        data_segments: m.data_segments,
+        element_segments: m.element_segments,
+        area,
+        headroom,
+        referable: cx.graph.referable.clone(),
+        has_start: m.start.is_some(),
+        countdown: cx.options.countdown,
+        unmovable: Vec::new(),
+    };
+    if let Some(name) = m.export_names.iter().find(|n| n.starts_with(abi::PREFIX)) {
+        return Err(Error::Rewrite(format!("the export {name:?} has a name reserved for Wayfare")));
+    }
+
+    let mut out = Vec::with_capacity(m.bytes.len() * 2);
+    out.extend_from_slice(&wasm_encoder::Module::HEADER);
+    let helper_types = helpers::types(cx);
+    let helper_bodies = helpers::bodies(cx, headroom);
+    for id in ORDER {
+        if id == SectionId::Code as u8 {
+            hints(&rewritten).append_to(&mut out);
+        }
+        let mut added = Vec::new();
+        let count = match id {
+            1 => {
+                let mut section = TypeSection::new();
+                for (params, results) in &cx.new_types {
+                    section.ty().function(params.iter().map(|t| val_type(*t)), results.iter().map(|t| val_type(*t)));
+                }
+                body_of(&section, &mut added);
+                cx.new_types.len()
+            }
+            3 => {
+                for ty in &helper_types {
+                    ty.encode(&mut added);
+                }
+                helper_types.len()
+            }
+            4 => {
+                let slots = cx.slots.len() as u64;
+                let referable = cx.graph.referable.len() as u64;
+                for (min, max) in [(slots, Some(slots)), (referable, Some(referable)), (0, None)] {
+                    wasm_encoder::TableType {
+                        element_type: wasm_encoder::RefType::FUNCREF,
+                        table64: false,
+                        minimum: min,
+                        maximum: max,
+                        shared: false,
+                    }
+                    .encode(&mut added);
+                }
+                3
+            }
+            5 => {
+                // A maximum of the whole address space lets an engine reserve it once and never move it.
+                wasm_encoder::MemoryType {
+                    minimum: u64::from(pages),
+                    maximum: Some(65536),
+                    memory64: false,
+                    shared: false,
+                    page_size_log2: None,
+                }
+                .encode(&mut added);
+                1
+            }
+            7 => exports(m, cx, &metadata, &mut added),
+            9 => elements(cx, &mut added),
+            10 => {
+                code(&rewritten, &helper_bodies, &mut out);
+                continue;
+            }
+            _ => 0,
+        };
+        let raw = m.sections.get(&id).map(|r| &m.bytes[r.clone()]);
+        append(id, raw, count as u32, &added, &mut out);
+    }
+    if let Some(names) = &m.name_section {
+        CustomSection { name: "name".into(), data: m.bytes[names.clone()].into() }.append_to(&mut out);
+    }
+    CustomSection { name: abi::SECTION.into(), data: metadata.encode().into() }.append_to(&mut out);
+    Ok((out, metadata))
+}
+
+
+/// The content of a section built by the encoder, without its count.
+fn body_of(section: &impl Encode, out: &mut Vec<u8>) {
+    let mut bytes = Vec::new();
+    section.encode(&mut bytes);
+    let (_, size_len) = leb(&bytes);
+    let (_, count_len) = leb(&bytes[size_len..]);
+    out.extend_from_slice(&bytes[size_len + count_len..]);
+}
+
+fn leb(bytes: &[u8]) -> (u32, usize) {
+    let (mut v, mut n) = (0u64, 0);
+    loop {
+        v |= u64::from(bytes[n] & 0x7f) << (7 * n);
+        n += 1;
+        if bytes[n - 1] & 0x80 == 0 {
+            return (v as u32, n);
+        }
+    }
+}
+
+/// Writes a section: the old entries as they are, then the added ones.
+fn append(id: u8, raw: Option<&[u8]>, added: u32, entries: &[u8], out: &mut Vec<u8>) {
+    // The data count section is a single number, not a list.
+    if id == 12 {
+        if let Some(raw) = raw {
+            out.push(id);
+            raw.encode(out);
+        }
+        return;
+    }
+    let (count, old) = match raw {
+        Some(raw) => {
+            let (count, n) = leb(raw);
+            (count, &raw[n..])
+        }
+        None => (0, &[][..]),
+    };
+    if count + added == 0 {
+        return;
+    }
+    let mut content = Vec::with_capacity(old.len() + entries.len() + 5);
+    (count + added).encode(&mut content);
+    content.extend_from_slice(old);
+    content.extend_from_slice(entries);
+    out.push(id);
+    content.encode(out);
+}
+
+fn exports(m: &Module<'_>, cx: &Context<'_>, meta: &Metadata, out: &mut Vec<u8>) -> usize {
+    let mut n = 0;
+    let mut export = |name: &str, kind: ExportKind, index: u32| {
+        name.encode(out);
+        kind.encode(out);
+        index.encode(out);
+        n += 1;
+    };
+    export(abi::MEMORY, ExportKind::Memory, cx.control);
+    export(abi::RESUME_TABLE, ExportKind::Table, cx.resume_table);
+    export(abi::FUNCTIONS_TABLE, ExportKind::Table, cx.functions_table);
+    export(abi::REFS_TABLE, ExportKind::Table, cx.refs_table);
+    export(abi::DROP_SEGMENTS, ExportKind::Func, cx.helpers.drop_segments);
+    if let Some(start) = m.start {
+        export(abi::START, ExportKind::Func, start);
+    }
+    for g in &meta.globals {
+        export(&format!("{}{g}", abi::GLOBAL_PREFIX), ExportKind::Global, *g);
+    }
+    for i in 0..meta.memories {
+        export(&format!("{}{i}", abi::MEMORY_PREFIX), ExportKind::Memory, i);
+    }
+    for t in &meta.tables {
+        export(&format!("{}{t}", abi::TABLE_PREFIX), ExportKind::Table, *t);
+    }
+    n
+}
+
+fn elements(cx: &Context<'_>, out: &mut Vec<u8>) -> usize {
+    let mut section = wasm_encoder::ElementSection::new();
+    let thunks: Vec<u32> = (0..cx.slots.len() as u32).map(|s| cx.helpers.thunk_first + s).collect();
+    let zero = wasm_encoder::ConstExpr::i32_const(0);
+    let tables = [(cx.resume_table, &thunks), (cx.functions_table, &cx.graph.referable)];
+    for (table, list) in tables {
+        section.active(Some(table), &zero, wasm_encoder::Elements::Functions(list[..].into()));
+    }
+    body_of(&section, out);
+    2
+}
+
+fn code(rewritten: &[Rewritten], helpers: &[wasm_encoder::Function], out: &mut Vec<u8>) {
+    let mut content = Vec::with_capacity(rewritten.iter().map(|r| r.code.len() + 5).sum());
+    ((rewritten.len() + helpers.len()) as u32).encode(&mut content);
+    for r in rewritten {
+        r.code.encode(&mut content);
+    }
+    for h in helpers {
+        h.encode(&mut content);
+    }
+    out.push(SectionId::Code as u8);
+    content.encode(out);
+}
+
+fn hints(rewritten: &[Rewritten]) -> BranchHints {
+    let mut hints = BranchHints::new();
+    for r in rewritten {
+        if !r.unlikely.is_empty() {
+            let list = r.unlikely.iter().map(|o| BranchHint { branch_func_offset: *o, branch_hint_value: 0 });
+            hints.function_hints(r.index, list.collect::<Vec<_>>());
+        }
+    }
+    hints
+}

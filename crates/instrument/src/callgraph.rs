@@ -1,0 +1,188 @@
+//! Who may capture: functions that poll, and everything that can be on the stack above them.
+//!
+//! Direct calls are followed exactly, indirect calls by type among the functions that exist as
+//! references. Functions outside of this set are copied through byte for byte.
+
+use crate::parse::Module;
+use crate::transform::{Error, Options};
+use rayon::prelude::*;
+use std::collections::{BTreeSet, HashMap};
+use wasmparser::Operator;
+use wasmparser::types::CoreTypeId;
+
+/// What the call graph says about each function index.
+pub struct CallGraph {
+    pub captures: Vec<bool>,
+    /// Functions to rewrite: those that capture or that drop a segment, which must be remembered.
+    pub rewrite: Vec<bool>,
+    /// Imports that may block.
+    pub blocking: Vec<bool>,
+    /// Functions that poll at their entry, so that every call cycle polls.
+    pub entry_polls: Vec<bool>,
+    /// Whether a call through this type may reach a function that captures.
+    pub indirect: HashMap<CoreTypeId, bool>,
+    /// Every function that may exist as a reference, ascending.
+    pub referable: Vec<u32>,
+    /// Segments that code can drop: data segments first, then element segments.
+    pub dropped: BTreeSet<u32>,
+    /// Tables that code can change.
+    pub mutated_tables: Vec<bool>,
+}
+
+#[derive(Default)]
+struct Summary {
+    calls: Vec<u32>,
+    /// Type indices.
+    indirect: Vec<u32>,
+    references: Vec<u32>,
+    mutated_tables: Vec<u32>,
+    has_loop: bool,
+    /// (is an element segment, index)
+    drops: Vec<(bool, u32)>,
+}
+
+/// Analyses the module's calls.
+pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
+    let imports = m.function_imports.len();
+    let n = m.functions.len();
+    let summaries: Vec<Summary> =
+        m.bodies.par_iter().map(|b| summarise(&b.body)).collect::<Result<_, wasmparser::BinaryReaderError>>()?;
+
+    let mut referable = m.referenced.clone();
+    let mut mutated_tables = vec![false; m.tables.len()];
+    for s in &summaries {
+        referable.extend(&s.references);
+        for t in &s.mutated_tables {
+            mutated_tables[*t as usize] = true;
+        }
+    }
+    referable.sort_unstable();
+    referable.dedup();
+    for t in &m.exported_tables {
+        mutated_tables[*t as usize] = true;
+    }
+
+    let mut blocking = vec![false; n];
+    for (i, import) in m.function_imports.iter().enumerate() {
+        blocking[i] = options.blocking_imports.contains(import);
+    }
+
+    // One node per function and one per called type: an indirect call goes through its type's node.
+    let mut type_nodes: HashMap<CoreTypeId, usize> = HashMap::new();
+    let mut edges: Vec<Vec<u32>> = vec![Vec::new(); n];
+    for (i, s) in summaries.iter().enumerate() {
+        let out = &mut edges[imports + i];
+        out.extend(&s.calls);
+        for ty in &s.indirect {
+            let next = n + type_nodes.len();
+            out.push(*type_nodes.entry(m.type_ids[*ty as usize]).or_insert(next) as u32);
+        }
+        out.sort_unstable();
+        out.dedup();
+    }
+    edges.resize(n + type_nodes.len(), Vec::new());
+    for f in &referable {
+        if let Some(node) = type_nodes.get(&m.type_ids[m.functions[*f as usize] as usize]) {
+            edges[*node].push(*f);
+        }
+    }
+
+    let entry_polls = break_cycles(&edges, n, imports);
+    let mut captures = vec![false; edges.len()];
+    let mut work: Vec<usize> = (0..n)
+        .filter(|i| blocking[*i] || entry_polls[*i] || (*i >= imports && summaries[*i - imports].has_loop))
+        .collect();
+    let mut callers: Vec<Vec<u32>> = vec![Vec::new(); edges.len()];
+    for (from, out) in edges.iter().enumerate() {
+        for to in out {
+            callers[*to as usize].push(from as u32);
+        }
+    }
+    for i in &work {
+        captures[*i] = true;
+    }
+    while let Some(i) = work.pop() {
+        for c in &callers[i] {
+            if !std::mem::replace(&mut captures[*c as usize], true) {
+                work.push(*c as usize);
+            }
+        }
+    }
+    let indirect = type_nodes.iter().map(|(id, node)| (*id, captures[*node])).collect();
+    captures.truncate(n);
+    let rewrite = (0..n).map(|i| captures[i] || (i >= imports && !summaries[i - imports].drops.is_empty())).collect();
+    let dropped = summaries
+        .iter()
+        .flat_map(|s| &s.drops)
+        .map(|(element, i)| if *element { m.data_segments + i } else { *i })
+        .collect();
+    Ok(CallGraph { captures, rewrite, dropped, blocking, entry_polls, indirect, referable, mutated_tables })
+}
+
+/// Marks a set of functions that every cycle of calls passes through: the targets of back edges of a
+/// depth-first walk.
+fn break_cycles(edges: &[Vec<u32>], functions: usize, imports: usize) -> Vec<bool> {
+    let mut marked = vec![false; functions];
+    let mut state = vec![0u8; edges.len()]; // 0 new, 1 on the path, 2 done
+    for root in imports..functions {
+        if state[root] != 0 {
+            continue;
+        }
+        let mut path = vec![(root, 0usize)];
+        state[root] = 1;
+        while let Some((node, next)) = path.last_mut() {
+            let Some(to) = edges[*node].get(*next).map(|t| *t as usize) else {
+                state[*node] = 2;
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            match state[to] {
+                0 => {
+                    state[to] = 1;
+                    path.push((to, 0));
+                }
+                1 if to < functions => marked[to] = true,
+                // A cycle closed at a type's node: the functions it reaches are what can poll. The one
+                // on the path below the node is on this cycle.
+                1 => {
+                    let at = path.iter().position(|(p, _)| *p == to).expect("on the path");
+                    if let Some((f, _)) = path.get(at + 1) {
+                        marked[*f] = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    marked
+}
+
+fn summarise(body: &wasmparser::FunctionBody<'_>) -> Result<Summary, wasmparser::BinaryReaderError> {
+    let mut s = Summary::default();
+    let mut reader = body.get_operators_reader()?;
+    while !reader.eof() {
+        match reader.read()? {
+            Operator::Loop { .. } => s.has_loop = true,
+            Operator::DataDrop { data_index } => s.drops.push((false, data_index)),
+            Operator::ElemDrop { elem_index } => s.drops.push((true, elem_index)),
+            Operator::Call { function_index } | Operator::ReturnCall { function_index } => s.calls.push(function_index),
+            Operator::CallIndirect { type_index, .. }
+            | Operator::ReturnCallIndirect { type_index, .. }
+            | Operator::CallRef { type_index }
+            | Operator::ReturnCallRef { type_index } => s.indirect.push(type_index),
+            Operator::RefFunc { function_index } => s.references.push(function_index),
+            Operator::TableSet { table }
+            | Operator::TableGrow { table }
+            | Operator::TableFill { table }
+            | Operator::TableInit { table, .. }
+            | Operator::TableCopy { dst_table: table, .. } => s.mutated_tables.push(table),
+            _ => {}
+        }
+    }
+    s.calls.sort_unstable();
+    s.calls.dedup();
+    s.indirect.sort_unstable();
+    s.indirect.dedup();
+    Ok(s)
+}

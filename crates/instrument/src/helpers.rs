@@ -1,0 +1,156 @@
+//! The functions added to every module: completing a frame, taking one off, saved references, and each
+//! capturing function's entry for a resume.
+
+use crate::abi;
+use crate::emit::{Context, dummy};
+use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
+
+/// Function types (indices into `Context::new_types`) of the added functions, in order.
+pub fn types(cx: &Context<'_>) -> Vec<u32> {
+    let classes = cx.classes.len();
+    let mut types: Vec<u32> = (0..5 + classes).map(|i| cx.added_type(i)).collect();
+    let mut slots: Vec<(u32, u32)> = cx.slots.iter().map(|(f, s)| (*s, *f)).collect();
+    slots.sort_unstable();
+    for (_, f) in slots {
+        types.push(cx.class_type(cx.class_of[cx.module.type_of(f).results()]));
+    }
+    types
+}
+
+/// Bodies of the added functions, in the order of [`types`]. `headroom` is the largest frame.
+pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
+    let mut out = vec![pushed(cx, headroom), resumed(cx), save_ref(cx), load_ref(cx), drop_segments(cx)];
+    for class in 0..cx.classes.len() as u32 {
+        out.push(resume_class(cx, class));
+    }
+    let mut slots: Vec<(u32, u32)> = cx.slots.iter().map(|(f, s)| (*s, *f)).collect();
+    slots.sort_unstable();
+    for (_, f) in slots {
+        out.push(thunk(cx, f));
+    }
+    out
+}
+
+fn at(cx: &Context<'_>, offset: u32) -> MemArg {
+    MemArg { offset: u64::from(offset), align: 0, memory_index: cx.control }
+}
+
+fn load(b: &mut InstructionSink<'_>, cx: &Context<'_>, offset: u32) {
+    b.i32_const(0).i32_load(at(cx, offset));
+}
+
+/// `(header, size)`: the frame's values are written already, below the header.
+fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
+    let mut f = Function::new([(2, wasm_encoder::ValType::I32)]);
+    let (header, size, sp, pages) = (0, 1, 2, 3);
+    let mut b = f.instructions();
+    load(&mut b, cx, abi::SP);
+    b.local_get(size).i32_add().local_tee(sp);
+    b.i32_const(8).i32_sub().local_get(header).i64_store(at(cx, 0));
+    b.i32_const(0).local_get(sp).i32_store(at(cx, abi::SP));
+    b.i32_const(0).i32_const(1).i32_store(at(cx, abi::UNWINDING));
+    // Keep room for the largest frame, so that the saving code need not check: it has live values in
+    // registers, and a call there would cost the hot path.
+    load(&mut b, cx, abi::LIMIT);
+    b.local_get(sp).i32_sub().i32_const(headroom as i32).i32_lt_u();
+    b.if_(BlockType::Empty);
+    b.i32_const((headroom.div_ceil(65536) + 16) as i32).local_set(pages);
+    b.local_get(pages).memory_grow(cx.control).i32_const(-1).i32_eq();
+    // The host is out of memory in the middle of a capture: a trap is the only honest end.
+    b.if_(BlockType::Empty).unreachable().end();
+    b.i32_const(0);
+    load(&mut b, cx, abi::LIMIT);
+    b.local_get(pages).i32_const(16).i32_shl().i32_add().i32_store(at(cx, abi::LIMIT));
+    b.end().end();
+    f
+}
+
+/// `(size)`: the innermost frame has its locals back.
+fn resumed(cx: &Context<'_>) -> Function {
+    let mut f = Function::new([]);
+    let mut b = f.instructions();
+    b.i32_const(0);
+    load(&mut b, cx, abi::SP);
+    b.local_get(0).i32_sub().i32_store(at(cx, abi::SP));
+    b.i32_const(0).i32_const(0).i32_store(at(cx, abi::REWINDING));
+    b.i32_const(0).i32_const(0).i32_store(at(cx, abi::REFS));
+    if !cx.options.countdown {
+        b.i32_const(0).i32_const(0).i32_store(at(cx, abi::ENTRY));
+        b.i32_const(abi::POLLS as i32).i32_const(0).i32_const(4 * abi::POLL_WORDS as i32).memory_fill(cx.control);
+    }
+    b.end();
+    f
+}
+
+fn save_ref(cx: &Context<'_>) -> Function {
+    let mut f = Function::new([(1, wasm_encoder::ValType::I32)]);
+    let (reference, index) = (0, 1);
+    let mut b = f.instructions();
+    b.local_get(reference).ref_is_null().if_(BlockType::Empty).i32_const(0).return_().end();
+    load(&mut b, cx, abi::REFS);
+    b.local_tee(index).table_size(cx.refs_table).i32_ge_u();
+    b.if_(BlockType::Empty);
+    b.ref_null(wasm_encoder::HeapType::FUNC).i32_const(64).table_grow(cx.refs_table);
+    b.i32_const(-1).i32_eq().if_(BlockType::Empty).unreachable().end();
+    b.end();
+    b.local_get(index).local_get(reference).table_set(cx.refs_table);
+    b.i32_const(0).local_get(index).i32_const(1).i32_add().i32_store(at(cx, abi::REFS));
+    b.local_get(index).i32_const(1).i32_add();
+    b.end();
+    f
+}
+
+fn load_ref(cx: &Context<'_>) -> Function {
+    let mut f = Function::new([]);
+    let mut b = f.instructions();
+    b.local_get(0).i32_eqz().if_(BlockType::Empty).ref_null(wasm_encoder::HeapType::FUNC).return_().end();
+    b.local_get(0).i32_const(1).i32_sub().table_get(cx.refs_table);
+    b.end();
+    f
+}
+
+fn drop_segments(cx: &Context<'_>) -> Function {
+    let mut f = Function::new([]);
+    let mut b = f.instructions();
+    let data = cx.module.data_segments;
+    for i in 0..data + cx.module.element_segments {
+        if !cx.graph.dropped.contains(&i) {
+            continue;
+        }
+        b.i32_const(0).i32_load8_u(at(cx, abi::DROPPED + i)).if_(BlockType::Empty);
+        if i < data {
+            b.data_drop(i);
+        } else {
+            b.elem_drop(i - data);
+        }
+        b.end();
+    }
+    b.end();
+    f
+}
+
+/// `(size) -> results`: takes the caller's frame off and calls the function of the next one.
+fn resume_class(cx: &Context<'_>, class: u32) -> Function {
+    let mut f = Function::new([]);
+    let mut b = f.instructions();
+    b.i32_const(0);
+    load(&mut b, cx, abi::SP);
+    b.local_get(0).i32_sub().local_tee(0).i32_store(at(cx, abi::SP));
+    b.local_get(0).i32_const(8).i32_sub().i32_load(at(cx, 0));
+    // A tail call: a hundred thousand resumed frames must not need twice the stack.
+    b.return_call_indirect(cx.resume_table, cx.class_type(class));
+    b.end();
+    f
+}
+
+/// Enters a function for a resume: it reads its locals from the frame, so its arguments do not matter.
+fn thunk(cx: &Context<'_>, function: u32) -> Function {
+    let mut f = Function::new([]);
+    for ty in cx.module.type_of(function).params() {
+        // A parameter without a default cannot be made up: only calls that pass one get here, and those
+        // are refused where the function returns to them.
+        f.instruction(&dummy(*ty).unwrap_or(wasm_encoder::Instruction::Unreachable));
+    }
+    f.instructions().return_call(function).end();
+    f
+}

@@ -1,0 +1,317 @@
+//! Second pass over a function: which locals lie where in its frame, which region restores them, and
+//! which labels must be open at a region's top so that a resumed frame can jump to its point.
+
+use crate::liveness::{self, BitSet};
+use crate::meta::{PointKind, SlotType};
+use crate::parse::{Module, is_function_ref};
+use crate::scan::{Kind, NONE, Scan};
+use crate::strip::{self, Strip};
+use crate::transform::Refusal;
+use std::collections::HashMap;
+use wasmparser::{Operator, RefType, ValType};
+
+/// A local that the transformation adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Temp {
+    /// An operand that lies at this height while a point or a construct with one is passed.
+    Depth(u32, ValType),
+    /// A parameter of the construct at this nesting depth.
+    Param(u32, u32, ValType),
+    /// A value carried by branches to the construct at this nesting depth.
+    Label(u32, u32, ValType),
+    /// A call's argument, while operands under it are put away.
+    Arg(u32, ValType),
+    /// A call's result, between the call and the check after it.
+    Result(u32, ValType),
+    /// For a moment only.
+    Scratch(ValType),
+    /// Address of the frame that is written or read.
+    Base,
+    /// The point that is written or read.
+    Point,
+    /// Bound of a strip-mined loop's chunk.
+    Limit,
+}
+
+/// Allocates added locals after the function's own.
+pub struct Locals {
+    first: u32,
+    map: HashMap<Temp, u32>,
+    pub types: Vec<ValType>,
+}
+
+impl Locals {
+    pub fn index(&mut self, temp: Temp) -> u32 {
+        let ty = match temp {
+            Temp::Depth(_, t)
+            | Temp::Param(_, _, t)
+            | Temp::Label(_, _, t)
+            | Temp::Arg(_, t)
+            | Temp::Result(_, t)
+            | Temp::Scratch(t) => nullable(t),
+            Temp::Base | Temp::Point | Temp::Limit => ValType::I32,
+        };
+        let (first, types) = (self.first, &mut self.types);
+        *self.map.entry(temp).or_insert_with(|| {
+            types.push(ty);
+            first + types.len() as u32 - 1
+        })
+    }
+}
+
+/// The same type with null added: locals must have a default.
+pub fn nullable(ty: ValType) -> ValType {
+    match ty {
+        ValType::Ref(r) if !r.is_nullable() => ValType::Ref(r.nullable()),
+        other => other,
+    }
+}
+
+/// A label in the emitted function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Label {
+    /// What branches to this construct of the original function go to.
+    Construct(u32),
+    /// The else branch of an `if` that is entered in the middle.
+    Else(u32),
+    /// Right before a loop or try.
+    Before(u32),
+    /// Right after the call at a point (right before it, for a host call).
+    Resumed(u32),
+    /// The end of the function's entry test.
+    Entered,
+    /// Writes the frame's header and returns.
+    Unwind,
+    /// Made as needed.
+    Fresh(u32),
+}
+
+/// A label opened at a region's top and closed at a place in its code.
+#[derive(Clone, Copy, Debug)]
+pub struct Hoisted {
+    /// Operator index times four, plus: 0 before it, 1 in it, 3 after it.
+    pub at: u32,
+    pub label: Label,
+}
+
+/// A value of a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameSlot {
+    pub local: u32,
+    pub ty: ValType,
+    pub slot: SlotType,
+    pub offset: u32,
+}
+
+/// Everything the emitter needs besides the scan.
+pub struct Plan {
+    pub locals: Locals,
+    pub slots: Vec<FrameSlot>,
+    pub frame_size: u32,
+    /// Per point, indices of `slots`.
+    pub live: Vec<Vec<u32>>,
+    /// Per construct that is a region: indices of `slots` to restore at its top.
+    pub restore: HashMap<u32, Vec<u32>>,
+    /// Per region: labels to open, outermost first.
+    pub hoisted: HashMap<u32, Vec<Hoisted>>,
+    /// Per region: the points inside, as a range (points are in code order).
+    pub points: HashMap<u32, std::ops::Range<u32>>,
+    /// Strip-mined loops.
+    pub strips: HashMap<u32, Strip>,
+    pub refusals: Vec<Refusal>,
+}
+
+/// Plans one function.
+pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Plan {
+    let live = liveness::live_at_points(s);
+    let mut p = Plan {
+        locals: Locals { first: s.locals.len() as u32, map: HashMap::new(), types: Vec::new() },
+        slots: Vec::new(),
+        frame_size: 0,
+        live: Vec::new(),
+        restore: HashMap::new(),
+        hoisted: HashMap::new(),
+        points: HashMap::new(),
+        strips: HashMap::new(),
+        refusals: Vec::new(),
+    };
+    // The locals of each point, then their order in the frame: most often live first, for short offsets.
+    let mut types: HashMap<u32, ValType> = HashMap::new();
+    let mut uses: HashMap<u32, u32> = HashMap::new();
+    let mut per_point: Vec<Vec<u32>> = Vec::new();
+    for (i, point) in s.points.iter().enumerate() {
+        let mut all: Vec<u32> = live[i].iter().collect();
+        for l in &all {
+            types.entry(*l).or_insert(s.locals[*l as usize]);
+        }
+        for (depth, ty) in point.stack.iter().enumerate() {
+            let l = p.locals.index(Temp::Depth(depth as u32, *ty));
+            types.insert(l, nullable(*ty));
+            all.push(l);
+        }
+        if point.kind == PointKind::Loop {
+            let c = s.constructs.iter().find(|c| c.header == i as u32).expect("a header belongs to a loop");
+            for (k, ty) in c.params.iter().enumerate() {
+                let l = p.locals.index(Temp::Label(c.level, k as u32, *ty));
+                types.insert(l, nullable(*ty));
+                all.push(l);
+            }
+        }
+        for l in &all {
+            *uses.entry(*l).or_default() += 1;
+        }
+        per_point.push(all);
+    }
+    let mut order: Vec<u32> = uses.keys().copied().collect();
+    order.sort_unstable_by_key(|l| (std::cmp::Reverse(uses[l]), *l));
+    let mut slot_of: HashMap<u32, u32> = HashMap::new();
+    for l in order {
+        let ty = types[&l];
+        let Some(slot) = slot_type(m, ty) else {
+            let reason = format!("keeps {} across a migration point, which cannot be captured", describe(ty));
+            p.refusals.push(Refusal { place: m.name_of(function), reason });
+            continue;
+        };
+        slot_of.insert(l, p.slots.len() as u32);
+        p.slots.push(FrameSlot { local: l, ty, slot, offset: p.frame_size });
+        p.frame_size += slot.size();
+    }
+    p.frame_size += crate::abi::FRAME_HEADER;
+    // A saved reference that is stale would name an entry that is gone: those are written at every point.
+    let references: Vec<u32> = (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
+    let mut header_of: HashMap<u32, u32> = HashMap::new();
+    for (i, c) in s.constructs.iter().enumerate() {
+        if c.header != NONE {
+            header_of.insert(c.header, i as u32);
+        }
+    }
+    let assigned = assigned_in_loops(s);
+    let mut restore: HashMap<u32, BitSet> = HashMap::new();
+    for (i, all) in per_point.iter().enumerate() {
+        let mut slots: Vec<u32> = all.iter().filter_map(|l| slot_of.get(l).copied()).collect();
+        slots.extend(&references);
+        slots.sort_unstable();
+        slots.dedup();
+        // A local is restored in the innermost region around the point that assigns it: further out its
+        // value would be overwritten, further in it would stop being invariant there for the optimiser.
+        let home = s.constructs[s.points[i].construct as usize].region;
+        for slot in &slots {
+            let local = p.slots[*slot as usize].local;
+            let mut region = home;
+            if local < s.locals.len() as u32 && p.slots[*slot as usize].slot != SlotType::Func {
+                while s.constructs[region as usize].kind == Kind::Loop && !assigned[&region].contains(local) {
+                    let parent = s.constructs[region as usize].parent;
+                    region = s.constructs[parent as usize].region;
+                }
+            }
+            restore.entry(region).or_insert_with(|| BitSet::new(p.slots.len())).insert(*slot);
+        }
+        p.live.push(slots);
+        let mut region = home;
+        loop {
+            let r = p.points.entry(region).or_insert(i as u32..i as u32 + 1);
+            r.start = r.start.min(i as u32);
+            r.end = r.end.max(i as u32 + 1);
+            let parent = s.constructs[region as usize].parent;
+            if parent == NONE {
+                break;
+            }
+            region = s.constructs[parent as usize].region;
+        }
+    }
+    p.restore = restore.into_iter().map(|(r, set)| (r, set.iter().collect())).collect();
+    hoist(s, &mut p);
+    if strip_mine {
+        for (i, c) in s.constructs.iter().enumerate() {
+            if c.kind == Kind::Loop
+                && let Some(strip) = strip::recognise(s, i as u32)
+            {
+                p.strips.insert(i as u32, strip);
+            }
+        }
+    }
+    p
+}
+
+fn hoist(s: &Scan<'_>, p: &mut Plan) {
+    let mut add = |region: u32, at: u32, label: Label| {
+        p.hoisted.entry(region).or_default().push(Hoisted { at, label });
+    };
+    for (i, c) in s.constructs.iter().enumerate().skip(1) {
+        let i = i as u32;
+        let outer = s.constructs[c.parent as usize].region;
+        match c.kind {
+            Kind::Block if c.landing => add(outer, c.end * 4 + 1, Label::Construct(i)),
+            Kind::If if c.landing => {
+                add(outer, c.end * 4 + 1, Label::Construct(i));
+                if c.else_op != NONE {
+                    add(outer, c.else_op * 4 + 1, Label::Else(i));
+                }
+            }
+            Kind::Loop => add(outer, c.start * 4, Label::Before(i)),
+            Kind::Try if c.landing => add(outer, c.start * 4, Label::Before(i)),
+            _ => {}
+        }
+    }
+    for (i, point) in s.points.iter().enumerate() {
+        let region = s.constructs[point.construct as usize].region;
+        match point.kind {
+            PointKind::Call(_) | PointKind::CallIndirect => add(region, point.op * 4 + 3, Label::Resumed(i as u32)),
+            PointKind::HostCall(_) => add(region, point.op * 4, Label::Resumed(i as u32)),
+            PointKind::Loop | PointKind::Entry => {}
+        }
+    }
+    for list in p.hoisted.values_mut() {
+        list.sort_by_key(|h| std::cmp::Reverse(h.at));
+    }
+}
+
+/// Locals assigned inside each loop, inner constructs included.
+fn assigned_in_loops(s: &Scan<'_>) -> HashMap<u32, BitSet> {
+    let mut open: Vec<u32> = Vec::new();
+    let mut sets: HashMap<u32, BitSet> = HashMap::new();
+    for op in &s.ops {
+        match op.operator {
+            Operator::Loop { .. } => {
+                sets.insert(op.construct, BitSet::new(s.locals.len()));
+                open.push(op.construct);
+            }
+            Operator::End if op.construct != NONE && open.last() == Some(&op.construct) => {
+                open.pop();
+                if let Some(outer) = open.last() {
+                    let inner = sets[&op.construct].clone();
+                    sets.get_mut(outer).expect("open").union(&inner);
+                }
+            }
+            Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+                if let Some(inner) = open.last() {
+                    sets.get_mut(inner).expect("open").insert(local_index);
+                }
+            }
+            _ => {}
+        }
+    }
+    sets
+}
+
+/// How a frame stores a type; `None` where it cannot.
+pub fn slot_type(m: &Module<'_>, ty: ValType) -> Option<SlotType> {
+    Some(match ty {
+        ValType::I32 => SlotType::I32,
+        ValType::I64 => SlotType::I64,
+        ValType::F32 => SlotType::F32,
+        ValType::F64 => SlotType::F64,
+        ValType::V128 => SlotType::V128,
+        ValType::Ref(r) if is_function_ref(m, r) => SlotType::Func,
+        ValType::Ref(_) => return None,
+    })
+}
+
+fn describe(ty: ValType) -> String {
+    match ty {
+        ValType::Ref(r) if r == RefType::EXTERNREF => "an externref".into(),
+        ValType::Ref(r) if r == RefType::EXNREF || r == RefType::EXN => "a caught exception (exnref)".into(),
+        ValType::Ref(r) => format!("a reference of type {r}"),
+        other => format!("a value of type {other}"),
+    }
+}

@@ -1,0 +1,113 @@
+# shellcheck shell=bash disable=SC2034 # variables set here are for the caller
+# Gets the tools that cargo does not: compilers for guests and for the other ISAs. Sourced by ./x and guests/build.sh,
+# from bash with `set -euo pipefail`. Nothing happens until a function is called, and each does nothing the second time.
+#
+# Downloads go through the ordinary clients (apt-get, pip, cargo) and so obey whatever mirror these are set up for.
+
+WAYFARE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+WAYFARE_TARGET=${CARGO_TARGET_DIR:-target}
+[[ $WAYFARE_TARGET == /* ]] || WAYFARE_TARGET=$WAYFARE_ROOT/$WAYFARE_TARGET
+
+# zig as a C compiler for wasm32-wasi: clang, lld and wasi-libc in one wheel. 0.17.0 is the version the guests were tested with.
+ZIG_VERSION=0.17.0
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# need_debian package...: all installed when it returns; otherwise it names what is missing and ends the script.
+need_debian() {
+    local missing=() package sudo=()
+    for package in "$@"; do is_installed "$package" || missing+=("$package"); done
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null || die "these tools are needed, by their names in Debian: ${missing[*]}"
+    if ((EUID != 0)); then
+        sudo -n true 2>/dev/null || die "not installed: ${missing[*]}; as root: apt-get install ${missing[*]}"
+        sudo=(sudo -n)
+    fi
+    say "installing ${missing[*]}"
+    local install=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -qq)
+    # Fresh images have no package lists, and lists that are too old name files that are gone: update, then try once more.
+    if ! "${install[@]}" "${missing[@]}" >/dev/null 2>&1; then
+        "${sudo[@]}" apt-get update -qq || die "apt-get update failed; not installed: ${missing[*]}"
+        "${install[@]}" "${missing[@]}" >/dev/null || die "apt-get could not install: ${missing[*]}"
+    fi
+}
+
+is_installed() { [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == 'install ok installed' ]]; }
+
+# setup_zig: sets ZIG to the compiler.
+setup_zig() {
+    local home=$WAYFARE_TARGET/tools/zig-$ZIG_VERSION
+    ZIG=$home/ziglang/zig
+    export ZIG_GLOBAL_CACHE_DIR=$WAYFARE_TARGET/tools/zig-cache ZIG_LOCAL_CACHE_DIR=$WAYFARE_TARGET/tools/zig-cache
+    [[ -e $home/complete ]] && return
+    command -v python3 >/dev/null || need_debian python3
+    python3 -m pip --version >/dev/null 2>&1 || need_debian python3-pip
+    say "fetching zig $ZIG_VERSION"
+    local wheels=$home.download
+    rm -rf "$home" "$wheels"
+    mkdir -p "$home" "$wheels"
+    python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$wheels" "ziglang==$ZIG_VERSION" \
+        || die "pip could not fetch ziglang $ZIG_VERSION"
+    python3 -m zipfile -e "$wheels"/ziglang-*.whl "$home"
+    chmod +x "$ZIG"
+    "$ZIG" version >/dev/null || die "zig $ZIG_VERSION does not run on this machine"
+    rm -rf "$wheels"
+    touch "$home/complete"
+}
+
+# crate_sources manifest-directory: fetches the crates that the manifest there pins, and prints "name directory" lines.
+# Cargo works on a copy, so that no lock file appears beside the manifest.
+crate_sources() {
+    local copy=$WAYFARE_TARGET/tools/crate-sources
+    mkdir -p "$copy"
+    cp "$1"/Cargo.toml "$1"/lib.rs "$copy"
+    cargo metadata -q --format-version 1 --manifest-path "$copy/Cargo.toml" | python3 -c '
+import json, os, sys
+for package in json.load(sys.stdin)["packages"]:
+    print(package["name"], os.path.dirname(package["manifest_path"]))'
+}
+
+# has_rustup_target triple: whether the active rustup toolchain has the target's standard library.
+has_rustup_target() {
+    command -v rustup >/dev/null && [[ -d $(rustc --print sysroot)/lib/rustlib/$1/lib ]]
+}
+
+# build_std_cargo arguments...: the distribution's cargo and rustc, allowed to build the standard library from its source package.
+# Needs rustc 1.95 or later: Debian 12 has it as rustc-web, in its security suite.
+build_std_cargo() {
+    need_debian rustc-web cargo-web rust-web-src
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$@"
+}
+
+# build_aarch64 [cargo arguments...]: builds bin/wayfare, or what the arguments say, for AArch64 Linux; sets AARCH64_OUT to the
+# directory of the binaries, and AARCH64_RUN to the command that runs one here.
+build_aarch64() {
+    local triple=aarch64-unknown-linux-gnu arguments=("$@")
+    ((${#arguments[@]})) || arguments=(--package wayfare)
+    need_debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+    if has_rustup_target "$triple"; then
+        (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}")
+        AARCH64_OUT=$WAYFARE_TARGET/$triple/release
+    else
+        # A directory of its own: another compiler in the same one would make cargo start over each time.
+        (cd "$WAYFARE_ROOT" && CARGO_TARGET_DIR=$WAYFARE_TARGET/build-std \
+            build_std_cargo build --release -Zbuild-std=std,panic_unwind --target "$triple" "${arguments[@]}")
+        AARCH64_OUT=$WAYFARE_TARGET/build-std/$triple/release
+    fi
+    setup_qemu_aarch64
+}
+
+# setup_qemu_aarch64: sets AARCH64_RUN to the command that runs an AArch64 program on this machine.
+setup_qemu_aarch64() {
+    if [[ $(uname -m) == aarch64 ]]; then
+        AARCH64_RUN=()
+        return
+    fi
+    need_debian qemu-user libc6-arm64-cross
+    AARCH64_RUN=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
+}
