@@ -9,11 +9,19 @@ extern crate alloc;
 mod changed;
 mod config;
 mod error;
+mod image;
+mod key;
 mod machine;
+#[cfg(feature = "std")]
+mod task;
 mod trigger;
 
 pub use config::{Options, Target, VERSION, configure};
 pub use error::Error;
+pub use image::{Image, ImageInfo, is_image};
+pub use key::Key;
 pub use machine::{Machine, Run, State};
+#[cfg(feature = "std")]
+pub use task::{ENTRY, Handle, Outcome, Stopped, THREAD_STACK, Task};
 pub use trigger::Trigger;
 pub use wasmtime;

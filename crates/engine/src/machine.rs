@@ -137,6 +137,11 @@ impl<T: 'static> Machine<T> {
         Ok(Run::Captured)
     }
 
+    /// Whether there is a captured stack to go on with.
+    pub fn has_frames(&self) -> bool {
+        self.get(abi::SP) > self.meta.area
+    }
+
     /// Goes on with the captured stack. `results` are those of the function that was called first.
     ///
     /// # Errors
@@ -287,6 +292,9 @@ impl<T: 'static> Machine<T> {
                 return Err(Error::Misfit(format!("table {} does not change", t.index)));
             }
             let table = self.table(&format!("{}{}", abi::TABLE_PREFIX, t.index))?;
+            if t.len < table.size(&self.store) {
+                return Err(Error::Misfit(format!("table {} is smaller than it starts", t.index)));
+            }
             self.fill_table(table, t)?;
         }
         let refs = self.table(abi::REFS_TABLE)?;
@@ -322,9 +330,6 @@ impl<T: 'static> Machine<T> {
 
     fn fill_table(&mut self, table: Table, state: &TableState) -> Result<(), Error> {
         let size = table.size(&self.store);
-        if state.len < size && state.index != 0 {
-            return Err(Error::Misfit(format!("table {} is smaller than it starts", state.index)));
-        }
         if state.len > size {
             table.grow(&mut self.store, state.len - size, Ref::Func(None))?;
         }

@@ -5,39 +5,42 @@
 //! ```text
 //! control memory (byte offsets)
 //!      0  unwinding   i32   set by the guest when it writes its first frame; cleared by the host
-//!      4  rewinding   i32   set by the host before a resume; cleared by the guest in its last frame
-//!      8  entry       i32   poll word of function entries; set by the host for a request and a resume
-//!     12  sp          i32   top of the save area
-//!     16  limit       i32   first byte past the save area's room
-//!     20  countdown   i32   polls to let pass before one captures (only in `countdown` builds)
-//!     24  refs        i32   entries used in the table of saved references
-//!   4096  polls       1024 x i32, one per loop (modulo 1024)
-//!   8192  dropped     one byte per data segment, then one per element segment
+//!      4  sp          i32   top of the save area
+//!      8  limit       i32   first byte past the save area's room
+//!     12  countdown   i32   polls to let pass before one captures (only in `countdown` builds)
+//!     16  rewinding   i32   set by the host before a resume    \
+//!     20  entry       i32   poll word of function entries      |  cleared together by the
+//!     24  refs        i32   saved references in use            |  frame that ends a resume
+//!     32  polls       16 x i32, one per loop (modulo 16)       /
+//!     96  fence       i32   written, never read
+//!    128  dropped     one byte per data segment, then one per element segment
 //!    ...  save area   frames, innermost first, growing upwards
 //! ```
-//! Each loop has a poll word of its own because an optimiser may prove two loads of *one* word, with
-//! no store between them, to be equal, and a loop would then never see the host's request.
+//! Loops have poll words of their own because an optimiser may prove two loads of *one* word, with no
+//! store between them, to be equal, and a loop would then never see the host's request.
 
 /// Byte offset of the flag that says frames are being written.
 pub const UNWINDING: u32 = 0;
-/// Byte offset of the flag that says frames are being read back.
-pub const REWINDING: u32 = 4;
-/// Byte offset of the poll word of function entries.
-pub const ENTRY: u32 = 8;
 /// Byte offset of the save area's top.
-pub const SP: u32 = 12;
+pub const SP: u32 = 4;
 /// Byte offset of the save area's end.
-pub const LIMIT: u32 = 16;
+pub const LIMIT: u32 = 8;
 /// Byte offset of the poll countdown.
-pub const COUNTDOWN: u32 = 20;
+pub const COUNTDOWN: u32 = 12;
+/// Byte offset of the flag that says frames are being read back.
+pub const REWINDING: u32 = 16;
+/// Byte offset of the poll word of function entries.
+pub const ENTRY: u32 = 20;
 /// Byte offset of the number of entries used in the table of saved references.
 pub const REFS: u32 = 24;
 /// Byte offset of the loop poll words.
-pub const POLLS: u32 = 4096;
+pub const POLLS: u32 = 32;
 /// Number of loop poll words.
-pub const POLL_WORDS: u32 = 1024;
+pub const POLL_WORDS: u32 = 16;
+/// Byte offset of a word that is written to keep loads of a poll word apart, and never read.
+pub const FENCE: u32 = 96;
 /// Byte offset of the dropped-segment flags.
-pub const DROPPED: u32 = POLLS + POLL_WORDS * 4;
+pub const DROPPED: u32 = 128;
 /// Bytes at the end of every frame: resume slot (u32) and point (u32), little endian.
 pub const FRAME_HEADER: u32 = 8;
 

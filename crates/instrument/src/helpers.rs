@@ -2,13 +2,13 @@
 //! capturing function's entry for a resume.
 
 use crate::abi;
-use crate::emit::{Context, dummy};
+use crate::emit::{Context, FIXED_HELPERS, dummy};
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
 
 /// Function types (indices into `Context::new_types`) of the added functions, in order.
 pub fn types(cx: &Context<'_>) -> Vec<u32> {
     let classes = cx.classes.len();
-    let mut types: Vec<u32> = (0..5 + classes).map(|i| cx.added_type(i)).collect();
+    let mut types: Vec<u32> = (0..FIXED_HELPERS as usize + classes).map(|i| cx.added_type(i)).collect();
     let mut slots: Vec<(u32, u32)> = cx.slots.iter().map(|(f, s)| (*s, *f)).collect();
     slots.sort_unstable();
     for (_, f) in slots {
@@ -19,7 +19,7 @@ pub fn types(cx: &Context<'_>) -> Vec<u32> {
 
 /// Bodies of the added functions, in the order of [`types`]. `headroom` is the largest frame.
 pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
-    let mut out = vec![pushed(cx, headroom), resumed(cx), save_ref(cx), load_ref(cx), drop_segments(cx)];
+    let mut out = vec![pushed(cx, headroom), save_ref(cx), load_ref(cx), drop_segments(cx)];
     for class in 0..cx.classes.len() as u32 {
         out.push(resume_class(cx, class));
     }
@@ -62,23 +62,6 @@ fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
     load(&mut b, cx, abi::LIMIT);
     b.local_get(pages).i32_const(16).i32_shl().i32_add().i32_store(at(cx, abi::LIMIT));
     b.end().end();
-    f
-}
-
-/// `(size)`: the innermost frame has its locals back.
-fn resumed(cx: &Context<'_>) -> Function {
-    let mut f = Function::new([]);
-    let mut b = f.instructions();
-    b.i32_const(0);
-    load(&mut b, cx, abi::SP);
-    b.local_get(0).i32_sub().i32_store(at(cx, abi::SP));
-    b.i32_const(0).i32_const(0).i32_store(at(cx, abi::REWINDING));
-    b.i32_const(0).i32_const(0).i32_store(at(cx, abi::REFS));
-    if !cx.options.countdown {
-        b.i32_const(0).i32_const(0).i32_store(at(cx, abi::ENTRY));
-        b.i32_const(abi::POLLS as i32).i32_const(0).i32_const(4 * abi::POLL_WORDS as i32).memory_fill(cx.control);
-    }
-    b.end();
     f
 }
 

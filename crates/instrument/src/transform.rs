@@ -22,7 +22,7 @@ impl Default for Options {
     fn default() -> Self {
         let wasi = |name: &str| ("wasi_snapshot_preview1".to_owned(), name.to_owned());
         Options {
-            blocking_imports: ["fd_read", "fd_pread", "fd_write", "poll_oneoff", "sock_accept", "sock_recv", "sock_send"]
+            blocking_imports: ["fd_read", "fd_write", "poll_oneoff", "sock_accept", "sock_recv", "sock_send"]
                 .into_iter()
                 .map(wasi)
                 .collect(),

@@ -30,7 +30,9 @@ impl core::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Magic => write!(f, "not a WASI state"),
-            Self::Version(version) => write!(f, "WASI state of format {version}, which is unknown here"),
+            Self::Version(version) => {
+                write!(f, "WASI state of format {version}, which is unknown here")
+            }
             Self::Truncated => write!(f, "WASI state ends too early"),
             Self::Leftover => write!(f, "WASI state has bytes after its end"),
             Self::Invalid(what) => write!(f, "WASI state is invalid: {what}"),
@@ -125,7 +127,11 @@ impl<'a> Reader<'a> {
         Ok(len)
     }
 
-    pub fn list<T>(&mut self, each: usize, mut element: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    pub fn list<T>(
+        &mut self,
+        each: usize,
+        mut element: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let len = self.len(each)?;
         (0..len).map(|_| element(self)).collect()
     }
@@ -133,14 +139,24 @@ impl<'a> Reader<'a> {
     pub fn str(&mut self) -> Result<String> {
         let len = self.len(1)?;
         let bytes = self.take(len)?;
-        core::str::from_utf8(bytes).map(String::from).map_err(|_| DecodeError::Invalid("a string that is not UTF-8"))
+        core::str::from_utf8(bytes)
+            .map(String::from)
+            .map_err(|_| DecodeError::Invalid("a string that is not UTF-8"))
     }
 
     pub fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
-        if self.bool()? { value(self).map(Some) } else { Ok(None) }
+        if self.bool()? {
+            value(self).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Leftover) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Leftover)
+        }
     }
 }

@@ -183,12 +183,19 @@ pub trait Host {
     /// Sleeps until `wait` is over or the host is asked to stop waiting.
     fn wait(&mut self, wait: &Wait) -> Woken;
 
-    /// Opens the directory that is offered to the guest as `guest_path`. `noent` if none is.
-    fn preopen(&mut self, _guest_path: &str) -> Result<Handle> {
+    /// Opens the directory that is offered to the guest as `guest_path`. `noent` if none is; `rofs` if it is offered
+    /// for reading only and the task wants to write. The host must see to that: what a task may do is part of
+    /// its state, and a state may come from anywhere.
+    fn preopen(&mut self, _guest_path: &str, _writable: bool) -> Result<Handle> {
         Err(Errno::Noent)
     }
     /// Opens a file or directory beneath `dir`; which of the two it was is in the answer.
-    fn open_at(&mut self, _dir: Handle, _path: &str, _options: OpenOptions) -> Result<(Handle, Filetype)> {
+    fn open_at(
+        &mut self,
+        _dir: Handle,
+        _path: &str,
+        _options: OpenOptions,
+    ) -> Result<(Handle, Filetype)> {
         Err(Errno::Notsup)
     }
     /// Releases a handle of any kind.

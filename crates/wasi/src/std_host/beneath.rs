@@ -51,10 +51,20 @@ impl Parent<'_> {
 
 impl Beneath {
     /// Opens `path` beneath `dir`. A path that leads out is `perm`.
-    pub fn open(self, dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    pub fn open(
+        self,
+        dir: BorrowedFd<'_>,
+        path: &str,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd> {
         paths::check(path)?;
         let flags = flags | OFlags::CLOEXEC;
-        let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
+        let mode = if flags.contains(OFlags::CREATE) {
+            mode
+        } else {
+            Mode::empty()
+        };
         if self.openat2 {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
             for _ in 0..ATTEMPTS {
@@ -75,9 +85,15 @@ impl Beneath {
         let (parent, name) = paths::split_parent(path)?;
         let opened = match parent {
             "" => None,
-            parent => Some(self.open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?),
+            parent => {
+                Some(self.open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?)
+            }
         };
-        Ok(Parent { start: dir, opened, name })
+        Ok(Parent {
+            start: dir,
+            opened,
+            name,
+        })
     }
 }
 
@@ -91,7 +107,7 @@ impl Tree for HostTree {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(errno)?;
         let stat = rustix::fs::fstat(&fd).map_err(errno)?;
-        Ok(match filetype(stat.st_mode.into()) {
+        Ok(match filetype(stat.st_mode) {
             Filetype::Directory => Step::Directory(Rc::new(fd)),
             Filetype::SymbolicLink => {
                 // Of the link that was opened, not of the name, which may be another link by now.
@@ -122,7 +138,8 @@ fn walk(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<Ow
 
 /// Whether two descriptors mean the same file.
 pub(super) fn is_same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
-    let identity = |fd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map(|stat| (stat.st_dev, stat.st_ino));
+    let identity =
+        |fd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map(|stat| (stat.st_dev, stat.st_ino));
     matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
 }
 
@@ -199,7 +216,9 @@ mod tests {
         for openat2 in [true, false] {
             let (outer, dir) = sandbox();
             let flags = OFlags::RDWR | OFlags::CREATE;
-            Beneath { openat2 }.open(dir.as_fd(), "dangling", flags, Mode::from_raw_mode(0o666)).unwrap();
+            Beneath { openat2 }
+                .open(dir.as_fd(), "dangling", flags, Mode::from_raw_mode(0o666))
+                .unwrap();
             assert!(outer.path().join("sandbox/nowhere").exists());
         }
     }

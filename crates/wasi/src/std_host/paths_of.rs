@@ -16,7 +16,9 @@ pub(super) fn path_of(
     dir: BorrowedFd<'_>,
     file: BorrowedFd<'_>,
 ) -> Result<Option<String>, Errno> {
-    let (Some(base), Some(full)) = (proc_path(dir), proc_path(file)) else { return Ok(None) };
+    let (Some(base), Some(full)) = (proc_path(dir), proc_path(file)) else {
+        return Ok(None);
+    };
     let path = match full.strip_prefix(base.trim_end_matches('/')) {
         Some("" | "/") => ".",
         Some(path) if path.starts_with('/') => &path[1..],

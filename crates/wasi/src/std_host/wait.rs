@@ -44,7 +44,8 @@ impl StdHost {
     }
 
     pub(super) fn source_is_ready(&self, source: Source, interest: Interest) -> bool {
-        self.source_fd(source).is_none_or(|fd| is_ready(fd, flags(interest)))
+        self.source_fd(source)
+            .is_none_or(|fd| is_ready(fd, flags(interest)))
     }
 
     pub(super) fn wait_for(&mut self, wait: &Wait) -> Woken {
@@ -60,7 +61,11 @@ impl StdHost {
                     None => ready = true,
                 }
             }
-            let timeout = if ready { Some(0) } else { wait.deadline.map(|at| at.saturating_sub(now)) };
+            let timeout = if ready {
+                Some(0)
+            } else {
+                wait.deadline.map(|at| at.saturating_sub(now))
+            };
             let timeout = timeout.map(|ns| Timespec {
                 tv_sec: (ns / 1_000_000_000) as i64,
                 tv_nsec: (ns % 1_000_000_000) as _,

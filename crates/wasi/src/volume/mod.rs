@@ -49,13 +49,16 @@ struct Inode {
     born: u64,
 }
 
-/// An in-memory file system; see the [module](self) for what it is and is not.
+/// An in-memory file system that belongs to a task and moves with it.
+///
+/// It has files, directories, links, times and inode numbers, but no owners, no permission bits, and no access times
+/// from reading. A file removed while it is open lives on until it is closed.
 #[derive(Debug)]
 pub struct Volume {
     nodes: BTreeMap<u64, Inode>,
     /// The next inode number; numbers are never used twice.
     next: u64,
-    /// Pages of content that may still be added.
+    /// Pages of content that may still be added; a file, directory or link counts as one more page.
     room: u64,
     /// The paths that came from a host directory, so that storing can tell a file the task removed
     /// from one that somebody else put there.
@@ -71,14 +74,28 @@ impl Default for Volume {
 impl Volume {
     /// An empty volume that may grow without limit.
     pub fn new() -> Self {
-        let root = Inode { kind: Kind::Directory(BTreeMap::new()), links: 1, opens: 0, atim: 0, mtim: 0, born: 0 };
-        Self { nodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, room: u64::MAX, loaded: BTreeSet::new() }
+        let root = Inode {
+            kind: Kind::Directory(BTreeMap::new()),
+            links: 1,
+            opens: 0,
+            atim: 0,
+            mtim: 0,
+            born: 0,
+        };
+        Self {
+            nodes: BTreeMap::from([(ROOT, root)]),
+            next: ROOT + 1,
+            room: u64::MAX,
+            loaded: BTreeSet::new(),
+        }
     }
 
-    /// Limits the content to `bytes` in whole pages, including what is there; a write past it gets `nospc`.
+    /// Limits it to `bytes`, in whole pages and including what is there; what would go past it gets `nospc`. Each file,
+    /// directory and link counts as a page besides its content, or empty ones could fill the host's memory.
     #[must_use]
     pub fn with_limit(mut self, bytes: u64) -> Self {
-        self.room = (bytes / PAGE_SIZE as u64).saturating_sub(self.page_count());
+        let present = self.page_count() + self.nodes.len() as u64 - 1;
+        self.room = (bytes / PAGE_SIZE as u64).saturating_sub(present);
         self
     }
 
@@ -171,18 +188,36 @@ impl Volume {
     }
 
     fn collect(&mut self, ino: u64) {
-        if !self.nodes.get(&ino).is_some_and(|inode| inode.links == 0 && inode.opens == 0) {
+        if !self
+            .nodes
+            .get(&ino)
+            .is_some_and(|inode| inode.links == 0 && inode.opens == 0)
+        {
             return;
         }
-        if let Some(Inode { kind: Kind::File(content), .. }) = self.nodes.remove(&ino) {
-            self.room = self.room.saturating_add(content.pages().len() as u64);
+        if let Some(inode) = self.nodes.remove(&ino) {
+            let pages = match &inode.kind {
+                Kind::File(content) => content.pages().len() as u64,
+                _ => 0,
+            };
+            self.room = self.room.saturating_add(pages + 1);
         }
     }
 
     fn add(&mut self, kind: Kind, now: u64) -> u64 {
         let ino = self.next;
         self.next += 1;
-        self.nodes.insert(ino, Inode { kind, links: 0, opens: 0, atim: now, mtim: now, born: now });
+        self.nodes.insert(
+            ino,
+            Inode {
+                kind,
+                links: 0,
+                opens: 0,
+                atim: now,
+                mtim: now,
+                born: now,
+            },
+        );
         ino
     }
 
@@ -201,7 +236,9 @@ impl Volume {
             Kind::Symlink(target) => (inode.links, target.len() as u64),
             Kind::Directory(_) if inode.links == 0 => (0, 0),
             Kind::Directory(entries) => {
-                let subdirectories = entries.values().filter(|ino| self.filetype(**ino) == Ok(Filetype::Directory));
+                let subdirectories = entries
+                    .values()
+                    .filter(|ino| self.filetype(**ino) == Ok(Filetype::Directory));
                 (2 + subdirectories.count() as u64, PAGE_SIZE as u64)
             }
         };
@@ -223,7 +260,9 @@ impl Volume {
     pub(crate) fn write(&mut self, ino: u64, bytes: &[u8], offset: u64, now: u64) -> Result<usize> {
         let mut room = self.room;
         let inode = self.node_mut(ino)?;
-        let Kind::File(content) = &mut inode.kind else { return Err(Errno::Badf) };
+        let Kind::File(content) = &mut inode.kind else {
+            return Err(Errno::Badf);
+        };
         let written = content.write(bytes, offset, &mut room)?;
         inode.mtim = now;
         if self.room != u64::MAX {
@@ -234,14 +273,22 @@ impl Volume {
 
     pub(crate) fn set_size(&mut self, ino: u64, size: u64, now: u64) -> Result<()> {
         let inode = self.node_mut(ino)?;
-        let Kind::File(content) = &mut inode.kind else { return Err(Errno::Badf) };
+        let Kind::File(content) = &mut inode.kind else {
+            return Err(Errno::Badf);
+        };
         let freed = content.set_size(size)?;
         inode.mtim = now;
         self.room = self.room.saturating_add(freed);
         Ok(())
     }
 
-    pub(crate) fn set_times(&mut self, ino: u64, atim: NewTime, mtim: NewTime, now: u64) -> Result<()> {
+    pub(crate) fn set_times(
+        &mut self,
+        ino: u64,
+        atim: NewTime,
+        mtim: NewTime,
+        now: u64,
+    ) -> Result<()> {
         let inode = self.node_mut(ino)?;
         for (time, new) in [(&mut inode.atim, atim), (&mut inode.mtim, mtim)] {
             match new {
@@ -255,7 +302,11 @@ impl Volume {
 
     pub(crate) fn read_dir(&self, ino: u64) -> Result<Vec<DirEntry>> {
         let entry = |(name, &ino): (&String, &u64)| {
-            Ok(DirEntry { ino, filetype: self.filetype(ino)?, name: name.to_string() })
+            Ok(DirEntry {
+                ino,
+                filetype: self.filetype(ino)?,
+                name: name.to_string(),
+            })
         };
         self.entries(ino)?.iter().map(entry).collect()
     }
@@ -268,7 +319,11 @@ impl Volume {
         let mut to_visit = alloc::vec![(ROOT, String::new())];
         while let Some((dir, path)) = to_visit.pop() {
             for (name, &child) in self.entries(dir).ok()? {
-                let child_path = if path.is_empty() { name.clone() } else { alloc::format!("{path}/{name}") };
+                let child_path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    alloc::format!("{path}/{name}")
+                };
                 if child == ino {
                     return Some(child_path);
                 }

@@ -52,7 +52,11 @@ impl Volume {
 
     fn place<'a>(&self, start: u64, path: &'a str) -> Result<Place<'a>> {
         let (parent, name) = paths::split_parent(path)?;
-        let dir = if parent.is_empty() { start } else { self.lookup(start, parent, true)? };
+        let dir = if parent.is_empty() {
+            start
+        } else {
+            self.lookup(start, parent, true)?
+        };
         if self.filetype(dir)? != Filetype::Directory {
             return Err(Errno::Notdir);
         }
@@ -77,7 +81,9 @@ impl Volume {
             // The directory was removed while open: nothing can be made in it any more.
             return Err(Errno::Noent);
         }
-        let Kind::Directory(entries) = &mut inode.kind else { return Err(Errno::Notdir) };
+        let Kind::Directory(entries) = &mut inode.kind else {
+            return Err(Errno::Notdir);
+        };
         entries.insert(name.to_string(), ino);
         inode.mtim = now;
         self.node_mut(ino)?.links += 1;
@@ -87,7 +93,9 @@ impl Volume {
     /// Takes the name away, and the file with it if that was its last hold.
     fn remove(&mut self, dir: u64, name: &str, now: u64) -> Result<()> {
         let inode = self.node_mut(dir)?;
-        let Kind::Directory(entries) = &mut inode.kind else { return Err(Errno::Notdir) };
+        let Kind::Directory(entries) = &mut inode.kind else {
+            return Err(Errno::Notdir);
+        };
         let ino = entries.remove(name).ok_or(Errno::Noent)?;
         inode.mtim = now;
         self.node_mut(ino)?.links -= 1;
@@ -99,6 +107,12 @@ impl Volume {
     fn create(&mut self, dir: u64, name: &str, kind: Kind, now: u64) -> Result<u64> {
         if self.node(dir)?.links == 0 {
             return Err(Errno::Noent);
+        }
+        if self.room == 0 {
+            return Err(Errno::Nospc);
+        }
+        if self.room != u64::MAX {
+            self.room -= 1;
         }
         let ino = self.add(kind, now);
         self.insert(dir, name, ino, now)?;
@@ -113,7 +127,8 @@ impl Volume {
         now: u64,
     ) -> Result<(u64, Filetype)> {
         let new = options.create && options.exclusive;
-        let Resolved { dir, name, slash } = paths::resolve(self, start, path, options.follow && !new)?;
+        let Resolved { dir, name, slash } =
+            paths::resolve(self, start, path, options.follow && !new)?;
         let found = match &name {
             None => Some(dir),
             Some(name) => self.child(dir, name)?,
@@ -121,9 +136,10 @@ impl Volume {
         let (ino, filetype) = match (found, name) {
             (Some(_), _) if new => return Err(Errno::Exist),
             (Some(ino), _) => (ino, self.filetype(ino)?),
-            (None, Some(name)) if options.create && !slash => {
-                (self.create(dir, &name, Kind::File(Content::default()), now)?, Filetype::RegularFile)
-            }
+            (None, Some(name)) if options.create && !slash => (
+                self.create(dir, &name, Kind::File(Content::default()), now)?,
+                Filetype::RegularFile,
+            ),
             (None, _) if options.create => return Err(Errno::Isdir),
             (None, _) => return Err(Errno::Noent),
         };
@@ -161,7 +177,11 @@ impl Volume {
         times: (NewTime, NewTime),
         now: u64,
     ) -> Result<()> {
-        let ino = if follow { self.lookup(start, path, true)? } else { self.at(&self.place(start, path)?)? };
+        let ino = if follow {
+            self.lookup(start, path, true)?
+        } else {
+            self.at(&self.place(start, path)?)?
+        };
         self.set_times(ino, times.0, times.1, now)
     }
 
@@ -192,7 +212,14 @@ impl Volume {
         }
     }
 
-    pub(crate) fn link(&mut self, old_start: u64, old: &str, new_start: u64, new: &str, now: u64) -> Result<()> {
+    pub(crate) fn link(
+        &mut self,
+        old_start: u64,
+        old: &str,
+        new_start: u64,
+        new: &str,
+        now: u64,
+    ) -> Result<()> {
         let old = self.place(old_start, old)?;
         let Place { dir, name } = self.place(new_start, new)?;
         let ino = self.at(&old)?;
@@ -227,7 +254,14 @@ impl Volume {
         self.remove(place.dir, place.name, now)
     }
 
-    pub(crate) fn rename(&mut self, old_start: u64, old: &str, new_start: u64, new: &str, now: u64) -> Result<()> {
+    pub(crate) fn rename(
+        &mut self,
+        old_start: u64,
+        old: &str,
+        new_start: u64,
+        new: &str,
+        now: u64,
+    ) -> Result<()> {
         let must_be_directory = old.ends_with('/') || new.ends_with('/');
         let old = self.place(old_start, paths::strip_slashes(old))?;
         let new = self.place(new_start, paths::strip_slashes(new))?;

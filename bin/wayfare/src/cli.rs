@@ -1,0 +1,273 @@
+//! What may be typed: every command, its options and its examples.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs WebAssembly programs that can be captured while they run, and resumed on another machine.
+#[derive(Debug, Parser)]
+#[command(name = "wayfare", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  wayfare run app.wasm --dir data::/data -- --verbose
+  wayfare ps
+  wayfare capture app -o app.snap
+  wayfare inspect app.snap
+  wayfare resume app.snap --dir data::/data
+
+Exit status: the program's own; 1 on a failure, 2 on wrong usage, 75 when the program was captured and
+goes on elsewhere, 134 when it trapped.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a program (a .wasm module or a compiled image)
+    Run(Run),
+    /// Go on with a captured task
+    Resume(Resume),
+    /// Capture a running task into a file
+    Capture(Capture),
+    /// List the tasks that run on this machine
+    Ps(Ps),
+    /// Compile a module for this or another machine
+    Compile(Compile),
+    /// Show what a module, an image or a snapshot holds
+    Inspect(Inspect),
+    /// Check and combine snapshots
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Measure what Wayfare costs
+    Bench(crate::bench::Bench),
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  wayfare completions bash > ~/.local/share/bash-completion/completions/wayfare")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a program runs and what it may see of this machine.
+#[derive(Debug, Args)]
+pub struct Place {
+    /// Share a directory of this machine with the program, which knows it as GUEST (default: the same name)
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    pub dir: Vec<String>,
+    /// Like --dir, for reading only
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    pub dir_ro: Vec<String>,
+    /// Give the program a directory that moves with it; it is stored back when the program ends
+    #[arg(long, value_name = "HOST[::GUEST]")]
+    pub volume: Vec<String>,
+    /// What `wayfare ps` and `wayfare capture` call the task
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Run on another code generator: pulley64 is an interpreter that works everywhere
+    #[arg(long, env = "WAYFARE_TARGET")]
+    pub target: Option<String>,
+}
+
+/// `wayfare run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare run hello.wasm
+  wayfare run app.wasm --dir data::/data --env LEVEL=3 -- --verbose input.txt
+  wayfare run db.wasm --volume db::/db --name db
+
+Exit status: the program's own; 75 when it was captured, 134 when it trapped.")]
+pub struct Run {
+    /// The program: a .wasm module, or an image made by `wayfare compile`
+    #[arg(value_name = "PROG")]
+    pub program: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+    /// Set a variable of the program's environment
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give every NaN the same bits on every machine (floating-point loops get slower)
+    #[arg(long)]
+    pub canonical_nan: bool,
+    /// Run the program even if it cannot be captured
+    #[arg(long)]
+    pub allow_unmovable: bool,
+    /// The program's arguments
+    #[arg(trailing_var_arg = true)]
+    pub args: Vec<String>,
+}
+
+/// `wayfare resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare resume app.snap
+  wayfare resume app.snap --dir /mnt/data::/data --volume db::/db
+  wayfare resume app.snap --program app.wasm        on a machine that has never run it
+
+Exit status: as `wayfare run`.")]
+pub struct Resume {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    pub snapshot: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+    /// The program it was taken from (default: found by its digest among those that ran here)
+    #[arg(long, value_name = "PROG")]
+    pub program: Option<PathBuf>,
+}
+
+/// `wayfare capture`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare capture app -o app.snap
+  wayfare capture app -o first.snap --keep-running
+  wayfare capture app -o second.snap --keep-running --since first.snap
+  wayfare capture app -o app.snap --compress zstd --json
+
+Without --keep-running the task stops once the snapshot is on the disk, and `wayfare run` ends with
+status 75. If anything goes wrong the task goes on as before.")]
+pub struct Capture {
+    /// The task's name, as `wayfare ps` shows it
+    pub name: String,
+    /// Where to write the snapshot
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Let the task go on here
+    #[arg(long)]
+    pub keep_running: bool,
+    /// Write only what has changed since this earlier full snapshot of the task
+    #[arg(long, value_name = "EARLIER")]
+    pub since: Option<PathBuf>,
+    /// How to pack it: lz4 is quick, zstd is small
+    #[arg(long, value_enum, default_value_t = Compress::Lz4)]
+    pub compress: Compress,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a snapshot is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compress {
+    /// Quick
+    Lz4,
+    /// Small
+    Zstd,
+    /// As it is
+    None,
+}
+
+impl From<Compress> for wayfare_snapshot::Compression {
+    fn from(compress: Compress) -> Self {
+        match compress {
+            Compress::Lz4 => Self::Lz4,
+            Compress::Zstd => Self::Zstd(3),
+            Compress::None => Self::None,
+        }
+    }
+}
+
+/// How a listing is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For reading
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// `wayfare ps`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wayfare ps\n  wayfare ps -o json")]
+pub struct Ps {
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare compile`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare compile app.wasm                          makes app-x86_64.img
+  wayfare compile app.wasm --target aarch64 -o gateway.img
+
+`wayfare run` compiles by itself and keeps the result; an image spares the first run, and devices without
+a compiler, the wait.")]
+pub struct Compile {
+    /// The module
+    #[arg(value_name = "PROG.wasm")]
+    pub program: PathBuf,
+    /// What to compile for: x86_64, aarch64, riscv64 or pulley64 (default: this machine)
+    #[arg(long)]
+    pub target: Option<String>,
+    /// The image (default: the module's name and the target, in this directory)
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Give every NaN the same bits on every machine (floating-point loops get slower)
+    #[arg(long)]
+    pub canonical_nan: bool,
+    /// Compile the module even if it cannot be captured
+    #[arg(long)]
+    pub allow_unmovable: bool,
+}
+
+/// `wayfare inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare inspect app.wasm                          what of it can be captured, and where
+  wayfare inspect app.snap                          the call stack with its values, memory, open files
+  wayfare inspect app.snap -o json")]
+pub struct Inspect {
+    /// A module, an image or a snapshot
+    pub file: PathBuf,
+    /// The program a snapshot was taken from (default: found by its digest among those that ran here)
+    #[arg(long, value_name = "PROG")]
+    pub program: Option<PathBuf>,
+    /// Leave nothing out of long lists
+    #[arg(long)]
+    pub all: bool,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare snapshot ...`.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Check that a snapshot is whole and undamaged
+    Verify(Verify),
+    /// Make one snapshot of two that follow each other
+    Squash(Squash),
+}
+
+/// `wayfare snapshot verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wayfare snapshot verify app.snap")]
+pub struct Verify {
+    /// The snapshot
+    pub file: PathBuf,
+}
+
+/// `wayfare snapshot squash`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wayfare snapshot squash first.snap since-first.snap -o now.snap")]
+pub struct Squash {
+    /// The earlier snapshot
+    pub first: PathBuf,
+    /// The one that was taken with `--since` the earlier one
+    pub second: PathBuf,
+    /// Where to write the result
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// How to pack it
+    #[arg(long, value_enum, default_value_t = Compress::Lz4)]
+    pub compress: Compress,
+}

@@ -1,0 +1,201 @@
+//! From a file, or from the digest in a snapshot, to an image that runs here: out of the cache where it is there and
+//! can be trusted, else compiled and kept.
+
+use crate::{atomic, locations, output, standing};
+use anyhow::{Context, Result, anyhow, bail};
+use std::path::Path;
+use wayfare_engine::{Error, Image, ImageInfo, Key, Options, Target};
+use wayfare_snapshot::Digest;
+
+/// What to make an image for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Compiled for.
+    pub target: Target,
+    /// Whether the target was asked for, so that an image for another is not what is meant.
+    pub explicit: bool,
+    /// Options that change results.
+    pub options: Options,
+    /// Whether a program that cannot be captured is wanted all the same.
+    pub allow_unmovable: bool,
+}
+
+impl Wanted {
+    /// Reads `--target`, which must be one that runs here.
+    ///
+    /// # Errors
+    /// An unknown target, or one for another machine.
+    pub fn here(target: Option<&str>, options: Options, allow_unmovable: bool) -> Result<Wanted> {
+        let explicit = target.is_some();
+        let target = target.map_or_else(|| Ok(Target::host()), Target::parse)?;
+        if !target.runs_here() {
+            bail!("code for {target} does not run on this machine: use {} or pulley64", Target::host());
+        }
+        Ok(Wanted { target, explicit, options, allow_unmovable })
+    }
+}
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A WebAssembly module (or component).
+    Module,
+    /// A compiled image.
+    Image,
+    /// A snapshot.
+    Snapshot,
+}
+
+/// Reads a file and says what it is.
+///
+/// # Errors
+/// When it cannot be read or is none of ours.
+pub fn read(path: &Path) -> Result<(Vec<u8>, FileKind)> {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let kind = if bytes.starts_with(b"\0asm") {
+        FileKind::Module
+    } else if wayfare_engine::is_image(&bytes) {
+        FileKind::Image
+    } else if bytes.starts_with(&wayfare_snapshot::MAGIC) {
+        FileKind::Snapshot
+    } else if bytes.trim_ascii_start().starts_with(b"(module") {
+        bail!("{}: this is WebAssembly text: translate it with wat2wasm first", path.display());
+    } else {
+        bail!("{}: this is neither a WebAssembly module nor a Wayfare image", path.display());
+    };
+    Ok((bytes, kind))
+}
+
+/// The image of a program given by its file.
+///
+/// # Errors
+/// When the file is no program, or one that cannot be compiled or trusted.
+pub fn from_file(path: &Path, wanted: &Wanted) -> Result<Image> {
+    let (bytes, kind) = read(path)?;
+    let name = || path.display().to_string();
+    match kind {
+        FileKind::Module => from_module(&bytes, Digest::of(&bytes), wanted).with_context(name),
+        FileKind::Image => from_image(&bytes, path, wanted).with_context(name),
+        FileKind::Snapshot => bail!("{}: this is a snapshot: go on with it by `wayfare resume`", path.display()),
+    }
+}
+
+/// The image of a module that was run here before.
+///
+/// # Errors
+/// When it never was (`Ok(None)` then), or cannot be compiled.
+pub fn from_digest(digest: Digest, wanted: &Wanted) -> Result<Option<Image>> {
+    let key = locations::key()?;
+    if let Cached::Usable(image) = cached(digest, wanted, &key)? {
+        return Ok(Some(image));
+    }
+    match kept_module(digest)? {
+        Some(wasm) => from_module(&wasm, digest, wanted).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The module with this digest, if it was run here before.
+pub fn kept_module(digest: Digest) -> Result<Option<Vec<u8>>> {
+    let wasm = std::fs::read(locations::module(digest)?).ok();
+    Ok(wasm.filter(|wasm| Digest::of(wasm) == digest))
+}
+
+/// Compiles a module, and keeps it so that its snapshots can be resumed.
+///
+/// # Errors
+/// When it is not valid or cannot be captured.
+pub fn compile(wasm: &[u8], digest: Digest, wanted: &Wanted, key: &Key) -> Result<Vec<u8>> {
+    let Wanted { target, options, allow_unmovable, .. } = wanted;
+    let what = format!("compiling for {target}");
+    let image =
+        standing::while_running(&what, || Image::compile(wasm, target, *options, *allow_unmovable, key))?;
+    let path = locations::module(digest)?;
+    if !path.exists() {
+        keep(&path, wasm);
+    }
+    Ok(image)
+}
+
+fn from_module(wasm: &[u8], digest: Digest, wanted: &Wanted) -> Result<Image> {
+    let key = locations::key()?;
+    match cached(digest, wanted, &key)? {
+        Cached::Usable(image) => return Ok(image),
+        Cached::Refused(why) => output::notice(&format!("the kept image is not used ({why}); compiling it again")),
+        Cached::None => {}
+    }
+    let bytes = compile(wasm, digest, wanted, &key)?;
+    keep(&locations::image(digest, &wanted.target, wanted.options)?, &bytes);
+    Ok(Image::load(&bytes, &key)?)
+}
+
+enum Cached {
+    Usable(Image),
+    Refused(String),
+    None,
+}
+
+fn cached(digest: Digest, wanted: &Wanted, key: &Key) -> Result<Cached> {
+    let path = locations::image(digest, &wanted.target, wanted.options)?;
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(Cached::None) };
+    match Image::load(&bytes, key) {
+        Ok(image) if image.digest() != digest || image.options() != wanted.options => {
+            Ok(Cached::Refused("it is another program's".into()))
+        }
+        Ok(image) => movable(&image, wanted).map(|()| Cached::Usable(image)),
+        Err(e) if replaceable(&e) => Ok(Cached::Refused(reason(&e))),
+        Err(e) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
+
+/// An image given as the program itself.
+fn from_image(bytes: &[u8], path: &Path, wanted: &Wanted) -> Result<Image> {
+    let key = locations::key()?;
+    let refused = match Image::load(bytes, &key) {
+        Ok(image) => {
+            movable(&image, wanted)?;
+            if !wanted.explicit || ImageInfo::parse(bytes)?.target == wanted.target.triple() {
+                return Ok(image);
+            }
+            anyhow!("the image is for another target than {}: compile the module for it", wanted.target)
+        }
+        Err(e) if replaceable(&e) => anyhow!(e),
+        Err(e) => return Err(e.into()),
+    };
+    // Nothing of an untrusted image is used but the name of the module it claims to be of.
+    let Ok(info) = ImageInfo::parse(bytes) else { return Err(refused) };
+    let Some(wasm) = kept_module(info.module)? else { return Err(refused) };
+    output::notice(&format!("{}: {refused}; compiling its module, which is kept here", path.display()));
+    from_module(&wasm, info.module, &Wanted { options: info.options, ..wanted.clone() })
+}
+
+/// Whether compiling again is the cure.
+fn replaceable(e: &Error) -> bool {
+    matches!(
+        e,
+        Error::Untrusted | Error::StaleImage(..) | Error::NotAnImage(_) | Error::ForeignImage(..) | Error::Metadata(_)
+    )
+}
+
+/// The error without its advice, which is being followed.
+fn reason(e: &Error) -> String {
+    let text = e.to_string();
+    text.strip_suffix(": compile it again here").or(text.strip_suffix(": compile it again")).unwrap_or(&text).into()
+}
+
+fn movable(image: &Image, wanted: &Wanted) -> Result<()> {
+    match image.unmovable() {
+        [] => Ok(()),
+        _ if wanted.allow_unmovable => Ok(()),
+        reasons => bail!("cannot be moved while it runs: {} (--allow-unmovable runs it in place)", reasons.join("; ")),
+    }
+}
+
+/// Puts a file in the cache. A cache that takes nothing costs time, not the run.
+fn keep(path: &Path, bytes: &[u8]) {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let kept = std::fs::create_dir_all(directory).and_then(|()| atomic::write(path, bytes));
+    if let Err(e) = kept {
+        output::notice(&format!("{} cannot be kept ({e}): going on without", path.display()));
+    }
+}

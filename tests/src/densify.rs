@@ -1,0 +1,59 @@
+//! Puts a migration point before every instruction: an empty loop, which the instrumenter must take for
+//! one that may run for ever. A suite of small functions thus meets captures with every shape of the
+//! operand stack, inside of every construct.
+
+use wasm_encoder::reencode::{self, Reencode};
+use wasm_encoder::{BlockType, CodeSection, Function, Instruction as I, Module};
+use wasmparser::{CustomSectionReader, FunctionBody, Parser};
+
+/// Points per function at most: the size of the code is their number times that of the frame.
+const MOST: usize = 400;
+
+/// The module with its points; custom sections are left out.
+///
+/// # Errors
+/// When the module cannot be read or written.
+pub fn densify(wasm: &[u8]) -> Result<Vec<u8>, String> {
+    let mut module = Module::new();
+    Densify.parse_core_module(&mut module, Parser::new(0), wasm).map_err(|e| e.to_string())?;
+    Ok(module.finish())
+}
+
+struct Densify;
+
+impl Reencode for Densify {
+    type Error = std::convert::Infallible;
+
+    fn parse_custom_section(
+        &mut self,
+        _: &mut Module,
+        _: CustomSectionReader<'_>,
+    ) -> Result<(), reencode::Error<Self::Error>> {
+        Ok(())
+    }
+
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        body: FunctionBody<'_>,
+    ) -> Result<(), reencode::Error<Self::Error>> {
+        let mut locals = Vec::new();
+        for pair in body.get_locals_reader()? {
+            let (count, ty) = pair?;
+            locals.push((count, self.val_type(ty)?));
+        }
+        let mut f = Function::new(locals);
+        let every = body.get_operators_reader()?.into_iter().count().div_ceil(MOST);
+        for (i, operator) in body.get_operators_reader()?.into_iter().enumerate() {
+            if i % every == 0 {
+                f.instruction(&I::Loop(BlockType::Empty));
+                f.instruction(&I::I32Const(0));
+                f.instruction(&I::BrIf(0));
+                f.instruction(&I::End);
+            }
+            f.instruction(&reencode::utils::instruction(self, operator?)?);
+        }
+        code.function(&f);
+        Ok(())
+    }
+}
