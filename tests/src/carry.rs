@@ -141,7 +141,7 @@ impl<'p> Carried<'p> {
 
     fn arm(&mut self, polls: Option<u32>, more: u32) {
         // Polls stay armed during a resume, so that "never" is a number as well.
-        self.machine.arm(Some(polls.map_or(u32::MAX, |n| n.saturating_add(more))));
+        self.machine.arm(Some(polls.map_or(u32::MAX, |n| n.saturating_add(more)))).expect("a countdown build");
     }
 
     fn ended(&mut self, run: Result<Run, Error>) -> Result<Run, Ended> {

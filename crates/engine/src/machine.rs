@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use wasmtime::{AsContext, AsContextMut, Extern, Func, Instance, Memory, Ref, Store, Table, Val};
+use wasmtime::{AsContext, AsContextMut, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
 use wayfare_instrument::meta::Metadata;
 use wayfare_snapshot::{GlobalValue, MemoryState, PAGE_SIZE, PageRun, TableState};
@@ -45,12 +45,23 @@ pub struct State {
     pub refs: Vec<Option<u32>>,
 }
 
+/// The globals that an instrumented module keeps its own state in.
+struct Registers {
+    unwinding: Global,
+    rewinding: Global,
+    sp: Global,
+    limit: Global,
+    refs: Global,
+    countdown: Global,
+}
+
 /// An instance of an instrumented module, and its store.
 pub struct Machine<T: 'static> {
     store: Store<T>,
     instance: Instance,
     meta: Arc<Metadata>,
-    control: Memory,
+    stack: Memory,
+    registers: Registers,
     trigger: Trigger,
     /// Function index by identity, made when first needed.
     function_ids: Option<BTreeMap<usize, u32>>,
@@ -62,16 +73,21 @@ impl<T: 'static> Machine<T> {
     /// # Errors
     /// [`Error::Unmovable`] when the module was not instrumented.
     pub fn new(mut store: Store<T>, instance: Instance, meta: Arc<Metadata>) -> Result<Self, Error> {
-        let control = instance
-            .get_memory(&mut store, abi::MEMORY)
-            .ok_or_else(|| Error::Unmovable(meta.unmovable.clone()))?;
+        let unmovable = || Error::Unmovable(meta.unmovable.clone());
+        let polls = instance.get_memory(&mut store, abi::POLL_MEMORY).ok_or_else(unmovable)?;
+        let stack = instance.get_memory(&mut store, abi::STACK_MEMORY).ok_or_else(unmovable)?;
+        let mut global = |name| instance.get_global(&mut store, name).ok_or_else(unmovable);
+        let registers = Registers {
+            unwinding: global(abi::UNWINDING)?,
+            rewinding: global(abi::REWINDING)?,
+            sp: global(abi::SP)?,
+            limit: global(abi::LIMIT)?,
+            refs: global(abi::REFS)?,
+            countdown: global(abi::COUNTDOWN)?,
+        };
         let trigger = Trigger::default();
-        trigger.attach(control.data_ptr(&store));
-        let mut machine = Machine { store, instance, meta, control, trigger, function_ids: None };
-        let limit = machine.control.data_size(&machine.store) as u32;
-        machine.set(abi::SP, machine.meta.area);
-        machine.set(abi::LIMIT, limit);
-        Ok(machine)
+        trigger.attach(polls.data_ptr(&store));
+        Ok(Machine { store, instance, meta, stack, registers, trigger, function_ids: None })
     }
 
     /// The store.
@@ -94,26 +110,29 @@ impl<T: 'static> Machine<T> {
         self.trigger.clone()
     }
 
-    fn get(&self, offset: u32) -> u32 {
-        let at = offset as usize;
-        let data = self.control.data(&self.store);
-        data.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    fn get(&mut self, register: impl FnOnce(&Registers) -> Global) -> u32 {
+        match register(&self.registers).get(&mut self.store) {
+            Val::I32(v) => v as u32,
+            _ => 0,
+        }
     }
 
-    fn set(&mut self, offset: u32, value: u32) {
-        let at = offset as usize;
-        self.control.data_mut(&mut self.store)[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    fn set(&mut self, register: impl FnOnce(&Registers) -> Global, value: u32) -> Result<(), Error> {
+        Ok(register(&self.registers).set(&mut self.store, Val::I32(value as i32))?)
     }
 
     /// Lets `n` polls pass before one captures, or none capture. Only for modules built with a countdown.
-    pub fn arm(&mut self, n: Option<u32>) {
+    ///
+    /// # Errors
+    /// [`Error::Wasm`] if the module's counter is not what it should be.
+    pub fn arm(&mut self, n: Option<u32>) -> Result<(), Error> {
         self.trigger.set(u32::from(n.is_some()));
-        self.set(abi::COUNTDOWN, n.unwrap_or(0));
+        self.set(|r| r.countdown, n.unwrap_or(0))
     }
 
     /// Polls left of a countdown.
-    pub fn countdown(&self) -> u32 {
-        self.get(abi::COUNTDOWN)
+    pub fn countdown(&mut self) -> u32 {
+        self.get(|r| r.countdown)
     }
 
     /// Calls an exported function.
@@ -127,10 +146,10 @@ impl<T: 'static> Machine<T> {
 
     fn call_func(&mut self, f: Func, params: &[Val], results: &mut [Val]) -> Result<Run, Error> {
         f.call(&mut self.store, params, results)?;
-        if self.get(abi::UNWINDING) == 0 {
+        if self.get(|r| r.unwinding) == 0 {
             return Ok(Run::Returned);
         }
-        self.set(abi::UNWINDING, 0);
+        self.set(|r| r.unwinding, 0)?;
         if !self.meta.countdown {
             self.trigger.set(0);
         }
@@ -138,8 +157,8 @@ impl<T: 'static> Machine<T> {
     }
 
     /// Whether there is a captured stack to go on with.
-    pub fn has_frames(&self) -> bool {
-        self.get(abi::SP) > self.meta.area
+    pub fn has_frames(&mut self) -> bool {
+        self.get(|r| r.sp) > self.meta.area
     }
 
     /// Goes on with the captured stack. `results` are those of the function that was called first.
@@ -147,14 +166,15 @@ impl<T: 'static> Machine<T> {
     /// # Errors
     /// [`Error::Wasm`] on a trap.
     pub fn rewind(&mut self, results: &mut [Val]) -> Result<Run, Error> {
-        let sp = self.get(abi::SP);
-        let slot = self.get(sp - abi::FRAME_HEADER);
+        let header = self.get(|r| r.sp).wrapping_sub(abi::FRAME_HEADER) as usize;
+        let data = self.stack.data(&self.store);
+        let slot = data.get(header..header + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let table = self.table(abi::RESUME_TABLE)?;
         let f = match table.get(&mut self.store, u64::from(slot)) {
             Some(Ref::Func(Some(f))) => f,
             _ => return Err(Error::Misfit(format!("no function has the resume slot {slot}"))),
         };
-        self.set(abi::REWINDING, 1);
+        self.set(|r| r.rewinding, 1)?;
         self.trigger.set(1);
         self.call_func(f, &[], results)
     }
@@ -175,10 +195,10 @@ impl<T: 'static> Machine<T> {
     /// # Errors
     /// [`Error::Misfit`] on a reference to a function that the module does not know.
     pub fn state(&mut self) -> Result<State, Error> {
-        let sp = self.get(abi::SP) as usize;
+        let sp = self.get(|r| r.sp) as usize;
         let area = self.meta.area as usize;
         let meta = self.meta.clone();
-        let data = self.control.data(&self.store);
+        let data = self.stack.data(&self.store);
         let frames = data.get(area..sp).unwrap_or_default().to_vec();
         let flags = &data[abi::DROPPED as usize..];
         let (segments, elements) = (meta.data_segments as usize, meta.element_segments as usize);
@@ -206,7 +226,7 @@ impl<T: 'static> Machine<T> {
             let entries = self.functions_of(table, 0, len)?;
             state.tables.push(TableState { index: *t, len, entries: runs(&entries) });
         }
-        let refs = self.get(abi::REFS);
+        let refs = self.get(|r| r.refs);
         let table = self.table(abi::REFS_TABLE)?;
         state.refs = self.functions_of(table, 0, u64::from(refs))?;
         Ok(state)
@@ -263,20 +283,20 @@ impl<T: 'static> Machine<T> {
         }
         // Room for the frames, and for the next ones.
         let need = meta.area as usize + state.frames.len() + meta.headroom as usize;
-        let have = self.control.data_size(&self.store);
+        let have = self.stack.data_size(&self.store);
         if need > have {
-            self.control.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
+            self.stack.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
         }
-        let limit = self.control.data_size(&self.store) as u32;
+        let limit = self.stack.data_size(&self.store) as u32;
         let area = meta.area as usize;
-        self.control.data_mut(&mut self.store)[area..area + state.frames.len()].copy_from_slice(&state.frames);
-        self.set(abi::SP, (area + state.frames.len()) as u32);
-        self.set(abi::LIMIT, limit);
+        self.stack.data_mut(&mut self.store)[area..area + state.frames.len()].copy_from_slice(&state.frames);
+        self.set(|r| r.sp, (area + state.frames.len()) as u32)?;
+        self.set(|r| r.limit, limit)?;
         let mut flag = |at: u32, bound: u32, i: u32| {
             if i >= bound {
                 return Err(Error::Misfit(format!("segment {i} does not exist")));
             }
-            self.control.data_mut(&mut self.store)[(abi::DROPPED + at + i) as usize] = 1;
+            self.stack.data_mut(&mut self.store)[(abi::DROPPED + at + i) as usize] = 1;
             Ok(())
         };
         for i in &state.dropped_data {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use wasmtime::{Caller, Extern, ExternType, Func, Instance, Memory, Store, Val};
+use wasmtime::{Caller, Extern, ExternType, Func, Global, Instance, Memory, Store, Val};
 use wayfare_instrument::abi;
 use wayfare_snapshot::{Meta, Snapshot, TaskOptions};
 use wayfare_wasi::std_host::{Canceller, StdHost};
@@ -33,7 +33,7 @@ struct Inside {
     ctx: Ctx,
     host: StdHost,
     memory: Option<Memory>,
-    control: Option<Memory>,
+    unwinding: Option<Global>,
     shared: Arc<Shared>,
 }
 
@@ -182,7 +182,7 @@ impl Task {
         ctx.reattach(&mut host).map_err(|e| Error::System(e.to_string()))?;
         let canceller = host.canceller();
         let shared = Arc::new(Shared::default());
-        let inside = Inside { ctx, host, memory: None, control: None, shared: shared.clone() };
+        let inside = Inside { ctx, host, memory: None, unwinding: None, shared: shared.clone() };
         let mut store = Store::new(image.engine(), inside);
         let imports = link(&mut store, image)?;
         let instance = Instance::new(&mut store, image.module(), &imports)?;
@@ -190,7 +190,7 @@ impl Task {
             return Err(Error::NoEntry(ENTRY.into()));
         }
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
-        store.data_mut().control = instance.get_memory(&mut store, abi::MEMORY);
+        store.data_mut().unwinding = instance.get_global(&mut store, abi::UNWINDING);
         let unmovable: Arc<[String]> = image.unmovable().into();
         let (machine, fixed, trigger) = if unmovable.is_empty() {
             let machine = Machine::new(store, instance, image.metadata().clone())?;
@@ -251,8 +251,10 @@ impl Task {
     fn run_inner(&mut self) -> Outcome {
         loop {
             let run = match (&mut self.machine, &mut self.fixed) {
-                (Some(m), _) if m.has_frames() => m.rewind(&mut []),
-                (Some(m), _) => m.call(if self.phase == Phase::Start { abi::START } else { ENTRY }, &[], &mut []),
+                (Some(m), _) => {
+                    let entry = if self.phase == Phase::Start { abi::START } else { ENTRY };
+                    if m.has_frames() { m.rewind(&mut []) } else { m.call(entry, &[], &mut []) }
+                }
                 (None, Some((store, instance))) => match instance.get_func(&mut *store, ENTRY) {
                     Some(f) => f.call(store, &[], &mut []).map(|()| Run::Returned).map_err(Error::from),
                     None => Err(Error::NoEntry(ENTRY.into())),
@@ -404,10 +406,13 @@ fn host_call(
             continue;
         }
         if inside.shared.requested.load(Ordering::SeqCst) {
-            if let Some(control) = inside.control {
-                // The caller writes its frame before the call; after the resume the call is issued again.
-                control.data_mut(&mut *caller)[abi::UNWINDING as usize] = 1;
-                return Ok(());
+            if let Some(unwinding) = inside.unwinding {
+                // The caller writes a frame that stands before the call: the resume issues it again. What is
+                // returned is not looked at, but must be of the right type.
+                if let Some(r) = results.first_mut() {
+                    *r = Val::I32(0);
+                }
+                return unwinding.set(&mut *caller, Val::I32(1));
             }
         }
         // A stale cancellation: nobody asks any more.

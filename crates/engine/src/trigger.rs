@@ -9,9 +9,9 @@ use wayfare_instrument::abi;
 pub struct Trigger(Arc<AtomicPtr<u8>>);
 
 impl Trigger {
-    /// Points at a control memory of a living store.
-    pub(crate) fn attach(&self, control: *mut u8) {
-        self.0.store(control, Ordering::SeqCst);
+    /// Points at a poll memory of a living store.
+    pub(crate) fn attach(&self, polls: *mut u8) {
+        self.0.store(polls, Ordering::SeqCst);
     }
 
     /// Must come before the store goes.
@@ -31,9 +31,9 @@ impl Trigger {
             return;
         }
         let word = |offset: u32| {
-            // SAFETY: `attach` was given the base of a control memory that is at least one Wasm page
+            // SAFETY: `attach` was given the base of a poll memory that is at least one Wasm page
             // long and never moves (`memory_may_move(false)`), and `detach` runs before it is unmapped;
-            // offsets are below `abi::DROPPED` and aligned to four bytes. The guest reads these words
+            // offsets are below `abi::FENCE` and aligned to four bytes. The guest reads these words
             // while we write them: both sides are plain 32-bit accesses of the machine, so each read
             // sees an old or a new value, and either is right.
             unsafe { AtomicU32::from_ptr(base.add(offset as usize).cast::<u32>()) }.store(value, Ordering::Relaxed);

@@ -28,7 +28,7 @@ fn moves_unnoticed(wat: &str, args: &[Val], expect: &[Val]) {
     assert_eq!(format!("{results:?}"), format!("{expect:?}"), "undisturbed");
     for stride in [0, 1, 2, 7] {
         let mut m = fresh();
-        m.arm(Some(stride));
+        m.arm(Some(stride)).unwrap();
         let mut run = m.call("f", args, &mut results).unwrap();
         let mut moves = 0;
         while run == Run::Captured {
@@ -39,7 +39,7 @@ fn moves_unnoticed(wat: &str, args: &[Val], expect: &[Val]) {
             let mut next = fresh();
             next.restore_memories(&memories).unwrap();
             next.restore(&state).unwrap();
-            next.arm(Some(stride + 1));
+            next.arm(Some(stride + 1)).unwrap();
             m = next;
             run = m.rewind(&mut results).unwrap();
             moves += 1;

@@ -3,49 +3,61 @@
 //! device can know it without carrying a Wasm parser.
 //!
 //! ```text
-//! control memory (byte offsets)
-//!      0  unwinding   i32   set by the guest when it writes its first frame; cleared by the host
-//!      4  sp          i32   top of the save area
-//!      8  limit       i32   first byte past the save area's room
-//!     12  countdown   i32   polls to let pass before one captures (only in `countdown` builds)
-//!     16  rewinding   i32   set by the host before a resume    \
-//!     20  entry       i32   poll word of function entries      |  cleared together by the
-//!     24  refs        i32   saved references in use            |  frame that ends a resume
-//!     32  polls       16 x i32, one per loop (modulo 16)       /
-//!     96  fence       i32   written, never read
-//!    128  dropped     one byte per data segment, then one per element segment
+//! poll memory (byte offsets)             written by the host, from any thread
+//!      0  loops       15 x i32, one per loop (modulo 15)
+//!     60  entry       i32, of function entries
+//!     64  fence       i32, written by the guest, never read
+//!
+//! stack memory (byte offsets)
+//!      0  dropped     one byte per data segment, then one per element segment
 //!    ...  save area   frames, innermost first, growing upwards
+//!
+//! globals, i32
+//!     unwinding   set by the guest when it writes its first frame (by the host, for a host call that
+//!                 is to be issued again); cleared by the host
+//!     rewinding   set by the host before a resume; cleared by the guest in its last frame
+//!     sp          top of the save area
+//!     limit       first byte past the save area's room
+//!     refs        saved references in use
+//!     countdown   polls to let pass before one captures (only in `countdown` builds)
 //! ```
+//! What only the task's own thread touches is a global: a check is then one load off a register that is
+//! there anyway. The poll words are memory, because a host can reach memory while the task runs; they are
+//! a memory apart, so that its base is not kept in a register across calls for the sake of cold paths
+//! (measured on fib: 1.26 with one memory for all).
+//!
 //! Loops have poll words of their own because an optimiser may prove two loads of *one* word, with no
 //! store between them, to be equal, and a loop would then never see the host's request.
 
-/// Byte offset of the flag that says frames are being written.
-pub const UNWINDING: u32 = 0;
-/// Byte offset of the save area's top.
-pub const SP: u32 = 4;
-/// Byte offset of the save area's end.
-pub const LIMIT: u32 = 8;
-/// Byte offset of the poll countdown.
-pub const COUNTDOWN: u32 = 12;
-/// Byte offset of the flag that says frames are being read back.
-pub const REWINDING: u32 = 16;
-/// Byte offset of the poll word of function entries.
-pub const ENTRY: u32 = 20;
-/// Byte offset of the number of entries used in the table of saved references.
-pub const REFS: u32 = 24;
 /// Byte offset of the loop poll words.
-pub const POLLS: u32 = 32;
+pub const POLLS: u32 = 0;
 /// Number of loop poll words.
-pub const POLL_WORDS: u32 = 16;
+pub const POLL_WORDS: u32 = 15;
+/// Byte offset of the poll word of function entries.
+pub const ENTRY: u32 = 60;
 /// Byte offset of a word that is written to keep loads of a poll word apart, and never read.
-pub const FENCE: u32 = 96;
-/// Byte offset of the dropped-segment flags.
-pub const DROPPED: u32 = 128;
+pub const FENCE: u32 = 64;
+/// Byte offset of the dropped-segment flags, in the stack memory.
+pub const DROPPED: u32 = 0;
 /// Bytes at the end of every frame: resume slot (u32) and point (u32), little endian.
 pub const FRAME_HEADER: u32 = 8;
 
-/// Export of the control memory.
-pub const MEMORY: &str = "wayfare:control";
+/// Export of the memory with the poll words.
+pub const POLL_MEMORY: &str = "wayfare:polls";
+/// Export of the memory with the save area.
+pub const STACK_MEMORY: &str = "wayfare:stack";
+/// Export of the flag that says frames are being written.
+pub const UNWINDING: &str = "wayfare:unwinding";
+/// Export of the flag that says frames are being read back.
+pub const REWINDING: &str = "wayfare:rewinding";
+/// Export of the save area's top.
+pub const SP: &str = "wayfare:sp";
+/// Export of the save area's end.
+pub const LIMIT: &str = "wayfare:limit";
+/// Export of the number of entries used in the table of saved references.
+pub const REFS: &str = "wayfare:refs-used";
+/// Export of the poll countdown.
+pub const COUNTDOWN: &str = "wayfare:countdown";
 /// Export of the table of resume entries: one `[] -> results` function per function that may capture.
 pub const RESUME_TABLE: &str = "wayfare:resume";
 /// Export of the table of every function that may exist as a reference.

@@ -1,7 +1,7 @@
 //! Puts the module together again: sections are copied through as they were, with entries appended.
 
 use crate::abi;
-use crate::emit::{Context, Rewritten, val_type};
+use crate::emit::{Context, Globals, Rewritten, val_type};
 use crate::helpers;
 use crate::meta::Metadata;
 use crate::parse::Module;
@@ -87,15 +87,30 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
             }
             5 => {
                 // A maximum of the whole address space lets an engine reserve it once and never move it.
-                wasm_encoder::MemoryType {
-                    minimum: u64::from(pages),
-                    maximum: Some(65536),
-                    memory64: false,
-                    shared: false,
-                    page_size_log2: None,
+                for (minimum, maximum) in [(1, 1), (u64::from(pages), 65536)] {
+                    wasm_encoder::MemoryType {
+                        minimum,
+                        maximum: Some(maximum),
+                        memory64: false,
+                        shared: false,
+                        page_size_log2: None,
+                    }
+                    .encode(&mut added);
                 }
-                .encode(&mut added);
-                1
+                2
+            }
+            6 => {
+                let initial = |name: &str| match name {
+                    abi::SP => area,
+                    abi::LIMIT => pages << 16,
+                    _ => 0,
+                };
+                for name in Globals::NAMES {
+                    wasm_encoder::GlobalType { val_type: wasm_encoder::ValType::I32, mutable: true, shared: false }
+                        .encode(&mut added);
+                    wasm_encoder::ConstExpr::i32_const(initial(name) as i32).encode(&mut added);
+                }
+                Globals::NAMES.len()
             }
             7 => exports(m, cx, &metadata, &mut added),
             9 => elements(cx, &mut added),
@@ -172,7 +187,11 @@ fn exports(m: &Module<'_>, cx: &Context<'_>, meta: &Metadata, out: &mut Vec<u8>)
         index.encode(out);
         n += 1;
     };
-    export(abi::MEMORY, ExportKind::Memory, cx.control);
+    export(abi::POLL_MEMORY, ExportKind::Memory, cx.polls);
+    export(abi::STACK_MEMORY, ExportKind::Memory, cx.stack);
+    for (name, i) in Globals::NAMES.iter().zip(cx.globals.first..) {
+        export(name, ExportKind::Global, i);
+    }
     export(abi::RESUME_TABLE, ExportKind::Table, cx.resume_table);
     export(abi::FUNCTIONS_TABLE, ExportKind::Table, cx.functions_table);
     export(abi::REFS_TABLE, ExportKind::Table, cx.refs_table);

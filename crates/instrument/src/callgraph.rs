@@ -3,7 +3,7 @@
 //! Direct calls are followed exactly, indirect calls by type among the functions that exist as
 //! references. Functions outside of this set are copied through byte for byte.
 
-use crate::parse::Module;
+use crate::parse::{Body, Module};
 use crate::transform::{Error, Options};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
@@ -46,7 +46,7 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
     let imports = m.function_imports.len();
     let n = m.functions.len();
     let summaries: Vec<Summary> =
-        m.bodies.par_iter().map(|b| summarise(&b.body)).collect::<Result<_, wasmparser::BinaryReaderError>>()?;
+        m.bodies.par_iter().map(summarise).collect::<Result<_, wasmparser::BinaryReaderError>>()?;
 
     let mut referable = m.referenced.clone();
     let mut mutated_tables = vec![false; m.tables.len()];
@@ -158,9 +158,11 @@ fn break_cycles(edges: &[Vec<u32>], functions: usize, imports: usize) -> Vec<boo
     marked
 }
 
-fn summarise(body: &wasmparser::FunctionBody<'_>) -> Result<Summary, wasmparser::BinaryReaderError> {
+fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> {
+    // Here, before anything else looks at code: all later phases index by what they read.
+    body.validator().validate(&body.body)?;
     let mut s = Summary::default();
-    let mut reader = body.get_operators_reader()?;
+    let mut reader = body.body.get_operators_reader()?;
     while !reader.eof() {
         match reader.read()? {
             Operator::Loop { .. } => s.has_loop = true,

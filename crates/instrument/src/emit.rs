@@ -61,6 +61,36 @@ pub struct Helpers {
 /// Helpers that every module gets; after them come those per class and per function.
 pub const FIXED_HELPERS: u32 = 4;
 
+/// Globals added to every module, after its own.
+#[derive(Clone, Copy)]
+pub struct Globals {
+    pub first: u32,
+}
+
+impl Globals {
+    /// Their exports, in order.
+    pub const NAMES: [&'static str; 6] = [abi::UNWINDING, abi::REWINDING, abi::SP, abi::LIMIT, abi::REFS, abi::COUNTDOWN];
+
+    pub fn unwinding(self) -> u32 {
+        self.first
+    }
+    pub fn rewinding(self) -> u32 {
+        self.first + 1
+    }
+    pub fn sp(self) -> u32 {
+        self.first + 2
+    }
+    pub fn limit(self) -> u32 {
+        self.first + 3
+    }
+    pub fn refs(self) -> u32 {
+        self.first + 4
+    }
+    pub fn countdown(self) -> u32 {
+        self.first + 5
+    }
+}
+
 /// What all functions' rewriting shares.
 pub struct Context<'m> {
     pub module: &'m Module<'m>,
@@ -69,7 +99,9 @@ pub struct Context<'m> {
     /// Result types of each class.
     pub classes: Vec<Vec<ValType>>,
     pub class_of: HashMap<Vec<ValType>, u32>,
-    pub control: u32,
+    pub polls: u32,
+    pub stack: u32,
+    pub globals: Globals,
     pub resume_table: u32,
     pub functions_table: u32,
     pub refs_table: u32,
@@ -127,7 +159,9 @@ impl<'m> Context<'m> {
             options,
             classes,
             class_of,
-            control: module.memories.len() as u32,
+            polls: module.memories.len() as u32,
+            stack: module.memories.len() as u32 + 1,
+            globals: Globals { first: module.globals.len() as u32 },
             resume_table: module.tables.len() as u32,
             functions_table: module.tables.len() as u32 + 1,
             refs_table: module.tables.len() as u32 + 2,
@@ -187,10 +221,9 @@ pub fn val_type(ty: ValType) -> wasm_encoder::ValType {
     ty.try_into().expect("types of operands name types of this module")
 }
 
-/// Copies a function through, validating it.
+/// Copies a function through.
 pub fn keep(body: Body<'_>) -> Result<Rewritten, Error> {
     let index = body.validate.index;
-    body.validate.into_validator(Default::default()).validate(&body.body)?;
     Ok(Rewritten { index, code: body.body.as_bytes().to_vec(), ..Rewritten::default() })
 }
 
@@ -332,14 +365,30 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn control(&self, offset: u32) -> MemArg {
-        MemArg { offset: u64::from(offset), align: 0, memory_index: self.cx.control }
+    /// A place in the stack memory.
+    fn frame(&self, offset: u32) -> MemArg {
+        MemArg { offset: u64::from(offset), align: 0, memory_index: self.cx.stack }
     }
 
-    fn load_control(&mut self, offset: u32) {
+    /// A place in the poll memory.
+    fn poll(&self, offset: u32) -> MemArg {
+        MemArg { offset: u64::from(offset), align: 2, memory_index: self.cx.polls }
+    }
+
+    fn load_poll(&mut self, offset: u32) {
         self.i(I::I32Const(0));
-        let at = MemArg { align: 2, ..self.control(offset) };
+        let at = self.poll(offset);
         self.i(I::I32Load(at));
+    }
+
+    fn global(&mut self, index: impl FnOnce(Globals) -> u32) {
+        let index = index(self.cx.globals);
+        self.i(I::GlobalGet(index));
+    }
+
+    fn set_global(&mut self, index: impl FnOnce(Globals) -> u32) {
+        let index = index(self.cx.globals);
+        self.i(I::GlobalSet(index));
     }
 
     /// Closes the hoisted labels that end at this place.
@@ -409,10 +458,14 @@ impl Emitter<'_, '_> {
     fn enter_function(&mut self) {
         let entry = self.s.points.first().filter(|p| p.kind == PointKind::Entry).is_some();
         self.block(Label::Entered);
-        self.load_control(if entry { abi::ENTRY } else { abi::REWINDING });
+        if entry {
+            self.load_poll(abi::ENTRY);
+        } else {
+            self.global(Globals::rewinding);
+        }
         let cold = self.unlikely_if();
         if entry {
-            self.load_control(abi::REWINDING);
+            self.global(Globals::rewinding);
             let inner = self.unlikely_if();
             self.dispatch(0);
             self.end_of(inner);
@@ -430,32 +483,31 @@ impl Emitter<'_, '_> {
             self.save(point);
             return;
         }
-        self.load_control(abi::COUNTDOWN);
+        self.global(Globals::countdown);
         self.i(I::I32Eqz);
         self.i(I::If(BlockType::Empty));
         let label = self.fresh();
         self.push_label(label, NOT_HOISTED);
         self.save(point);
         self.end_of(label);
-        self.store_control(abi::COUNTDOWN, |e| {
-            e.load_control(abi::COUNTDOWN);
-            e.i(I::I32Const(1));
-            e.i(I::I32Sub);
-        });
+        self.global(Globals::countdown);
+        self.i(I::I32Const(1));
+        self.i(I::I32Sub);
+        self.set_global(Globals::countdown);
     }
 
     /// Writes the live locals of a point into a new frame and leaves.
     fn save(&mut self, point: u32) {
         let live = std::mem::take(&mut self.p.live[point as usize]);
         if !live.is_empty() {
-            self.load_control(abi::SP);
+            self.global(Globals::sp);
             self.set(Temp::Base);
         }
         for slot in &live {
             let slot = self.p.slots[*slot as usize];
             self.get(Temp::Base);
             self.i(I::LocalGet(slot.local));
-            let at = self.control(slot.offset);
+            let at = self.frame(slot.offset);
             match slot.slot {
                 SlotType::I32 => self.i(I::I32Store(at)),
                 SlotType::I64 => self.i(I::I64Store(at)),
@@ -478,14 +530,14 @@ impl Emitter<'_, '_> {
     fn dispatch(&mut self, region: u32) {
         let Some(range) = self.p.points.get(&region).cloned() else { return };
         let size = self.p.frame_size;
-        self.load_control(abi::SP);
+        self.global(Globals::sp);
         self.i(I::I32Const(size as i32));
         self.i(I::I32Sub);
         self.set(Temp::Base);
         for slot in self.p.restore.remove(&region).unwrap_or_default() {
             let slot = self.p.slots[slot as usize];
             self.get(Temp::Base);
-            let at = self.control(slot.offset);
+            let at = self.frame(slot.offset);
             match slot.slot {
                 SlotType::I32 => self.i(I::I32Load(at)),
                 SlotType::I64 => self.i(I::I64Load(at)),
@@ -507,7 +559,7 @@ impl Emitter<'_, '_> {
         }
         // Which point: relative to the region's first.
         self.get(Temp::Base);
-        let at = self.control(size - 4);
+        let at = self.frame(size - 4);
         self.i(I::I32Load(at));
         if range.start != 0 {
             self.i(I::I32Const(range.start as i32));
@@ -589,25 +641,21 @@ impl Emitter<'_, '_> {
     /// a call: wasmtime's calls keep no registers, and with one here the loop's variables, restored just
     /// before, would live in memory for the whole loop (measured: mandelbrot 1.8, cg 2.2 times slower).
     fn resumed(&mut self) {
-        self.store_control(abi::SP, |e| e.get(Temp::Base));
+        self.get(Temp::Base);
+        self.set_global(Globals::sp);
+        self.i(I::I32Const(0));
+        self.set_global(Globals::rewinding);
+        self.i(I::I32Const(0));
+        self.set_global(Globals::refs);
         if self.cx.options.countdown {
-            self.store_control(abi::REWINDING, |e| e.i(I::I32Const(0)));
-            self.store_control(abi::REFS, |e| e.i(I::I32Const(0)));
             return;
         }
-        for offset in (abi::REWINDING..abi::POLLS + 4 * abi::POLL_WORDS).step_by(16) {
+        for offset in (0..abi::FENCE).step_by(16) {
             self.i(I::I32Const(0));
             self.i(I::V128Const(0));
-            let at = self.control(offset);
+            let at = self.poll(offset);
             self.i(I::V128Store(at));
         }
-    }
-
-    fn store_control(&mut self, offset: u32, value: impl FnOnce(&mut Self)) {
-        self.i(I::I32Const(0));
-        value(self);
-        let at = MemArg { align: 2, ..self.control(offset) };
-        self.i(I::I32Store(at));
     }
 
     /// Branches to `targets[point - first]`.
@@ -720,7 +768,7 @@ impl Emitter<'_, '_> {
     fn drop_segment(&mut self, op: &Op<'_>, flag: u32) {
         self.i(I::I32Const(0));
         self.i(I::I32Const(1));
-        let at = self.control(abi::DROPPED + flag);
+        let at = self.frame(abi::DROPPED + flag);
         self.i(I::I32Store8(at));
         self.copy(op);
     }
@@ -811,7 +859,10 @@ impl Emitter<'_, '_> {
         let poll = abi::POLLS + 4 * (self.loops % abi::POLL_WORDS);
         if self.loops >= abi::POLL_WORDS {
             // This loop shares its word with an earlier one: a store between keeps their loads apart.
-            self.store_control(abi::FENCE, |e| e.i(I::I32Const(0)));
+            self.i(I::I32Const(0));
+            self.i(I::I32Const(0));
+            let at = self.poll(abi::FENCE);
+            self.i(I::I32Store(at));
         }
         self.loops += 1;
         let strip = self.p.strips.get(&op.construct).copied();
@@ -819,10 +870,10 @@ impl Emitter<'_, '_> {
         self.i(I::Loop(BlockType::Empty));
         self.push_label(label, NOT_HOISTED);
         self.open_region(op.construct);
-        self.load_control(poll);
+        self.load_poll(poll);
         let cold = self.unlikely_if();
         if c.landing {
-            self.load_control(abi::REWINDING);
+            self.global(Globals::rewinding);
             let inner = self.unlikely_if();
             self.dispatch(op.construct);
             self.end_of(inner);
@@ -935,7 +986,7 @@ impl Emitter<'_, '_> {
         self.push_label(Label::Construct(op.construct), NOT_HOISTED);
         self.open_region(op.construct);
         if c.landing {
-            self.load_control(abi::REWINDING);
+            self.global(Globals::rewinding);
             let cold = self.unlikely_if();
             self.dispatch(op.construct);
             self.end_of(cold);
@@ -1073,7 +1124,7 @@ impl Emitter<'_, '_> {
         if !again {
             self.close_at(index * 4 + 3);
         }
-        self.load_control(abi::UNWINDING);
+        self.global(Globals::unwinding);
         let cold = self.unlikely_if();
         self.save(point);
         self.end_of(cold);

@@ -3,7 +3,7 @@
 
 use crate::abi;
 use crate::emit::{Context, FIXED_HELPERS, dummy};
-use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
+use wasm_encoder::{BlockType, Function, MemArg};
 
 /// Function types (indices into `Context::new_types`) of the added functions, in order.
 pub fn types(cx: &Context<'_>) -> Vec<u32> {
@@ -32,11 +32,7 @@ pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
 }
 
 fn at(cx: &Context<'_>, offset: u32) -> MemArg {
-    MemArg { offset: u64::from(offset), align: 0, memory_index: cx.control }
-}
-
-fn load(b: &mut InstructionSink<'_>, cx: &Context<'_>, offset: u32) {
-    b.i32_const(0).i32_load(at(cx, offset));
+    MemArg { offset: u64::from(offset), align: 0, memory_index: cx.stack }
 }
 
 /// `(header, size)`: the frame's values are written already, below the header.
@@ -44,23 +40,20 @@ fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
     let mut f = Function::new([(2, wasm_encoder::ValType::I32)]);
     let (header, size, sp, pages) = (0, 1, 2, 3);
     let mut b = f.instructions();
-    load(&mut b, cx, abi::SP);
-    b.local_get(size).i32_add().local_tee(sp);
+    b.global_get(cx.globals.sp()).local_get(size).i32_add().local_tee(sp);
     b.i32_const(8).i32_sub().local_get(header).i64_store(at(cx, 0));
-    b.i32_const(0).local_get(sp).i32_store(at(cx, abi::SP));
-    b.i32_const(0).i32_const(1).i32_store(at(cx, abi::UNWINDING));
+    b.local_get(sp).global_set(cx.globals.sp());
+    b.i32_const(1).global_set(cx.globals.unwinding());
     // Keep room for the largest frame, so that the saving code need not check: it has live values in
     // registers, and a call there would cost the hot path.
-    load(&mut b, cx, abi::LIMIT);
-    b.local_get(sp).i32_sub().i32_const(headroom as i32).i32_lt_u();
+    b.global_get(cx.globals.limit()).local_get(sp).i32_sub().i32_const(headroom as i32).i32_lt_u();
     b.if_(BlockType::Empty);
     b.i32_const((headroom.div_ceil(65536) + 16) as i32).local_set(pages);
-    b.local_get(pages).memory_grow(cx.control).i32_const(-1).i32_eq();
+    b.local_get(pages).memory_grow(cx.stack).i32_const(-1).i32_eq();
     // The host is out of memory in the middle of a capture: a trap is the only honest end.
     b.if_(BlockType::Empty).unreachable().end();
-    b.i32_const(0);
-    load(&mut b, cx, abi::LIMIT);
-    b.local_get(pages).i32_const(16).i32_shl().i32_add().i32_store(at(cx, abi::LIMIT));
+    b.global_get(cx.globals.limit()).local_get(pages).i32_const(16).i32_shl().i32_add();
+    b.global_set(cx.globals.limit());
     b.end().end();
     f
 }
@@ -70,14 +63,13 @@ fn save_ref(cx: &Context<'_>) -> Function {
     let (reference, index) = (0, 1);
     let mut b = f.instructions();
     b.local_get(reference).ref_is_null().if_(BlockType::Empty).i32_const(0).return_().end();
-    load(&mut b, cx, abi::REFS);
-    b.local_tee(index).table_size(cx.refs_table).i32_ge_u();
+    b.global_get(cx.globals.refs()).local_tee(index).table_size(cx.refs_table).i32_ge_u();
     b.if_(BlockType::Empty);
     b.ref_null(wasm_encoder::HeapType::FUNC).i32_const(64).table_grow(cx.refs_table);
     b.i32_const(-1).i32_eq().if_(BlockType::Empty).unreachable().end();
     b.end();
     b.local_get(index).local_get(reference).table_set(cx.refs_table);
-    b.i32_const(0).local_get(index).i32_const(1).i32_add().i32_store(at(cx, abi::REFS));
+    b.local_get(index).i32_const(1).i32_add().global_set(cx.globals.refs());
     b.local_get(index).i32_const(1).i32_add();
     b.end();
     f
@@ -116,9 +108,7 @@ fn drop_segments(cx: &Context<'_>) -> Function {
 fn resume_class(cx: &Context<'_>, class: u32) -> Function {
     let mut f = Function::new([]);
     let mut b = f.instructions();
-    b.i32_const(0);
-    load(&mut b, cx, abi::SP);
-    b.local_get(0).i32_sub().local_tee(0).i32_store(at(cx, abi::SP));
+    b.global_get(cx.globals.sp()).local_get(0).i32_sub().local_tee(0).global_set(cx.globals.sp());
     b.local_get(0).i32_const(8).i32_sub().i32_load(at(cx, 0));
     // A tail call: a hundred thousand resumed frames must not need twice the stack.
     b.return_call_indirect(cx.resume_table, cx.class_type(class));

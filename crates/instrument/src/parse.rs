@@ -5,7 +5,7 @@ use crate::transform::{Error, Refusal, features};
 use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::{
-    CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FunctionBody, GlobalType,
+    CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, FunctionBody, GlobalType,
     Import, MemoryType, Name, Operator, Parser, Payload, RefType, TableType, TypeRef, ValType, ValidPayload, Validator,
     ValidatorResources, types::CoreTypeId,
 };
@@ -14,6 +14,15 @@ use wasmparser::{
 pub struct Body<'a> {
     pub validate: FuncToValidate<ValidatorResources>,
     pub body: FunctionBody<'a>,
+}
+
+impl Body<'_> {
+    /// A validator at the function's start; any number can be had.
+    pub fn validator(&self) -> FuncValidator<ValidatorResources> {
+        let FuncToValidate { resources, index, ty, features } = &self.validate;
+        let copy = FuncToValidate { resources: resources.clone(), index: *index, ty: *ty, features: *features };
+        copy.into_validator(FuncValidatorAllocations::default())
+    }
 }
 
 /// A parsed and, apart from function bodies, validated module.
@@ -52,7 +61,7 @@ pub struct Module<'a> {
     pub func_subtyping: bool,
 }
 
-/// Parses and validates everything but the function bodies (those are validated as they are rewritten).
+/// Parses and validates everything but the function bodies (those are validated by the call graph's analysis).
 pub fn parse(bytes: &[u8]) -> Result<Module<'_>, Error> {
     let mut m = Module {
         bytes,
