@@ -63,20 +63,15 @@ pub enum Ended {
 /// others from the move before. `None` ends the moves.
 pub type Schedule<'a> = &'a mut dyn FnMut() -> Option<u32>;
 
-/// Every poll, as long as there are few; then ever fewer, so that long loops end as well.
-pub fn every_poll() -> impl FnMut() -> Option<u32> {
+/// The first polls, all of them; then ever fewer, so that long loops end as well.
+pub fn polls(all: u32) -> impl FnMut() -> Option<u32> {
     let mut made = 0u32;
     move || {
         made += 1;
-        Some(match made.checked_sub(FEW) {
-            None => 0,
-            Some(more) => 1u32.checked_shl(more / 8).unwrap_or(1 << 31) - 1,
-        })
+        let more = made.saturating_sub(all);
+        Some(1u32.checked_shl(more / 8).unwrap_or(1 << 31) - 1)
     }
 }
-
-/// Moves at every poll before [`every_poll`] leaves some out.
-const FEW: u32 = 400;
 
 /// One capture, at the k-th poll.
 pub fn once(k: u32) -> impl FnMut() -> Option<u32> {

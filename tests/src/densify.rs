@@ -6,8 +6,9 @@ use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{BlockType, CodeSection, Function, Instruction as I, Module};
 use wasmparser::{CustomSectionReader, FunctionBody, Parser};
 
-/// Points per function at most: the size of the code is their number times that of the frame.
+/// Points per function at most, and points times locals: the size of the code grows with both.
 const MOST: usize = 400;
+const MOST_SAVES: usize = 20_000;
 
 /// The module with its points; custom sections are left out.
 ///
@@ -42,8 +43,10 @@ impl Reencode for Densify {
             let (count, ty) = pair?;
             locals.push((count, self.val_type(ty)?));
         }
+        let all: usize = locals.iter().map(|(n, _)| *n as usize).sum();
         let mut f = Function::new(locals);
-        let every = body.get_operators_reader()?.into_iter().count().div_ceil(MOST);
+        let most = (MOST_SAVES / all.max(1)).clamp(1, MOST);
+        let every = body.get_operators_reader()?.into_iter().count().div_ceil(most);
         for (i, operator) in body.get_operators_reader()?.into_iter().enumerate() {
             if i % every == 0 {
                 f.instruction(&I::Loop(BlockType::Empty));

@@ -37,13 +37,17 @@ pub fn module(seed: u64, flavour: Flavour) -> Option<Vec<u8>> {
 
 /// A module from a fuzzer's bytes.
 pub fn from_bytes(bytes: &[u8], flavour: Flavour) -> Option<Vec<u8>> {
-    let mut module = wasm_smith::Module::new(config(flavour), &mut Unstructured::new(bytes)).ok()?;
+    let (choice, rest) = bytes.split_first()?;
+    // Programs that cannot trap but for want of fuel run further; the others trap.
+    let config = config(flavour, choice & 3 != 0);
+    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(rest)).ok()?;
     module.ensure_termination(FUEL).ok()?;
     Some(module.to_bytes())
 }
 
-fn config(flavour: Flavour) -> Config {
+fn config(flavour: Flavour, disallow_traps: bool) -> Config {
     Config {
+        disallow_traps,
         export_everything: true,
         // The same operation may give another NaN where the code around it differs.
         canonicalize_nans: true,

@@ -1,7 +1,7 @@
 //! Judges: an instrumented program, undisturbed, moved once, or moved at every poll, must end as the
 //! original on a plain engine, in results, traps, memories, globals and tables.
 
-use crate::carry::{Carried, Ended, Program, Schedule, engine, every_poll, once};
+use crate::carry::{Carried, Ended, Program, Schedule, engine, once, polls};
 use crate::densify::densify;
 use crate::generate::Random;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub fn check(wasm: &[u8], seed: u64) -> Result<Verdict, String> {
     let counted = instrument(&source, &Options { countdown: true, ..options }).map_err(|e| e.to_string())?;
     let link = |store: &mut Store<()>, module: &Module| Instance::new(store, module, &[]);
     let program = Program::new(counted, link).map_err(|e| format!("with a countdown, it does not compile: {e:#}"))?;
-    let (trace, every) = plan.run_carried(&program, &mut || Box::new(every_poll()))?;
+    let (trace, every) = plan.run_carried(&program, &mut || Box::new(polls(400)))?;
     expect.same(&trace, "moved at every poll")?;
     let mut moves = every;
     if every > 0 {
@@ -161,8 +161,8 @@ impl Plan {
     ) -> Result<(Trace, u64), String> {
         let mut trace = Trace::default();
         let made = Carried::new(program).and_then(|mut carried| {
-            let mut polls = schedule();
-            carried.start(&mut *polls as Schedule<'_>)?;
+            let mut next = schedule();
+            carried.start(&mut *next as Schedule<'_>)?;
             Ok(carried)
         });
         let mut carried = match made {
@@ -174,8 +174,8 @@ impl Plan {
             Err(Ended::Broken(e)) => return Err(e),
         };
         for (name, args) in &self.calls {
-            let mut polls = schedule();
-            let run = match carried.call(name, args, &mut *polls) {
+            let mut next = schedule();
+            let run = match carried.call(name, args, &mut *next) {
                 Ok(values) => Ok(values),
                 Err(Ended::Wasm(e)) => Err(e),
                 Err(Ended::Broken(e)) => return Err(format!("call of {name:?}: {e}")),

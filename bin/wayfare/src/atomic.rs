@@ -27,12 +27,15 @@ impl Atomic {
         {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a regular file"));
         }
-        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no file name"))?;
+        let name =
+            path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no file name"))?;
         let mut n = 0;
         loop {
             let temporary = path.with_file_name(format!(".{}.tmp{}-{n}", name.to_string_lossy(), std::process::id()));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary) {
-                Ok(file) => return Ok(Atomic { file, path: path.into(), temporary, done: false }),
+                Ok(file) => {
+                    return Ok(Atomic { file, path: path.into(), temporary, done: false });
+                }
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < 1000 => n += 1,
                 Err(e) => return Err(e),
             }

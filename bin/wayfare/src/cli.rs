@@ -43,7 +43,9 @@ pub enum Command {
     /// Measure what Wayfare costs
     Bench(crate::bench::Bench),
     /// Print a completion script for a shell
-    #[command(after_help = "Examples:\n  wayfare completions bash > ~/.local/share/bash-completion/completions/wayfare")]
+    #[command(
+        after_help = "Examples:\n  wayfare completions bash > ~/.local/share/bash-completion/completions/wayfare"
+    )]
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -24,7 +24,8 @@ pub fn key() -> Result<wayfare_engine::Key> {
 
 /// Where the image of a module is kept.
 pub fn image(module: Digest, target: &Target, options: Options) -> Result<PathBuf> {
-    let version: String = VERSION.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let version: String =
+        VERSION.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let nan = if options.canonical_nan { "-nan" } else { "" };
     Ok(xdg("XDG_CACHE_HOME", ".cache")?.join(format!("images/{module}-{target}-{version}{nan}.img")))
 }
@@ -50,7 +51,8 @@ pub fn tasks() -> Result<PathBuf> {
 }
 
 fn private(dir: &Path, uid: u32) -> Result<()> {
-    let wrong = |what: &str| format!("{} {what}: remove it, or set XDG_RUNTIME_DIR to a directory of yours", dir.display());
+    let wrong =
+        |what: &str| format!("{} {what}: remove it, or set XDG_RUNTIME_DIR to a directory of yours", dir.display());
     let meta = match std::fs::symlink_metadata(dir) {
         Ok(meta) => meta,
         Err(_) => {

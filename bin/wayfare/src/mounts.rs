@@ -41,7 +41,8 @@ impl Mounts {
     /// # Errors
     /// One that is no `HOST::GUEST`, a guest name given twice, a shared directory that is not there.
     pub fn parse(place: &Place) -> Result<Mounts> {
-        let all = |list: &[String], read_only| list.iter().map(|t| Mount::parse(t, read_only)).collect::<Result<Vec<_>>>();
+        let all =
+            |list: &[String], read_only| list.iter().map(|t| Mount::parse(t, read_only)).collect::<Result<Vec<_>>>();
         let mut dirs = all(&place.dir, false)?;
         dirs.extend(all(&place.dir_ro, true)?);
         let volumes = all(&place.volume, false)?;

@@ -159,7 +159,9 @@ mod tests {
         for (n, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1 << 20, "1.0 MiB"), (1 << 30, "1.0 GiB")] {
             assert_eq!(bytes(n), text);
         }
-        for (ms, text) in [(1, "1.0 ms"), (1500, "1.5s"), (61_000, "1m01s"), (3_660_000, "1h01m"), (90_000_000, "1d01h")] {
+        for (ms, text) in
+            [(1, "1.0 ms"), (1500, "1.5s"), (61_000, "1m01s"), (3_660_000, "1h01m"), (90_000_000, "1d01h")]
+        {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }
         assert_eq!(duration(Duration::from_micros(12)), "12 us");

@@ -108,8 +108,11 @@ pub fn kept_module(digest: Digest) -> Result<Option<Vec<u8>>> {
 pub fn compile(wasm: &[u8], digest: Digest, wanted: &Wanted, key: &Key) -> Result<Vec<u8>> {
     let Wanted { target, options, allow_unmovable, .. } = wanted;
     let what = format!("compiling for {target}");
+    let work = || Image::compile(wasm, target, *options, *allow_unmovable, key);
+    // The code generator panics on what it does not expect; that must not look like the program's own failure.
+    let compiled = std::panic::catch_unwind(|| standing::while_running(&what, work));
     let image =
-        standing::while_running(&what, || Image::compile(wasm, target, *options, *allow_unmovable, key))?;
+        compiled.map_err(|_| anyhow!("the code generator for {target} failed: this is a defect, report it"))??;
     let path = locations::module(digest)?;
     if !path.exists() {
         keep(&path, wasm);
@@ -137,7 +140,9 @@ enum Cached {
 
 fn cached(digest: Digest, wanted: &Wanted, key: &Key) -> Result<Cached> {
     let path = locations::image(digest, &wanted.target, wanted.options)?;
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(Cached::None) };
+    let Ok(bytes) = std::fs::read(&path) else {
+        return Ok(Cached::None);
+    };
     match Image::load(&bytes, key) {
         Ok(image) if image.digest() != digest || image.options() != wanted.options => {
             Ok(Cached::Refused("it is another program's".into()))
@@ -163,8 +168,12 @@ fn from_image(bytes: &[u8], path: &Path, wanted: &Wanted) -> Result<Image> {
         Err(e) => return Err(e.into()),
     };
     // Nothing of an untrusted image is used but the name of the module it claims to be of.
-    let Ok(info) = ImageInfo::parse(bytes) else { return Err(refused) };
-    let Some(wasm) = kept_module(info.module)? else { return Err(refused) };
+    let Ok(info) = ImageInfo::parse(bytes) else {
+        return Err(refused);
+    };
+    let Some(wasm) = kept_module(info.module)? else {
+        return Err(refused);
+    };
     output::notice(&format!("{}: {refused}; compiling its module, which is kept here", path.display()));
     from_module(&wasm, info.module, &Wanted { options: info.options, ..wanted.clone() })
 }

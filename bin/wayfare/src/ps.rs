@@ -2,9 +2,9 @@
 
 use crate::cli::{Format, Ps};
 use crate::control::{self, Reply, Request};
+use crate::locations;
 use crate::output::{self, Paint};
 use crate::registry::{self, Entry};
-use crate::locations;
 use anyhow::Result;
 use std::path::Path;
 use std::process::ExitCode;

@@ -44,8 +44,6 @@ pub struct Claim {
     base: PathBuf,
     /// Holds the lock.
     file: File,
-    /// Where requests arrive.
-    listener: Option<UnixListener>,
 }
 
 impl Claim {
@@ -92,16 +90,7 @@ impl Claim {
             if file.metadata().with_context(cannot)?.nlink() == 0 {
                 continue;
             }
-            let socket = with_suffix(&base, "sock");
-            let listener = match UnixListener::bind(&socket) {
-                Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-                    std::fs::remove_file(&socket).and_then(|()| UnixListener::bind(&socket))
-                }
-                other => other,
-            };
-            let mut claim = Claim { name: name.into(), base, file, listener: None };
-            claim.listener = Some(listener.with_context(|| format!("cannot make the socket {}", socket.display()))?);
-            return Ok(Some(claim));
+            return Ok(Some(Claim { name: name.into(), base, file }));
         }
     }
 
@@ -113,12 +102,20 @@ impl Claim {
     /// Says what runs under the name, and gives the socket on which it will be asked things.
     ///
     /// # Errors
-    /// When the entry cannot be written.
+    /// When the entry cannot be written or the socket cannot be made.
     pub fn publish(&mut self, entry: &Entry) -> Result<UnixListener> {
         let text = serde_json::to_vec(entry)?;
         let written = self.file.rewind().and_then(|()| self.file.set_len(0)).and_then(|()| self.file.write_all(&text));
         written.with_context(|| format!("cannot write {}", with_suffix(&self.base, "json").display()))?;
-        self.listener.take().context("the task is published already: this is a defect of Wayfare")
+        let socket = with_suffix(&self.base, "sock");
+        let listener = match UnixListener::bind(&socket) {
+            // Of a task that died; the name is ours now.
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+                std::fs::remove_file(&socket).and_then(|()| UnixListener::bind(&socket))
+            }
+            other => other,
+        };
+        listener.with_context(|| format!("cannot make the socket {}", socket.display()))
     }
 }
 
@@ -161,13 +158,17 @@ fn sweep(tasks: &Path) {
 
 fn alive(tasks: &Path) -> Vec<File> {
     let mut files = Vec::new();
-    let Ok(entries) = std::fs::read_dir(tasks) else { return files };
+    let Ok(entries) = std::fs::read_dir(tasks) else {
+        return files;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(file) = File::open(&path) else {
+            continue;
+        };
         // Removed only with the lock on what is there now: two that clean up must not remove a newcomer's entry.
         match file.try_lock() {
             Ok(()) if file.metadata().is_ok_and(|m| m.nlink() > 0) => remove(&path.with_extension("")),
@@ -220,7 +221,8 @@ mod tests {
 
     #[test]
     fn names_are_made_safe() {
-        for (stem, name) in [("fib", "fib"), ("a b/c", "a-b-c"), (".hidden", "hidden"), ("", "task"), ("über", "ber")] {
+        for (stem, name) in [("fib", "fib"), ("a b/c", "a-b-c"), (".hidden", "hidden"), ("", "task"), ("über", "ber")]
+        {
             assert_eq!(name_from(stem), name);
             check_name(name).unwrap();
         }

@@ -1,11 +1,11 @@
 //! `wayfare run`: a program from its beginning.
 
 use crate::cli::Run;
+use crate::locations;
 use crate::mounts::{self, Mount, Mounts};
 use crate::program::{self, Wanted};
 use crate::registry::{self, Claim, Entry};
 use crate::running::{self, Plan};
-use crate::locations;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -98,7 +98,8 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
             return None;
         }
     };
-    let desk = Arc::new(Desk { handle: task.handle(), slot: Mutex::default(), turn: Mutex::default(), busy: false.into() });
+    let desk =
+        Arc::new(Desk { handle: task.handle(), slot: Mutex::default(), turn: Mutex::default(), busy: false.into() });
     let _ = ready.send(Ok((desk.clone(), listener)));
     let status = loop {
         match task.run() {
@@ -109,7 +110,9 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
             }
             Outcome::Captured => {
                 let frozen = Instant::now();
-                let Some(job) = lock(&desk.slot).take() else { continue };
+                let Some(job) = lock(&desk.slot).take() else {
+                    continue;
+                };
                 if let Some(file) = job.carry_out(&mut task, &image, frozen) {
                     let _ = writeln!(std::io::stderr(), "{}: captured to {}", entry.name, file.display());
                     break CAPTURED;
@@ -129,7 +132,9 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
 fn ended(task: &mut Task, volumes: &[Mount], status: u8) -> u8 {
     let mut result = status;
     for (guest, volume) in task.wasi().volumes() {
-        let Some(mount) = volumes.iter().find(|m| m.guest == guest) else { continue };
+        let Some(mount) = volumes.iter().find(|m| m.guest == guest) else {
+            continue;
+        };
         if let Err(e) = volume.store_dir(&mount.host) {
             output::complain(&format!("the volume {guest} could not be stored back: {e}"));
             result = if status == 0 { 1 } else { status };
@@ -139,7 +144,9 @@ fn ended(task: &mut Task, volumes: &[Mount], status: u8) -> u8 {
 }
 
 fn report_trap(name: &str, e: &Error) {
-    let Error::Wasm(e) = e else { return output::complain(&format!("{name} trapped: {e}")) };
+    let Error::Wasm(e) = e else {
+        return output::complain(&format!("{name} trapped: {e}"));
+    };
     let why = match e.downcast_ref::<wasmtime::Trap>() {
         Some(trap) => trap.to_string(),
         None => e.root_cause().to_string(),

@@ -5,19 +5,19 @@ mod support;
 use std::time::Duration;
 use support::{Home, guest};
 
-/// Runs a guest, capturing and resuming it `targets.len() - 1` times, each time after a moment, on the next target.
-fn moves(name: &str, args: &[&str], targets: &[&str], after: Duration) {
-    let home = Home::new();
+/// Runs a guest on the first target, and moves it from each to the next, always after so many milliseconds.
+fn moves(home: &Home, name: &str, args: &[&str], targets: &[&str], after: u64) {
     let expect = home.plain(name, args);
-    // Compiled before the clock starts.
     for target in targets {
-        home.output(["run", "--target", target, guest("hello").to_str().unwrap()]).ok();
+        // Compiled before the clock starts.
+        let module = guest(name).display().to_string();
+        home.output([&["run", "--target", target, &module, "--"], SMALLEST].concat());
     }
     let mut got = String::new();
     let mut task = home.start(&["--target", targets[0]], name, args);
     let mut moved = 0;
     for (i, target) in targets[1..].iter().enumerate() {
-        std::thread::sleep(after);
+        std::thread::sleep(Duration::from_millis(after));
         let file = format!("{i}.snap");
         let captured = home.output(["capture", &task.name, "-o", &file]);
         if captured.status != Some(0) {
@@ -35,31 +35,34 @@ fn moves(name: &str, args: &[&str], targets: &[&str], after: Duration) {
     assert!(moved > 0, "{name} ended before it was moved once");
 }
 
+/// Arguments with which every guest that is moved here ends at once.
+const SMALLEST: &[&str] = &["10", "1"];
+/// The name of this machine's own target.
+const HOST: &str = std::env::consts::ARCH;
+const THERE_AND_BACK: &[&str] = &[HOST, "pulley64", HOST];
+
 #[test]
 fn fib_moves_between_native_code_and_the_interpreter() {
-    moves("fib", &["38"], &["x86_64", "pulley64", "x86_64"], Duration::from_millis(40));
+    moves(&Home::new(), "fib", &["38"], THERE_AND_BACK, 40);
 }
 
 #[test]
 fn nbody_moves_between_native_code_and_the_interpreter() {
-    moves("nbody", &["1000000"], &["x86_64", "pulley64", "x86_64"], Duration::from_millis(30));
+    moves(&Home::new(), "nbody", &["1000000"], THERE_AND_BACK, 30);
 }
 
 #[test]
-fn sqlite_moves_between_native_code_and_the_interpreter() {
-    moves("sqlite", &["20000"], &["x86_64", "pulley64", "x86_64"], Duration::from_millis(30));
-}
-
-#[test]
-fn sqlite_moves_at_many_moments() {
+fn sqlite_moves_at_many_moments_and_to_the_interpreter_and_back() {
+    let home = Home::new();
+    moves(&home, "sqlite", &["20000"], THERE_AND_BACK, 30);
     for after in [3, 17, 71] {
-        moves("sqlite", &["20000"], &["x86_64"; 5], Duration::from_millis(after));
+        moves(&home, "sqlite", &["20000"], &[HOST; 5], after);
     }
 }
 
 #[test]
 fn a_hundred_thousand_frames_move() {
-    moves("deep", &["100000", "300000000"], &["x86_64", "x86_64"], Duration::from_millis(60));
+    moves(&Home::new(), "deep", &["100000", "300000000"], &[HOST, HOST], 60);
 }
 
 #[test]
@@ -123,7 +126,10 @@ fn a_delta_and_its_base_make_a_snapshot() {
     std::thread::sleep(Duration::from_millis(30));
     home.output(["capture", &name, "-o", "a.snap", "--keep-running"]).ok();
     std::thread::sleep(Duration::from_millis(30));
-    let json = home.output(["capture", &name, "-o", "b.snap", "--since", "a.snap", "--json", "--compress", "zstd"]).ok().stdout;
+    let json = home
+        .output(["capture", &name, "-o", "b.snap", "--since", "a.snap", "--json", "--compress", "zstd"])
+        .ok()
+        .stdout;
     let first = task.end().is(75).stdout;
     let stats: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(stats["pages"].as_u64().unwrap() > 0 && stats["bytes"].as_u64().unwrap() > 0, "{json}");
@@ -146,8 +152,12 @@ fn a_volume_moves_with_the_task_and_is_stored_at_its_end() {
     std::fs::write(&input, &lines).unwrap();
     let args = |volume: &str| {
         let volume = format!("{volume}::/data");
-        [["run", "--volume"].map(String::from).to_vec(), vec![volume, guest("readwrite").display().to_string()],
-            ["--", "/data", "4", "8"].map(String::from).to_vec()].concat()
+        [
+            ["run", "--volume"].map(String::from).to_vec(),
+            vec![volume, guest("readwrite").display().to_string()],
+            ["--", "/data", "4", "8"].map(String::from).to_vec(),
+        ]
+        .concat()
     };
     let open = || std::fs::File::open(&input).unwrap();
     for volume in ["one", "two", "three"] {

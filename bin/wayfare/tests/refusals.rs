@@ -3,6 +3,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use support::{Home, guest};
 
@@ -49,9 +50,10 @@ fn the_status_of_the_program_is_passed_on() {
     home.output(["run", guest("fib").to_str().unwrap(), "--", "nonsense"]).is(2);
     // A time-out ends this one with 3.
     let mut waiting = home.wayfare(["run", guest("blocked").to_str().unwrap(), "poll", "10"]);
-    let waiting = waiting.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let status = { waiting }.wait().unwrap();
-    assert_eq!(status.code(), Some(3));
+    let mut waiting = waiting.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    // Open but silent: `wait` would close it.
+    let _silent = waiting.stdin.take();
+    assert_eq!(waiting.wait().unwrap().code(), Some(3));
 }
 
 #[test]
@@ -130,8 +132,9 @@ fn a_damaged_snapshot_is_refused() {
     check(&good[..100], "too few for a snapshot");
     check(&good[..good.len() - 1], "copy is incomplete");
     check(&[&good[..], b"x"].concat(), "or has a tail");
-    check(b"something else", "neither a WebAssembly");
-    for at in [60, good.len() / 2, good.len() - 1] {
+    check(b"something else", "too few for a snapshot");
+    check(&[b'x'; 500], "no Wayfare snapshot");
+    for at in [20, good.len() / 2, good.len() - 1] {
         let mut bytes = good.clone();
         bytes[at] ^= 4;
         check(&bytes, "checksum");
@@ -202,7 +205,7 @@ fn an_image_as_the_program_is_run_if_it_is_ours() {
     home.output(["compile", &hello(), "-o", "hello.img"]).ok();
     assert_eq!(home.output(["run", "hello.img"]).ok().stdout, "hello from wayfare\n");
     home.output(["compile", &hello(), "--target", "aarch64"]).ok();
-    home.output(["compile", &hello(), "--target", "riscv64"]).ok();
+    home.output(["compile", &hello(), "--target", "pulley64"]).ok();
     // The module is kept, so that a foreign image is no obstacle here...
     let done = home.output(["run", "hello-aarch64.img"]).ok();
     assert!(done.stderr.contains("the image is for aarch64"), "{done:?}");
@@ -251,14 +254,14 @@ struct Tmpfs<'a>(&'a Path);
 
 impl<'a> Tmpfs<'a> {
     fn new(at: &'a Path) -> Option<Self> {
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("none", at, "tmpfs", flags, Some(c"size=4k")).ok().map(|()| Tmpfs(at))
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k", "none"]).arg(at).output();
+        mount.ok()?.status.success().then_some(Tmpfs(at))
     }
 }
 
 impl Drop for Tmpfs<'_> {
     fn drop(&mut self) {
-        let _ = rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH);
+        let _ = Command::new("umount").arg("-l").arg(self.0).output();
     }
 }
 
@@ -315,10 +318,10 @@ fn inspect_shows_the_stack_and_its_values() {
     let view: serde_json::Value =
         serde_json::from_str(&home.output(["inspect", "fib.snap", "-o", "json"]).ok().stdout).unwrap();
     let frames = view["frames"].as_array().unwrap();
-    assert!(frames.len() > 5 && frames.iter().any(|f| f["name"] == "fib"), "{view:#}");
+    assert!(frames.len() > 5 && frames[0]["name"] == "_start", "{view:#}");
     assert_eq!(view["header"]["kind"], "full");
     let text = home.output(["inspect", "fib.snap"]).ok().stdout;
-    for expect in ["call stack, innermost last", "calling fib", "memory 0", "stdout", "globals"] {
+    for expect in ["call stack, innermost last", "_start  calling ", "memory 0", "stdout", "globals"] {
         assert!(text.contains(expect), "{expect} is not in {text}");
     }
     assert!(!text.contains('\x1b'));
@@ -333,6 +336,6 @@ fn inspect_shows_the_stack_and_its_values() {
     std::fs::copy(home.path("fib.snap"), elsewhere.path("fib.snap")).unwrap();
     assert!(elsewhere.output(["inspect", "fib.snap"]).ok().stdout.contains("give it with --program"));
     let named = elsewhere.output(["inspect", "fib.snap", "--program", guest("fib").to_str().unwrap()]).ok();
-    assert!(named.stdout.contains("calling fib"));
+    assert!(named.stdout.contains("_start  calling "));
     elsewhere.output(["inspect", "fib.snap", "--program", &hello()]).fails("another module");
 }

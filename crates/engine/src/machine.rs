@@ -53,6 +53,7 @@ struct Registers {
     limit: Global,
     refs: Global,
     countdown: Global,
+    rewind_sp: Global,
 }
 
 /// An instance of an instrumented module, and its store.
@@ -61,6 +62,7 @@ pub struct Machine<T: 'static> {
     instance: Instance,
     meta: Arc<Metadata>,
     stack: Memory,
+    rewind: Memory,
     registers: Registers,
     trigger: Trigger,
     /// Function index by identity, made when first needed.
@@ -76,6 +78,7 @@ impl<T: 'static> Machine<T> {
         let unmovable = || Error::Unmovable(meta.unmovable.clone());
         let polls = instance.get_memory(&mut store, abi::POLL_MEMORY).ok_or_else(unmovable)?;
         let stack = instance.get_memory(&mut store, abi::STACK_MEMORY).ok_or_else(unmovable)?;
+        let rewind = instance.get_memory(&mut store, abi::REWIND_MEMORY).ok_or_else(unmovable)?;
         let mut global = |name| instance.get_global(&mut store, name).ok_or_else(unmovable);
         let registers = Registers {
             unwinding: global(abi::UNWINDING)?,
@@ -84,10 +87,11 @@ impl<T: 'static> Machine<T> {
             limit: global(abi::LIMIT)?,
             refs: global(abi::REFS)?,
             countdown: global(abi::COUNTDOWN)?,
+            rewind_sp: global(abi::REWIND_SP)?,
         };
         let trigger = Trigger::default();
         trigger.attach(polls.data_ptr(&store));
-        Ok(Machine { store, instance, meta, stack, registers, trigger, function_ids: None })
+        Ok(Machine { store, instance, meta, stack, rewind, registers, trigger, function_ids: None })
     }
 
     /// The store.
@@ -166,9 +170,14 @@ impl<T: 'static> Machine<T> {
     /// # Errors
     /// [`Error::Wasm`] on a trap.
     pub fn rewind(&mut self, results: &mut [Val]) -> Result<Run, Error> {
-        let header = self.get(|r| r.sp).wrapping_sub(abi::FRAME_HEADER) as usize;
-        let data = self.stack.data(&self.store);
-        let slot = data.get(header..header + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let (area, sp) = (self.meta.area as usize, self.get(|r| r.sp) as usize);
+        let frames = self.stack.data(&self.store).get(area..sp).unwrap_or_default().to_vec();
+        self.grow_to(self.rewind, frames.len())?;
+        self.rewind.data_mut(&mut self.store)[..frames.len()].copy_from_slice(&frames);
+        self.set(|r| r.rewind_sp, frames.len() as u32)?;
+        self.set(|r| r.sp, area as u32)?;
+        let header = frames.len().saturating_sub(abi::FRAME_HEADER as usize);
+        let slot = frames.get(header..header + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let table = self.table(abi::RESUME_TABLE)?;
         let f = match table.get(&mut self.store, u64::from(slot)) {
             Some(Ref::Func(Some(f))) => f,
@@ -177,6 +186,14 @@ impl<T: 'static> Machine<T> {
         self.set(|r| r.rewinding, 1)?;
         self.trigger.set(1);
         self.call_func(f, &[], results)
+    }
+
+    fn grow_to(&mut self, memory: Memory, need: usize) -> Result<(), Error> {
+        let have = memory.data_size(&self.store);
+        if need > have {
+            memory.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
+        }
+        Ok(())
     }
 
     fn table(&mut self, name: &str) -> Result<Table, Error> {
@@ -282,11 +299,7 @@ impl<T: 'static> Machine<T> {
             return Err(Error::Misfit("it holds no frame to go on with".to_string()));
         }
         // Room for the frames, and for the next ones.
-        let need = meta.area as usize + state.frames.len() + meta.headroom as usize;
-        let have = self.stack.data_size(&self.store);
-        if need > have {
-            self.stack.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
-        }
+        self.grow_to(self.stack, meta.area as usize + state.frames.len() + meta.headroom as usize)?;
         let limit = self.stack.data_size(&self.store) as u32;
         let area = meta.area as usize;
         self.stack.data_mut(&mut self.store)[area..area + state.frames.len()].copy_from_slice(&state.frames);
@@ -319,7 +332,8 @@ impl<T: 'static> Machine<T> {
         }
         let refs = self.table(abi::REFS_TABLE)?;
         let saved = TableState { index: 0, len: state.refs.len() as u64, entries: runs(&state.refs) };
-        self.fill_table(refs, &saved)
+        self.fill_table(refs, &saved)?;
+        self.set(|r| r.refs, state.refs.len() as u32)
     }
 
     fn restore_globals(&mut self, state: &State) -> Result<(), Error> {

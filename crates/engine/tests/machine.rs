@@ -214,3 +214,25 @@ fn counted_loops_in_chunks_count_right() {
         moves_unnoticed(&wat, &[Val::I32(0)], &[Val::I32(count)]);
     }
 }
+
+#[test]
+fn one_result_type_under_two_names_moves() {
+    moves_unnoticed(
+        r#"(module
+          (type $a (func (result i32)))
+          (type $b (func (result i32)))
+          (type $one (func (param i32) (result (ref null $a))))
+          (type $two (func (param i32) (result (ref null $b))))
+          (table funcref (elem $make))
+          (func $seven (type $a) (i32.const 7))
+          (func $make (type $one) (local $i i32)
+            (loop $l
+              (local.set $i (i32.add (local.get $i) (i32.const 1)))
+              (br_if $l (i32.lt_u (local.get $i) (local.get 0))))
+            (ref.func $seven))
+          (func (export "f") (param i32) (result i32)
+            (call_ref $b (call_indirect (type $two) (local.get 0) (i32.const 0)))))"#,
+        &[Val::I32(5)],
+        &[Val::I32(7)],
+    );
+}

@@ -12,6 +12,10 @@
 //!      0  dropped     one byte per data segment, then one per element segment
 //!    ...  save area   frames, innermost first, growing upwards
 //!
+//! rewind memory
+//!      0  frames      put here by the host for a resume; read only, and intact until the next one, since
+//!                     a frame is read after its callee has come back
+//!
 //! globals, i32
 //!     unwinding   set by the guest when it writes its first frame (by the host, for a host call that
 //!                 is to be issued again); cleared by the host
@@ -19,6 +23,7 @@
 //!     sp          top of the save area
 //!     limit       first byte past the save area's room
 //!     refs        saved references in use
+//!     rewind_sp   top of the frames that have not been entered yet, in the rewind memory
 //!     countdown   polls to let pass before one captures (only in `countdown` builds)
 //! ```
 //! What only the task's own thread touches is a global: a check is then one load off a register that is
@@ -46,6 +51,10 @@ pub const FRAME_HEADER: u32 = 8;
 pub const POLL_MEMORY: &str = "wayfare:polls";
 /// Export of the memory with the save area.
 pub const STACK_MEMORY: &str = "wayfare:stack";
+/// Export of the memory with the frames of a resume.
+pub const REWIND_MEMORY: &str = "wayfare:rewind";
+/// Export of the top of the frames of a resume.
+pub const REWIND_SP: &str = "wayfare:rewind-sp";
 /// Export of the flag that says frames are being written.
 pub const UNWINDING: &str = "wayfare:unwinding";
 /// Export of the flag that says frames are being read back.

@@ -87,7 +87,7 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
             }
             5 => {
                 // A maximum of the whole address space lets an engine reserve it once and never move it.
-                for (minimum, maximum) in [(1, 1), (u64::from(pages), 65536)] {
+                for (minimum, maximum) in [(1, 1), (u64::from(pages), 65536), (0, 65536)] {
                     wasm_encoder::MemoryType {
                         minimum,
                         maximum: Some(maximum),
@@ -97,7 +97,7 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
                     }
                     .encode(&mut added);
                 }
-                2
+                3
             }
             6 => {
                 let initial = |name: &str| match name {
@@ -189,6 +189,7 @@ fn exports(m: &Module<'_>, cx: &Context<'_>, meta: &Metadata, out: &mut Vec<u8>)
     };
     export(abi::POLL_MEMORY, ExportKind::Memory, cx.polls);
     export(abi::STACK_MEMORY, ExportKind::Memory, cx.stack);
+    export(abi::REWIND_MEMORY, ExportKind::Memory, cx.rewind);
     for (name, i) in Globals::NAMES.iter().zip(cx.globals.first..) {
         export(name, ExportKind::Global, i);
     }

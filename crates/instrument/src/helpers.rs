@@ -3,7 +3,7 @@
 
 use crate::abi;
 use crate::emit::{Context, FIXED_HELPERS, dummy};
-use wasm_encoder::{BlockType, Function, MemArg};
+use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
 
 /// Function types (indices into `Context::new_types`) of the added functions, in order.
 pub fn types(cx: &Context<'_>) -> Vec<u32> {
@@ -19,7 +19,7 @@ pub fn types(cx: &Context<'_>) -> Vec<u32> {
 
 /// Bodies of the added functions, in the order of [`types`]. `headroom` is the largest frame.
 pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
-    let mut out = vec![pushed(cx, headroom), save_ref(cx), load_ref(cx), drop_segments(cx)];
+    let mut out = vec![pushed(cx, headroom), pushed_again(cx, headroom), save_ref(cx), load_ref(cx), drop_segments(cx)];
     for class in 0..cx.classes.len() as u32 {
         out.push(resume_class(cx, class));
     }
@@ -44,8 +44,26 @@ fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
     b.i32_const(8).i32_sub().local_get(header).i64_store(at(cx, 0));
     b.local_get(sp).global_set(cx.globals.sp());
     b.i32_const(1).global_set(cx.globals.unwinding());
-    // Keep room for the largest frame, so that the saving code need not check: it has live values in
-    // registers, and a call there would cost the hot path.
+    keep_room(&mut b, cx, headroom, sp, pages);
+    b.end();
+    f
+}
+
+/// `(base, size)`: the frame was read back, and its callee is being captured again before it ran.
+fn pushed_again(cx: &Context<'_>, headroom: u32) -> Function {
+    let mut f = Function::new([(2, wasm_encoder::ValType::I32)]);
+    let (base, size, sp, pages) = (0, 1, 2, 3);
+    let mut b = f.instructions();
+    b.global_get(cx.globals.sp()).local_get(base).local_get(size).memory_copy(cx.stack, cx.rewind);
+    b.global_get(cx.globals.sp()).local_get(size).i32_add().local_tee(sp).global_set(cx.globals.sp());
+    keep_room(&mut b, cx, headroom, sp, pages);
+    b.end();
+    f
+}
+
+/// Keeps room for the largest frame, so that the saving code need not check: it has live values in
+/// registers, and a call there would cost the hot path.
+fn keep_room(b: &mut InstructionSink<'_>, cx: &Context<'_>, headroom: u32, sp: u32, pages: u32) {
     b.global_get(cx.globals.limit()).local_get(sp).i32_sub().i32_const(headroom as i32).i32_lt_u();
     b.if_(BlockType::Empty);
     b.i32_const((headroom.div_ceil(65536) + 16) as i32).local_set(pages);
@@ -54,8 +72,7 @@ fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
     b.if_(BlockType::Empty).unreachable().end();
     b.global_get(cx.globals.limit()).local_get(pages).i32_const(16).i32_shl().i32_add();
     b.global_set(cx.globals.limit());
-    b.end().end();
-    f
+    b.end();
 }
 
 fn save_ref(cx: &Context<'_>) -> Function {
@@ -108,8 +125,8 @@ fn drop_segments(cx: &Context<'_>) -> Function {
 fn resume_class(cx: &Context<'_>, class: u32) -> Function {
     let mut f = Function::new([]);
     let mut b = f.instructions();
-    b.global_get(cx.globals.sp()).local_get(0).i32_sub().local_tee(0).global_set(cx.globals.sp());
-    b.local_get(0).i32_const(8).i32_sub().i32_load(at(cx, 0));
+    b.global_get(cx.globals.rewind_sp()).local_get(0).i32_sub().local_tee(0).global_set(cx.globals.rewind_sp());
+    b.local_get(0).i32_const(8).i32_sub().i32_load(MemArg { memory_index: cx.rewind, ..at(cx, 0) });
     // A tail call: a hundred thousand resumed frames must not need twice the stack.
     b.return_call_indirect(cx.resume_table, cx.class_type(class));
     b.end();

@@ -5,9 +5,10 @@ use crate::transform::{Error, Refusal, features};
 use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::{
-    CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, FunctionBody, GlobalType,
-    Import, MemoryType, Name, Operator, Parser, Payload, RefType, TableType, TypeRef, ValType, ValidPayload, Validator,
-    ValidatorResources, types::CoreTypeId,
+    CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FuncValidator,
+    FuncValidatorAllocations, FunctionBody, GlobalType, HeapType, Import, MemoryType, Name, Operator, Parser,
+    Payload, RefType, TableType, TypeRef, UnpackedIndex, ValType, ValidPayload, Validator, ValidatorResources,
+    types::CoreTypeId,
 };
 
 /// A function's code with what its validator needs.
@@ -117,6 +118,7 @@ pub fn parse(bytes: &[u8]) -> Result<Module<'_>, Error> {
     }
     m.referenced.sort_unstable();
     m.referenced.dedup();
+    m.name_types_once();
     Ok(m)
 }
 
@@ -216,6 +218,23 @@ impl<'a> Module<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Lets equal types have one name, so that lists of types are the same if and only if they are equal.
+    fn name_types_once(&mut self) {
+        let name = |t: &ValType| match t {
+            ValType::Ref(r) => match r.heap_type() {
+                HeapType::Concrete(UnpackedIndex::Module(i)) => {
+                    let first = self.type_of_id[&self.type_ids[i as usize]];
+                    let heap = HeapType::Concrete(UnpackedIndex::Module(first));
+                    RefType::new(r.is_nullable(), heap).map_or(*t, ValType::Ref)
+                }
+                _ => *t,
+            },
+            other => *other,
+        };
+        let rename = |f: &FuncType| FuncType::new(f.params().iter().map(name), f.results().iter().map(name));
+        self.types = self.types.iter().map(|t| t.as_ref().map(rename)).collect();
     }
 
     fn import(&mut self, import: Import<'_>) {
@@ -319,9 +338,9 @@ pub fn is_function_ref(m: &Module<'_>, r: RefType) -> bool {
         HeapType::Abstract { shared: false, ty } => matches!(ty, AbstractHeapType::Func | AbstractHeapType::NoFunc),
         HeapType::Concrete(index) | HeapType::Exact(index) => {
             let index = match index {
-                wasmparser::UnpackedIndex::Module(i) => Some(i),
-                wasmparser::UnpackedIndex::Id(id) => m.type_of_id.get(&id).copied(),
-                wasmparser::UnpackedIndex::RecGroup(_) => None,
+                UnpackedIndex::Module(i) => Some(i),
+                UnpackedIndex::Id(id) => m.type_of_id.get(&id).copied(),
+                UnpackedIndex::RecGroup(_) => None,
             };
             index.is_some_and(|i| m.types[i as usize].is_some())
         }

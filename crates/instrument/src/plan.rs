@@ -82,6 +82,8 @@ pub enum Label {
     Entered,
     /// Writes the frame's header and returns.
     Unwind,
+    /// Returns values that nobody looks at.
+    Dummies,
     /// Made as needed.
     Fresh(u32),
 }
@@ -110,8 +112,10 @@ pub struct Plan {
     pub frame_size: u32,
     /// Per point, indices of `slots`.
     pub live: Vec<Vec<u32>>,
-    /// Per construct that is a region: indices of `slots` to restore at its top.
-    pub restore: HashMap<u32, Vec<u32>>,
+    /// Per (region, point directly in it): indices of `slots` to restore on the way to the point.
+    pub at_home: HashMap<(u32, u32), Vec<u32>>,
+    /// Per (region, loop or try directly in it): indices of `slots` to restore on the way inside.
+    pub towards: HashMap<(u32, u32), Vec<u32>>,
     /// Per region: labels to open, outermost first.
     pub hoisted: HashMap<u32, Vec<Hoisted>>,
     /// Per region: the points inside, as a range (points are in code order).
@@ -129,7 +133,8 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         slots: Vec::new(),
         frame_size: 0,
         live: Vec::new(),
-        restore: HashMap::new(),
+        at_home: HashMap::new(),
+        towards: HashMap::new(),
         hoisted: HashMap::new(),
         points: HashMap::new(),
         strips: HashMap::new(),
@@ -186,7 +191,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         }
     }
     let assigned = assigned_in_loops(s);
-    let mut restore: HashMap<u32, BitSet> = HashMap::new();
+    let mut towards: HashMap<(u32, u32), BitSet> = HashMap::new();
     for (i, all) in per_point.iter().enumerate() {
         let mut slots: Vec<u32> = all.iter().filter_map(|l| slot_of.get(l).copied()).collect();
         slots.extend(&references);
@@ -197,14 +202,19 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         let home = s.constructs[s.points[i].construct as usize].region;
         for slot in &slots {
             let local = p.slots[*slot as usize].local;
-            let mut region = home;
+            let (mut region, mut child) = (home, NONE);
             if local < s.locals.len() as u32 && p.slots[*slot as usize].slot != SlotType::Func {
                 while s.constructs[region as usize].kind == Kind::Loop && !assigned[&region].contains(local) {
                     let parent = s.constructs[region as usize].parent;
+                    child = region;
                     region = s.constructs[parent as usize].region;
                 }
             }
-            restore.entry(region).or_insert_with(|| BitSet::new(p.slots.len())).insert(*slot);
+            if child == NONE {
+                p.at_home.entry((region, i as u32)).or_default().push(*slot);
+            } else {
+                towards.entry((region, child)).or_insert_with(|| BitSet::new(p.slots.len())).insert(*slot);
+            }
         }
         p.live.push(slots);
         let mut region = home;
@@ -219,7 +229,21 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
             region = s.constructs[parent as usize].region;
         }
     }
-    p.restore = restore.into_iter().map(|(r, set)| (r, set.iter().collect())).collect();
+    p.towards = towards.into_iter().map(|(way, set)| (way, set.iter().collect())).collect();
+    for op in &s.ops {
+        let callee = match op.operator {
+            Operator::ReturnCall { function_index } => m.type_of(function_index),
+            Operator::ReturnCallIndirect { type_index, .. } | Operator::ReturnCallRef { type_index } => {
+                m.types[type_index as usize].as_ref().expect("validated: a function type")
+            }
+            _ => continue,
+        };
+        // The caller's frame would expect the results of this function, and find the callee's.
+        if callee.results() != s.ty.results() {
+            let reason = "tail-calls a function that returns a subtype of what it returns itself".into();
+            p.refusals.push(Refusal { place: m.name_of(function), reason });
+        }
+    }
     hoist(s, &mut p);
     if strip_mine {
         for (i, c) in s.constructs.iter().enumerate() {

@@ -240,6 +240,18 @@ impl<'a> Scan<'a> {
         id
     }
 
+    /// Whether a construct lies in a try of this function.
+    pub fn in_try(&self, mut construct: u32) -> bool {
+        while construct != NONE {
+            let c = &self.constructs[construct as usize];
+            if c.kind == Kind::Try {
+                return true;
+            }
+            construct = c.parent;
+        }
+        false
+    }
+
     /// Adds a point; everything around it will be entered in the middle by a resumed frame.
     fn point(&mut self, point: Point) {
         let mut c = point.construct;

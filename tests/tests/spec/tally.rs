@@ -84,13 +84,20 @@ impl Tally {
     }
 }
 
-/// A reason without what is particular to one module.
+/// A reason without the types that are particular to one module.
 pub fn reason(refusal: &wayfare_instrument::Refusal) -> String {
-    match refusal.reason.split_once("a reference of type") {
-        Some((before, after)) => {
-            let rest = after.split_once(',').map_or("", |(_, rest)| rest);
-            format!("{before}a reference,{rest}")
+    let mut words: Vec<&str> = Vec::new();
+    let mut depth = 0usize;
+    for word in refusal.reason.split(' ') {
+        let opened = word.matches('(').count();
+        if depth == 0 && opened == 0 {
+            words.push(word);
         }
-        None => refusal.reason.clone(),
+        let before = depth;
+        depth = (depth + opened).saturating_sub(word.matches(')').count());
+        if depth == 0 && (before > 0 || opened > 0) {
+            words.push(if word.ends_with(',') { "reference," } else { "reference" });
+        }
     }
+    words.join(" ")
 }

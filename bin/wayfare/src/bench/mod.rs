@@ -1,12 +1,25 @@
-//! Measures what Wayfare costs, with the tables that the README shows.
+//! Measures what Wayfare costs, with the tables that the README shows: each figure beside its
+//! alternative in one run, as a ratio, because machines differ and drift.
+
+mod capture;
+mod overhead;
 
 use crate::cli::Format;
+use crate::output;
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use serde_json::json;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use wayfare_engine::{Image, Key, Options, THREAD_STACK, Target, Task};
+use wayfare_wasi::std_host::{StdHost, StreamSource};
+use wayfare_wasi::{Ctx, Stream};
 
 /// `wayfare bench`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json")]
+#[command(
+    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9"
+)]
 pub struct Bench {
     /// What to measure
     #[arg(value_enum)]
@@ -14,6 +27,15 @@ pub struct Bench {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+    /// Where the guest programs are (guests/build.sh makes them)
+    #[arg(long, default_value = "target/guests")]
+    pub guests: PathBuf,
+    /// Only these programs
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Counted runs of each program
+    #[arg(long, default_value_t = 5)]
+    pub runs: u32,
 }
 
 /// What can be measured.
@@ -25,11 +47,128 @@ pub enum Name {
     Capture,
 }
 
+/// One line of a table: a figure and what it should be.
+struct Row {
+    name: String,
+    value: f64,
+    unit: &'static str,
+    /// At most this, or at least, by the sign of `at_least`.
+    target: Option<f64>,
+    at_least: bool,
+    ratio: Option<f64>,
+    note: String,
+}
+
+impl Row {
+    fn met(&self) -> Option<bool> {
+        self.target.map(|t| if self.at_least { self.value >= t } else { self.value <= t })
+    }
+}
+
+/// A program of the tables.
+struct Program {
+    name: &'static str,
+    args: &'static [&'static str],
+}
+
+/// The programs of the tables, with arguments for some tenths of a second to seconds each.
+const PROGRAMS: &[Program] = &[
+    Program { name: "npb_ep", args: &["A"] },
+    Program { name: "npb_is", args: &["A"] },
+    Program { name: "npb_cg", args: &["A"] },
+    Program { name: "nbody", args: &["10000000"] },
+    Program { name: "fannkuch", args: &["10"] },
+    Program { name: "mandelbrot", args: &["3000"] },
+    Program { name: "binary-trees", args: &["17"] },
+    Program { name: "fib", args: &["40"] },
+    Program { name: "bfs", args: &["18", "8"] },
+    Program { name: "pagerank", args: &["18", "2"] },
+    Program { name: "sqlite", args: &["150000"] },
+    Program { name: "lua", args: &["bench", "15"] },
+];
+
 /// Runs one.
 ///
 /// # Errors
 /// When there is nothing to measure with.
-pub fn run(args: &Bench) -> anyhow::Result<ExitCode> {
-    let _ = args.output;
-    anyhow::bail!("bench {:?} is not there yet: overhead and capture will be", args.name)
+pub fn run(args: &Bench) -> Result<ExitCode> {
+    let rows = match args.name {
+        Name::Overhead => overhead::measure(args)?,
+        Name::Capture => capture::measure(args)?,
+    };
+    if args.output == Format::Json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|r| {
+                let mut row =
+                    json!({"name": r.name, "value": r.value, "unit": r.unit, "target": r.target, "met": r.met()});
+                if let Some(ratio) = r.ratio {
+                    row["ratio"] = json!(ratio);
+                }
+                row
+            })
+            .collect();
+        output::print_json(&json!({ "rows": rows }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{:<34} {:>12} {:<6} {:>9} {:<4}  \n", "figure", "value", "unit", "target", "met");
+    for r in &rows {
+        let target = r.target.map_or(String::new(), |t| format!("{}{t}", if r.at_least { ">=" } else { "<=" }));
+        let met = r.met().map_or("", |m| if m { "yes" } else { "NO" });
+        text += &format!("{:<34} {:>12.3} {:<6} {target:>9} {met:<4} {}\n", r.name, r.value, r.unit, r.note);
+    }
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn chosen(args: &Bench) -> impl Iterator<Item = &'static Program> + '_ {
+    PROGRAMS.iter().filter(|p| args.only.is_empty() || args.only.iter().any(|o| o == p.name))
+}
+
+fn read(args: &Bench, name: &str) -> Result<Vec<u8>> {
+    let path = args.guests.join(format!("{name}.wasm"));
+    std::fs::read(&path).with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
+}
+
+/// A key for images that never leave this process.
+const KEY: Key = Key([0x5a; 32]);
+
+fn load(wasm: &[u8], instrumented: bool) -> Result<Image> {
+    let target = Target::host();
+    let options = Options::default();
+    let bytes = if instrumented {
+        Image::compile(wasm, &target, options, false, &KEY)?
+    } else {
+        Image::compile_plain(wasm, &target, options, &KEY)?
+    };
+    Ok(Image::load(&bytes, &KEY)?)
+}
+
+fn host() -> Result<StdHost> {
+    Ok(StdHost::new()?.stream(Stream::Stdin, StreamSource::Null).stream(Stream::Stdout, StreamSource::Null))
+}
+
+fn task(image: &Image, program: &Program) -> Result<Task> {
+    let ctx = Ctx::builder().arg(program.name).args(program.args.iter().copied()).build();
+    Ok(Task::start(image, program.name, ctx, host()?)?)
+}
+
+/// Runs something on a thread that a task may run on.
+fn on_task_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(THREAD_STACK)
+            .spawn_scoped(scope, work)?
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("the measurement panicked"))
+    })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn geometric_mean(values: &[f64]) -> f64 {
+    (values.iter().map(|v| v.ln()).sum::<f64>() / values.len() as f64).exp()
 }

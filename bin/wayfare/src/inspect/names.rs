@@ -87,3 +87,26 @@ impl Names {
         self.globals.get(&index).map(String::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_the_name_section_then_from_exports_and_imports() {
+        let wasm = [
+            &b"\0asm\x01\0\0\0"[..],
+            b"\x01\x04\x01\x60\0\0",               // a type: no parameters, no results
+            b"\x02\x07\x01\x01m\x01i\0\0",         // imports m.i
+            b"\x03\x03\x02\0\0",                   // two functions
+            b"\x07\x09\x02\x01a\0\x01\x01b\0\x02", // exports a and b
+            b"\x0a\x07\x02\x02\0\x0b\x02\0\x0b",   // empty bodies
+            b"\0\x13\x04name\x01\x04\x01\x01\x01A\x02\x06\x01\x01\x01\x00\x01x", // function 1 is A, its local 0 is x
+        ]
+        .concat();
+        let names = Names::of(&wasm);
+        assert_eq!([0, 1, 2, 3].map(|f| names.function(f)), ["i", "A", "b", "function 3"]);
+        assert_eq!((names.local(1, 0), names.local(1, 1)), (Some("x"), None));
+        assert_eq!(names.imports, [("m".into(), "i".into(), true)]);
+    }
+}

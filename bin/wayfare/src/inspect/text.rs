@@ -30,7 +30,8 @@ fn module(view: &Value) -> Vec<(&'static str, String)> {
 }
 
 fn image(view: &Value) -> Vec<(&'static str, String)> {
-    let signed = if view["signed_by_this_user"] == true { "by this user" } else { "not by this user: it is not run here" };
+    let signed =
+        if view["signed_by_this_user"] == true { "by this user" } else { "not by this user: it is not run here" };
     let mut rows = vec![
         ("image", format!("for {}", word(&view["target"]))),
         ("version", word(&view["version"])),
@@ -96,7 +97,10 @@ fn snapshot(view: &Value, limit: usize, paint: Paint) -> String {
     let header = &view["header"];
     let mut rows = vec![
         ("task", format!("{}, in {}", word(&view["name"]), word(&view["entry"]))),
-        ("snapshot", format!("{}, format {}, {}", word(&header["kind"]), header["format"], bytes(number(&header["bytes"])))),
+        (
+            "snapshot",
+            format!("{}, format {}, {}", word(&header["kind"]), header["format"], bytes(number(&header["bytes"]))),
+        ),
         ("id", word(&header["id"])),
     ];
     if !header["base"].is_null() {
@@ -129,9 +133,11 @@ fn stack(view: &Value, limit: usize, paint: Paint) -> String {
         let why = format!("{size}; names and values need the program: give it with --program");
         return heading("call stack", paint) + &format!("  {}\n", paint.warn(&why));
     };
-    let mut out = heading(&format!("call stack, innermost last ({}, {size})", count(frames.len() as u64, "frame")), paint);
+    let mut out =
+        heading(&format!("call stack, innermost last ({}, {size})", count(frames.len() as u64, "frame")), paint);
     // The ends are what tells: where it came from and where it is.
-    let (top, bottom) = if frames.len() > limit { (limit / 3, frames.len() - limit * 2 / 3) } else { (frames.len(), 0) };
+    let (top, bottom) =
+        if frames.len() > limit { (limit / 3, frames.len() - limit * 2 / 3) } else { (frames.len(), 0) };
     for (i, frame) in frames.iter().enumerate() {
         if i >= top && i < bottom {
             if i == top {

@@ -1,0 +1,84 @@
+//! What a program that is never captured pays for being capturable: time, code size, build time.
+
+use super::{Bench, Program, Row, chosen, geometric_mean, load, median, on_task_thread, read, task};
+use anyhow::{Result, bail};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Instant;
+use wayfare_engine::{Image, Outcome};
+
+/// The rows of the table.
+pub fn measure(args: &Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let (mut times, mut sizes) = (Vec::new(), Vec::new());
+    let (mut bytes, mut seconds) = (0usize, 0.0);
+    for program in chosen(args) {
+        let wasm = read(args, program.name)?;
+        let began = Instant::now();
+        wayfare_instrument::instrument(&wasm, &wayfare_instrument::Options::default())?;
+        seconds += began.elapsed().as_secs_f64();
+        bytes += wasm.len();
+        let (plain, instrumented) = (load(&wasm, false)?, load(&wasm, true)?);
+        let size = instrumented.module().text().len() as f64 / plain.module().text().len() as f64;
+        let mut ratios = Vec::new();
+        run(&plain, program)?;
+        run(&instrumented, program)?;
+        let mut best = f64::INFINITY;
+        for i in 0..args.runs {
+            // Alternate which goes first: the machine's speed drifts.
+            let (a, b) = if i % 2 == 0 {
+                let a = run(&plain, program)?;
+                (a, run(&instrumented, program)?)
+            } else {
+                let b = run(&instrumented, program)?;
+                (run(&plain, program)?, b)
+            };
+            best = best.min(a);
+            ratios.push(b / a);
+        }
+        let ratio = median(&mut ratios);
+        times.push(ratio);
+        sizes.push(size);
+        rows.push(Row {
+            name: format!("time {}", program.name),
+            value: ratio,
+            unit: "ratio",
+            target: Some(1.10),
+            at_least: false,
+            ratio: Some(ratio),
+            note: format!("plain {best:.2} s, code {size:.2}"),
+        });
+    }
+    let mut total = |name: &str, value, unit, target, at_least| {
+        rows.push(Row {
+            name: name.into(),
+            value,
+            unit,
+            target: Some(target),
+            at_least,
+            ratio: None,
+            note: String::new(),
+        });
+    };
+    total("time, geometric mean", geometric_mean(&times), "ratio", 1.03, false);
+    total("code size, geometric mean", geometric_mean(&sizes), "ratio", 2.0, false);
+    total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", 10.0, true);
+    Ok(rows)
+}
+
+/// Processor seconds of one run.
+fn run(image: &Image, program: &Program) -> Result<f64> {
+    on_task_thread(|| {
+        let mut task = task(image, program)?;
+        let began = processor_time();
+        match task.run() {
+            Outcome::Exited(0) => Ok(processor_time() - began),
+            Outcome::Trapped(e) => Err(e.into()),
+            other => bail!("{} ended with {other:?}", program.name),
+        }
+    })
+}
+
+fn processor_time() -> f64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
