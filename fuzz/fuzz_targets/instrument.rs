@@ -15,7 +15,7 @@ fuzz_target!(|bytes: &[u8]| {
     let flavour = [Flavour::Numbers, Flavour::References, Flavour::Gc][usize::from(choice & 3) % 3];
     let Some(mut wasm) = from_bytes(rest, flavour) else { return };
     if choice & 4 != 0 {
-        wasm = densify(&wasm).expect("a valid module can be written anew");
+        wasm = densify(&wasm, 50).expect("a valid module can be written anew");
     }
     let options = Options { strip_mine: choice & 8 == 0, countdown: choice & 16 != 0, ..Options::default() };
     match instrument(&wasm, &options) {

@@ -6,21 +6,22 @@ use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{BlockType, CodeSection, Function, Instruction as I, Module};
 use wasmparser::{CustomSectionReader, FunctionBody, Parser};
 
-/// Points per function at most, and points times locals: the size of the code grows with both.
-const MOST: usize = 400;
+/// Points times locals at most, in one function: the size of the code grows with both.
 const MOST_SAVES: usize = 20_000;
 
-/// The module with its points; custom sections are left out.
+/// The module with its points, `most` of them in each function; custom sections are left out.
 ///
 /// # Errors
 /// When the module cannot be read or written.
-pub fn densify(wasm: &[u8]) -> Result<Vec<u8>, String> {
+pub fn densify(wasm: &[u8], most: usize) -> Result<Vec<u8>, String> {
     let mut module = Module::new();
-    Densify.parse_core_module(&mut module, Parser::new(0), wasm).map_err(|e| e.to_string())?;
+    Densify { most }.parse_core_module(&mut module, Parser::new(0), wasm).map_err(|e| e.to_string())?;
     Ok(module.finish())
 }
 
-struct Densify;
+struct Densify {
+    most: usize,
+}
 
 impl Reencode for Densify {
     type Error = std::convert::Infallible;
@@ -45,7 +46,7 @@ impl Reencode for Densify {
         }
         let all: usize = locals.iter().map(|(n, _)| *n as usize).sum();
         let mut f = Function::new(locals);
-        let most = (MOST_SAVES / all.max(1)).clamp(1, MOST);
+        let most = (MOST_SAVES / all.max(1)).clamp(1, self.most);
         let every = body.get_operators_reader()?.into_iter().count().div_ceil(most);
         for (i, operator) in body.get_operators_reader()?.into_iter().enumerate() {
             if i % every == 0 {

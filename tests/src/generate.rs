@@ -12,14 +12,17 @@ pub enum Flavour {
     References,
     /// Structs, arrays and typed references: mostly refused.
     Gc,
+    /// Made by [`crate::weave`]: everything that travels, and little else.
+    Woven,
 }
 
 impl Flavour {
     /// The flavour that a seed has in a mixed run.
     pub fn of(seed: u64) -> Self {
-        match seed % 5 {
-            0..3 => Flavour::Numbers,
-            3 => Flavour::References,
+        match seed % 8 {
+            0..4 => Flavour::Woven,
+            4 | 5 => Flavour::Numbers,
+            6 => Flavour::References,
             _ => Flavour::Gc,
         }
     }
@@ -30,6 +33,9 @@ pub const FUEL: u32 = 3000;
 
 /// A module, or `None` when the generator could make nothing of the seed.
 pub fn module(seed: u64, flavour: Flavour) -> Option<Vec<u8>> {
+    if flavour == Flavour::Woven {
+        return Some(crate::weave::module(seed));
+    }
     let mut random = Random::new(seed);
     let bytes: Vec<u8> = (0..2048 + random.below(6144) / 8).flat_map(|_| random.next().to_le_bytes()).collect();
     from_bytes(&bytes, flavour)

@@ -6,7 +6,7 @@ use crate::densify::densify;
 use crate::generate::Random;
 use std::collections::BTreeMap;
 use wayfare_engine::wasmtime::{
-    self, ExternType, Extern, Func, Instance, Module, Ref, Store, ThrownException, Trap, Val, ValType,
+    self, Extern, ExternType, Func, Instance, Module, Ref, Store, ThrownException, Trap, Val, ValType,
 };
 use wayfare_instrument::{Error, Options, abi, instrument};
 
@@ -33,10 +33,10 @@ const CALLS: usize = 10;
 /// The first difference, as text.
 pub fn check(wasm: &[u8], seed: u64) -> Result<Verdict, String> {
     let mut random = Random::new(seed);
-    // Half of the programs get a poll before every instruction; the original is the same.
+    // Half of the programs get more polls, between any two instructions; the original is the same.
     let dense = random.below(2) == 0;
     let options = Options { strip_mine: random.below(4) != 0, ..Options::default() };
-    let source = if dense { densify(wasm)? } else { wasm.to_vec() };
+    let source = if dense { densify(wasm, 25)? } else { wasm.to_vec() };
     let out = match instrument(&source, &options) {
         Ok(out) => out,
         Err(Error::Unmovable(reasons)) => return Ok(Verdict::Refused(reasons[0].reason.clone())),
@@ -239,9 +239,8 @@ impl Plan {
 
     fn function(&self, store: &mut Store<()>, instance: Instance, f: Func) -> String {
         let id = f.to_raw(&mut *store);
-        let is = |name: &&String| {
-            instance.get_func(&mut *store, name).is_some_and(|other| other.to_raw(&mut *store) == id)
-        };
+        let is =
+            |name: &&String| instance.get_func(&mut *store, name).is_some_and(|other| other.to_raw(&mut *store) == id);
         // Everything is exported, some under two names: the first is as good as another.
         self.exports.iter().find(is).cloned().unwrap_or_else(|| "a function".into())
     }

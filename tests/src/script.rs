@@ -3,8 +3,8 @@
 use wast::core::{AbstractHeapType, HeapType, NanPattern, V128Const, V128Pattern, WastArgCore, WastRetCore};
 use wast::{WastArg, WastRet};
 use wayfare_engine::wasmtime::{
-    self, AnyRef, AsContextMut, ExternRef, Global, GlobalType, Linker, Memory, MemoryType, Mutability, Ref, RefType, Store,
-    Table, TableType, ThrownException, Trap, Val, ValType,
+    self, AnyRef, AsContextMut, ExternRef, Global, GlobalType, Linker, Memory, MemoryType, Mutability, Ref, RefType,
+    Store, Table, TableType, ThrownException, Trap, Val, ValType,
 };
 
 /// A value that a script passes.
@@ -81,7 +81,9 @@ fn matches<T: 'static>(store: &mut Store<T>, value: &Val, pattern: &WastRetCore<
         (Val::FuncRef(None) | Val::AnyRef(None), P::RefNull(Some(_))) => true,
         (Val::FuncRef(Some(_)), P::RefFunc(_)) => true,
         (Val::ExternRef(Some(_)), P::RefExtern(None)) => true,
-        (Val::ExternRef(Some(r)), P::RefExtern(Some(n))) => r.data(&*store)?.and_then(|d| d.downcast_ref::<u32>()) == Some(n),
+        (Val::ExternRef(Some(r)), P::RefExtern(Some(n))) => {
+            r.data(&*store)?.and_then(|d| d.downcast_ref::<u32>()) == Some(n)
+        }
         (Val::AnyRef(Some(r)), P::RefHost(n)) => {
             let host = ExternRef::convert_any(&mut *store, *r)?;
             host.data(&*store)?.and_then(|d| d.downcast_ref::<u32>()) == Some(n)
@@ -135,7 +137,9 @@ pub fn is_trap(e: &wasmtime::Error, expected: &str) -> bool {
         e if e.starts_with("uninitialized") => *trap == Trap::IndirectCallToNull,
         e if e.starts_with("undefined") => *trap == Trap::TableOutOfBounds,
         e if e.starts_with("null ") && e.ends_with("reference") => *trap == Trap::NullReference,
-        "out of bounds array access" => matches!(trap, Trap::ArrayOutOfBounds | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds),
+        "out of bounds array access" => {
+            matches!(trap, Trap::ArrayOutOfBounds | Trap::MemoryOutOfBounds | Trap::TableOutOfBounds)
+        }
         "out of bounds memory access" => *trap == Trap::MemoryOutOfBounds,
         e if e.starts_with("out of bounds table access") => *trap == Trap::TableOutOfBounds,
         "cast failure" => *trap == Trap::CastFailure,

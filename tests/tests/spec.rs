@@ -154,7 +154,9 @@ fn run(file: &TestFile<'_>, tally: &mut Tally) {
                     }
                 }
             }
-            WastDirective::Invoke(invoke) => execute(WastExecute::Invoke(invoke), Demand::Nothing, &mut plain, &mut carried, tally),
+            WastDirective::Invoke(invoke) => {
+                execute(WastExecute::Invoke(invoke), Demand::Nothing, &mut plain, &mut carried, tally)
+            }
             WastDirective::AssertReturn { exec, results, .. } => {
                 execute(exec, Demand::Results(&results), &mut plain, &mut carried, tally);
             }
@@ -164,7 +166,9 @@ fn run(file: &TestFile<'_>, tally: &mut Tally) {
             WastDirective::AssertExhaustion { call, .. } => {
                 execute(WastExecute::Invoke(call), Demand::Exhaustion, &mut plain, &mut carried, tally);
             }
-            WastDirective::AssertException { exec, .. } => execute(exec, Demand::Exception, &mut plain, &mut carried, tally),
+            WastDirective::AssertException { exec, .. } => {
+                execute(exec, Demand::Exception, &mut plain, &mut carried, tally)
+            }
             WastDirective::AssertMalformedCustom { .. } | WastDirective::AssertInvalidCustom { .. } => {
                 tally.count("custom sections are not the engine's business");
             }
@@ -223,7 +227,13 @@ impl Demand<'_> {
     }
 }
 
-fn execute(exec: WastExecute<'_>, demand: Demand<'_>, plain: &mut PlainWorld, carried: &mut [CarriedWorld], tally: &mut Tally) {
+fn execute(
+    exec: WastExecute<'_>,
+    demand: Demand<'_>,
+    plain: &mut PlainWorld,
+    carried: &mut [CarriedWorld],
+    tally: &mut Tally,
+) {
     plain.execute(&exec, demand, tally);
     for c in carried {
         c.execute(&exec, demand, tally);

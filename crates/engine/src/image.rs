@@ -13,6 +13,7 @@ use crate::config::{Options, Target, VERSION, configure};
 use crate::{Error, Key};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+#[cfg(feature = "compile")]
 use alloc::vec::Vec;
 use wasmtime::{Engine, Module};
 use wayfare_instrument::meta::Metadata;

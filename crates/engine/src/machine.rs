@@ -355,9 +355,7 @@ impl<T: 'static> Machine<T> {
                 },
                 GlobalValue::NullRef => continue,
             };
-            global
-                .set(&mut self.store, value)
-                .map_err(|_| Error::Misfit(format!("global {g} has another type")))?;
+            global.set(&mut self.store, value).map_err(|_| Error::Misfit(format!("global {g} has another type")))?;
         }
         Ok(())
     }
@@ -420,9 +418,9 @@ impl<T: 'static> Machine<T> {
             if state.size < size || !state.size.is_multiple_of(page) {
                 return Err(Error::Misfit(format!("memory {} is smaller than it starts", state.index)));
             }
-            memory
-                .grow(&mut self.store, (state.size - size) / page)
-                .map_err(|_| Error::Misfit(format!("memory {} needs {} bytes: too many here", state.index, state.size)))?;
+            memory.grow(&mut self.store, (state.size - size) / page).map_err(|_| {
+                Error::Misfit(format!("memory {} needs {} bytes: too many here", state.index, state.size))
+            })?;
             let data = memory.data_mut(self.store.as_context_mut());
             for run in &state.runs {
                 let from = run.first_page as usize * PAGE_SIZE;

@@ -33,9 +33,15 @@ fn moves_unnoticed(wat: &str, args: &[Val], expect: &[Val]) {
         let mut moves = 0;
         while run == Run::Captured {
             let state = m.state().unwrap();
-            let memories: Vec<_> = m.memories().iter().map(|m| wayfare_snapshot::MemoryState {
-                index: m.index, size: m.size, runs: m.runs.iter().map(|r| r.clone().into_owned()).collect(),
-            }).collect();
+            let memories: Vec<_> = m
+                .memories()
+                .iter()
+                .map(|m| wayfare_snapshot::MemoryState {
+                    index: m.index,
+                    size: m.size,
+                    runs: m.runs.iter().map(|r| r.clone().into_owned()).collect(),
+                })
+                .collect();
             let mut next = fresh();
             next.restore_memories(&memories).unwrap();
             next.restore(&state).unwrap();
@@ -193,9 +199,15 @@ fn tail_calls_move() {
 
 #[test]
 fn counted_loops_in_chunks_count_right() {
-    for (start, bound, step, cmp) in
-        [(0, 300_000, 1, "ne"), (0, 300_000, 4, "ne"), (300_000, 0, -1, "ne"), (5, 200_005, 8, "ne"), (0, 200_000, 3, "lt_s"), (7, 250_001, 5, "lt_u"), (0, -200_000, -3, "gt_s")]
-    {
+    for (start, bound, step, cmp) in [
+        (0, 300_000, 1, "ne"),
+        (0, 300_000, 4, "ne"),
+        (300_000, 0, -1, "ne"),
+        (5, 200_005, 8, "ne"),
+        (0, 200_000, 3, "lt_s"),
+        (7, 250_001, 5, "lt_u"),
+        (0, -200_000, -3, "gt_s"),
+    ] {
         let wat = format!(
             r#"(module (func (export "f") (param i32) (result i32) (local $i i32) (local $n i32) (local $c i32)
                 (local.set $i (i32.const {start})) (local.set $n (i32.const {bound}))
@@ -208,8 +220,14 @@ fn counted_loops_in_chunks_count_right() {
         loop {
             i += step as i64;
             count += 1;
-            let go = match cmp { "ne" => i != bound as i64, "gt_s" => i > bound as i64, _ => i < bound as i64 };
-            if !go { break }
+            let go = match cmp {
+                "ne" => i != bound as i64,
+                "gt_s" => i > bound as i64,
+                _ => i < bound as i64,
+            };
+            if !go {
+                break;
+            }
         }
         moves_unnoticed(&wat, &[Val::I32(0)], &[Val::I32(count)]);
     }
@@ -223,7 +241,7 @@ fn one_result_type_under_two_names_moves() {
           (type $b (func (result i32)))
           (type $one (func (param i32) (result (ref null $a))))
           (type $two (func (param i32) (result (ref null $b))))
-          (table funcref (elem $make))
+          (table funcref (elem $make $seven))
           (func $seven (type $a) (i32.const 7))
           (func $make (type $one) (local $i i32)
             (loop $l

@@ -6,9 +6,7 @@ use crate::helpers;
 use crate::meta::Metadata;
 use crate::parse::Module;
 use crate::transform::Error;
-use wasm_encoder::{
-    BranchHint, BranchHints, CustomSection, Encode, ExportKind, Section, SectionId, TypeSection,
-};
+use wasm_encoder::{BranchHint, BranchHints, CustomSection, Encode, ExportKind, Section, SectionId, TypeSection};
 
 /// Section ids in the order that a module must have them.
 const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 13, 6, 7, 9, 12, 10, 11];
@@ -129,7 +127,6 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
     CustomSection { name: abi::SECTION.into(), data: metadata.encode().into() }.append_to(&mut out);
     Ok((out, metadata))
 }
-
 
 /// The content of a section built by the encoder, without its count.
 fn body_of(section: &impl Encode, out: &mut Vec<u8>) {

@@ -800,7 +800,10 @@ impl Emitter<'_, '_> {
                 self.refuse("branches on a cast of a reference, which exists only on this host".into());
                 self.i(I::Unreachable);
             }
-            Operator::Call { .. } | Operator::ReturnCall { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. }
+            Operator::Call { .. }
+            | Operator::ReturnCall { .. }
+            | Operator::CallIndirect { .. }
+            | Operator::CallRef { .. }
                 if point.is_some() =>
             {
                 self.call(op, index, point.expect("checked"));
@@ -1139,8 +1142,10 @@ impl Emitter<'_, '_> {
         self.br(after);
         for catch in &try_table.catches {
             self.end();
-            let (Catch::One { label, .. } | Catch::OneRef { label, .. } | Catch::All { label } | Catch::AllRef { label }) =
-                catch;
+            let (Catch::One { label, .. }
+            | Catch::OneRef { label, .. }
+            | Catch::All { label }
+            | Catch::AllRef { label }) = catch;
             let (to, types, level) = self.target(*label);
             self.set_all(&types, |k, t| Temp::Label(level, k, t));
             self.br(to);

@@ -163,7 +163,9 @@ pub enum FrameError {
     #[error("frame {0} of the snapshot does not fit its save area: the snapshot is damaged or of another module")]
     Bounds(usize),
     /// A slot or point that the module does not have.
-    #[error("frame {0} of the snapshot names a migration point the module does not have: the snapshot is of another module")]
+    #[error(
+        "frame {0} of the snapshot names a migration point the module does not have: the snapshot is of another module"
+    )]
     Unknown(usize),
     /// A frame that cannot follow the one above it.
     #[error("frame {0} of the snapshot cannot have been called by the frame above it: the snapshot is damaged")]

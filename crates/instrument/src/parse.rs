@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use wasmparser::{
     CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FuncValidator,
-    FuncValidatorAllocations, FunctionBody, GlobalType, HeapType, Import, MemoryType, Name, Operator, Parser,
-    Payload, RefType, TableType, TypeRef, UnpackedIndex, ValType, ValidPayload, Validator, ValidatorResources,
+    FuncValidatorAllocations, FunctionBody, GlobalType, HeapType, Import, MemoryType, Name, Operator, Parser, Payload,
+    RefType, TableType, TypeRef, UnpackedIndex, ValType, ValidPayload, Validator, ValidatorResources,
     types::CoreTypeId,
 };
 
@@ -94,10 +94,10 @@ pub fn parse(bytes: &[u8]) -> Result<Module<'_>, Error> {
     let mut validator = Validator::new_with_features(features());
     for payload in Parser::new(0).parse_all(bytes) {
         let payload = payload?;
-        if let Some((id, range)) = payload.as_section() {
-            if id != 0 {
-                m.sections.insert(id, range);
-            }
+        if let Some((id, range)) = payload.as_section()
+            && id != 0
+        {
+            m.sections.insert(id, range);
         }
         if let Payload::Version { encoding: wasmparser::Encoding::Component, .. } = payload {
             return Err(Error::Component);
@@ -270,7 +270,8 @@ impl<'a> Module<'a> {
 
     fn read_names(&mut self, section: &wasmparser::CustomSectionReader<'a>) {
         // A broken name section is no reason to refuse a program: names are only for people.
-        let reader = wasmparser::NameSectionReader::new(wasmparser::BinaryReader::new(section.data(), section.data_offset()));
+        let reader =
+            wasmparser::NameSectionReader::new(wasmparser::BinaryReader::new(section.data(), section.data_offset()));
         for part in reader {
             if let Ok(Name::Function(map)) = part {
                 for naming in map.into_iter().flatten() {
@@ -321,7 +322,10 @@ impl<'a> Module<'a> {
             if (i as u32) < self.imported_globals {
                 refuse(format!("global {i}"), "is mutable and imported: its owner is not part of the task");
             } else if matches!(g.content_type, ValType::Ref(r) if !is_function_ref(self, r)) {
-                refuse(format!("global {i}"), "holds a reference other than a function, which exists only on this host");
+                refuse(
+                    format!("global {i}"),
+                    "holds a reference other than a function, which exists only on this host",
+                );
             }
         }
         if self.func_subtyping {

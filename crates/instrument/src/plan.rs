@@ -183,7 +183,8 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
     }
     p.frame_size += crate::abi::FRAME_HEADER;
     // A saved reference that is stale would name an entry that is gone: those are written at every point.
-    let references: Vec<u32> = (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
+    let references: Vec<u32> =
+        (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
     let mut header_of: HashMap<u32, u32> = HashMap::new();
     for (i, c) in s.constructs.iter().enumerate() {
         if c.header != NONE {

@@ -303,10 +303,7 @@ pub fn block_types(m: &Module<'_>, ty: BlockType) -> (Vec<ValType>, Vec<ValType>
 /// The operand stack, bottom first. In reachable code every type is known.
 fn operands<T: wasmparser::WasmModuleResources>(m: &Module<'_>, v: &wasmparser::FuncValidator<T>) -> Vec<ValType> {
     let height = v.operand_stack_height() as usize;
-    (0..height)
-        .rev()
-        .map(|depth| encodable(m, v.get_operand_type(depth).flatten().expect("reachable code")))
-        .collect()
+    (0..height).rev().map(|depth| encodable(m, v.get_operand_type(depth).flatten().expect("reachable code"))).collect()
 }
 
 /// Turns a validator's canonical type back into one that names a type of this module.

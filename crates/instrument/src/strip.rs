@@ -75,7 +75,8 @@ pub fn recognise(s: &Scan<'_>, construct: u32) -> Option<Strip> {
     // The tail: [value of i] [bound] compare, in either order, or [value of i] alone (until zero).
     let (compare, bound, value_at) = tail(rest)?;
     let value = rest[..=value_at].last()?;
-    let (Operator::LocalTee { local_index: induction } | Operator::LocalGet { local_index: induction }) = **value else {
+    let (Operator::LocalTee { local_index: induction } | Operator::LocalGet { local_index: induction }) = **value
+    else {
         return None;
     };
     let step = one_step(&ops, induction)?;
@@ -93,15 +94,15 @@ pub fn recognise(s: &Scan<'_>, construct: u32) -> Option<Strip> {
             Operator::Br { relative_depth }
             | Operator::BrIf { relative_depth }
             | Operator::BrOnNull { relative_depth }
-            | Operator::BrOnNonNull { relative_depth } => {
-                if escapes(*relative_depth) {
-                    return None;
-                }
+            | Operator::BrOnNonNull { relative_depth }
+                if escapes(*relative_depth) =>
+            {
+                return None;
             }
-            Operator::BrTable { targets } => {
-                if targets.targets().chain([Ok(targets.default())]).flatten().any(escapes) {
-                    return None;
-                }
+            Operator::BrTable { targets }
+                if targets.targets().chain([Ok(targets.default())]).flatten().any(escapes) =>
+            {
+                return None;
             }
             Operator::BrOnCast { .. } | Operator::BrOnCastFail { .. } => return None,
             Operator::LocalSet { local_index } | Operator::LocalTee { local_index }
@@ -146,8 +147,11 @@ fn tail(rest: &[&Operator<'_>]) -> Option<(Compare, Bound, usize)> {
         _ => return None,
     };
     let bound = bound_of(rest.get(n.checked_sub(2)?)?)?;
-    matches!(rest.get(n.checked_sub(3)?)?, Operator::LocalTee { .. } | Operator::LocalGet { .. })
-        .then_some((compare, bound, n - 3))
+    matches!(rest.get(n.checked_sub(3)?)?, Operator::LocalTee { .. } | Operator::LocalGet { .. }).then_some((
+        compare,
+        bound,
+        n - 3,
+    ))
 }
 
 /// The constant step of a local assigned exactly once, outside of any inner construct.

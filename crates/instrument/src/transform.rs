@@ -69,7 +69,11 @@ pub enum Error {
 }
 
 fn more(n: usize) -> String {
-    if n > 1 { format!(" (and {} more; --allow-unmovable runs it in place)", n - 1) } else { " (--allow-unmovable runs it in place)".into() }
+    if n > 1 {
+        format!(" (and {} more; --allow-unmovable runs it in place)", n - 1)
+    } else {
+        " (--allow-unmovable runs it in place)".into()
+    }
 }
 
 /// The result of a transformation.
@@ -88,9 +92,9 @@ pub fn features() -> wasmparser::WasmFeatures {
 
 /// Whether a module carries our metadata already.
 pub fn is_instrumented(wasm: &[u8]) -> bool {
-    wasmparser::Parser::new(0).parse_all(wasm).any(
-        |p| matches!(p, Ok(wasmparser::Payload::CustomSection(c)) if c.name() == crate::abi::SECTION),
-    )
+    wasmparser::Parser::new(0)
+        .parse_all(wasm)
+        .any(|p| matches!(p, Ok(wasmparser::Payload::CustomSection(c)) if c.name() == crate::abi::SECTION))
 }
 
 /// Instruments a module.
@@ -123,10 +127,7 @@ pub fn instrument(wasm: &[u8], options: &Options) -> Result<Instrumented, Error>
         let metadata =
             Metadata { unmovable: refusals.iter().map(ToString::to_string).collect(), ..Metadata::default() };
         let mut out = wasm.to_vec();
-        let section = wasm_encoder::CustomSection {
-            name: crate::abi::SECTION.into(),
-            data: metadata.encode().into(),
-        };
+        let section = wasm_encoder::CustomSection { name: crate::abi::SECTION.into(), data: metadata.encode().into() };
         wasm_encoder::Section::append_to(&section, &mut out);
         return Ok(Instrumented { wasm: out, metadata });
     }

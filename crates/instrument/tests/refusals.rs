@@ -12,7 +12,19 @@ fn refusal(wat: &str) -> String {
 
 #[test]
 fn code_that_names_what_is_not_there_is_invalid() {
-    for body in ["call 7", "call_indirect (type 3)", "ref.func 9 drop", "data.drop 4", "elem.drop 4", "local.get 9 drop", "return_call 8", "br 5", "block (type 6) end", "i32.add", "(loop (br_table 9 9 (i32.const 0)))"] {
+    for body in [
+        "call 7",
+        "call_indirect (type 3)",
+        "ref.func 9 drop",
+        "data.drop 4",
+        "elem.drop 4",
+        "local.get 9 drop",
+        "return_call 8",
+        "br 5",
+        "block (type 6) end",
+        "i32.add",
+        "(loop (br_table 9 9 (i32.const 0)))",
+    ] {
         let wasm = wat::parse_str(format!("(module (func {body}))")).expect("encodes");
         let error = instrument(&wasm, &Options::default()).expect_err(body);
         assert!(matches!(error, Error::Invalid(_)), "{body}: {error}");

@@ -13,11 +13,7 @@ use alloc::vec::Vec;
 /// [`Error::NotFull`], [`Error::ModuleMismatch`], [`Error::WrongBase`] if `base` has another id,
 /// [`Error::MemoriesDiffer`], [`Error::MemoryShrank`], and [`Error::PageVanished`]: a page once changed stays in every
 /// later full capture, so its absence would mean that a capture lost it.
-pub fn diff<'s>(
-    base: &Snapshot<'_>,
-    new: &'s Snapshot<'_>,
-    base_id: Digest,
-) -> Result<Snapshot<'s>, Error> {
+pub fn diff<'s>(base: &Snapshot<'_>, new: &'s Snapshot<'_>, base_id: Digest) -> Result<Snapshot<'s>, Error> {
     if base.meta.kind() != Kind::Full || new.meta.kind() != Kind::Full {
         return Err(Error::NotFull);
     }
@@ -25,14 +21,9 @@ pub fn diff<'s>(
     if let Some(given) = base.meta.id
         && given != base_id
     {
-        return Err(Error::WrongBase {
-            wanted: base_id,
-            given,
-        });
+        return Err(Error::WrongBase { wanted: base_id, given });
     }
-    let memories = pairs(base, new)?
-        .map(|(old, new)| old.changed(new))
-        .collect::<Result<_, _>>()?;
+    let memories = pairs(base, new)?.map(|(old, new)| old.changed(new)).collect::<Result<_, _>>()?;
     let mut delta = with_memories(new, memories);
     delta.meta.base = Some(base_id);
     // The delta reaches the same state as the full snapshot, by whatever id that goes.
@@ -57,19 +48,14 @@ pub fn apply<'s>(base: &'s Snapshot<'_>, delta: &'s Snapshot<'_>) -> Result<Snap
 /// # Errors
 /// [`Error::NotDelta`], [`Error::ModuleMismatch`], [`Error::BaseUnnamed`] if `first` was neither encoded nor decoded yet,
 /// [`Error::WrongBase`], [`Error::MemoriesDiffer`], [`Error::MemoryShrank`].
-pub fn squash<'s>(
-    first: &'s Snapshot<'_>,
-    second: &'s Snapshot<'_>,
-) -> Result<Snapshot<'s>, Error> {
+pub fn squash<'s>(first: &'s Snapshot<'_>, second: &'s Snapshot<'_>) -> Result<Snapshot<'s>, Error> {
     let wanted = second.meta.base.ok_or(Error::NotDelta)?;
     same_module(first, second)?;
     let given = first.meta.id.ok_or(Error::BaseUnnamed)?;
     if wanted != given {
         return Err(Error::WrongBase { wanted, given });
     }
-    let memories = pairs(first, second)?
-        .map(|(old, new)| old.overlay(new))
-        .collect::<Result<_, _>>()?;
+    let memories = pairs(first, second)?.map(|(old, new)| old.overlay(new)).collect::<Result<_, _>>()?;
     let mut out = with_memories(second, memories);
     out.meta.base = first.meta.base;
     Ok(out)
@@ -77,11 +63,7 @@ pub fn squash<'s>(
 
 fn same_module(base: &Snapshot<'_>, new: &Snapshot<'_>) -> Result<(), Error> {
     let (left, right) = (base.meta.module, new.meta.module);
-    if left == right {
-        Ok(())
-    } else {
-        Err(Error::ModuleMismatch { left, right })
-    }
+    if left == right { Ok(()) } else { Err(Error::ModuleMismatch { left, right }) }
 }
 
 /// The memories of both, side by side.
@@ -91,12 +73,7 @@ fn pairs<'b, 'n, 'x, 'y>(
 ) -> Result<impl Iterator<Item = (&'b MemoryState<'x>, &'n MemoryState<'y>)>, Error> {
     base.check()?;
     new.check()?;
-    let indices = |s: &Snapshot<'_>| {
-        s.memories
-            .iter()
-            .map(|memory| memory.index)
-            .collect::<Vec<_>>()
-    };
+    let indices = |s: &Snapshot<'_>| s.memories.iter().map(|memory| memory.index).collect::<Vec<_>>();
     if indices(base) != indices(new) {
         return Err(Error::MemoriesDiffer);
     }

@@ -59,10 +59,7 @@ struct Scratch {
     /// A chunk whose bytes lie scattered, put together.
     gathered: Vec<u8>,
     packed: Vec<u8>,
-    #[cfg_attr(
-        not(feature = "std"),
-        allow(dead_code, reason = "used for unpacking only there")
-    )]
+    #[cfg_attr(not(feature = "std"), allow(dead_code, reason = "used for unpacking only there"))]
     zstd: Zstd,
 }
 
@@ -72,19 +69,13 @@ enum Packed<'s> {
 }
 
 /// Packs the stream that `pieces` make up, one after the other.
-pub(crate) fn pack<'s>(
-    pieces: Vec<&'s [u8]>,
-    compression: Compression,
-    out: &mut Parts<'s>,
-) -> Result<(), Error> {
+pub(crate) fn pack<'s>(pieces: Vec<&'s [u8]>, compression: Compression, out: &mut Parts<'s>) -> Result<(), Error> {
     if compression == Compression::None {
         store(pieces, out);
         return Ok(());
     }
     let chunks = cut(pieces, CHUNK_SIZE);
-    let chunks = par::map(chunks, Scratch::default, |scratch, chunk| {
-        pack_one(scratch, chunk, compression)
-    });
+    let chunks = par::map(chunks, Scratch::default, |scratch, chunk| pack_one(scratch, chunk, compression));
     let chunks = chunks.into_iter().collect::<Result<Vec<_>, Error>>()?;
     let mut directory = Vec::with_capacity(chunks.len() * 4);
     for chunk in &chunks {
@@ -118,10 +109,7 @@ fn store<'s>(pieces: Vec<&'s [u8]>, out: &mut Parts<'s>) {
 }
 
 /// Cuts a stream into chunks of `size`, each a list of the slices it consists of.
-pub(crate) fn cut<'s>(
-    pieces: impl IntoIterator<Item = &'s [u8]>,
-    size: usize,
-) -> Vec<Vec<&'s [u8]>> {
+pub(crate) fn cut<'s>(pieces: impl IntoIterator<Item = &'s [u8]>, size: usize) -> Vec<Vec<&'s [u8]>> {
     let mut chunks = Vec::new();
     let mut chunk = Vec::new();
     let mut room = size;
@@ -143,18 +131,12 @@ pub(crate) fn cut<'s>(
     chunks
 }
 
-fn pack_one<'s>(
-    scratch: &mut Scratch,
-    pieces: Vec<&'s [u8]>,
-    compression: Compression,
-) -> Result<Packed<'s>, Error> {
+fn pack_one<'s>(scratch: &mut Scratch, pieces: Vec<&'s [u8]>, compression: Compression) -> Result<Packed<'s>, Error> {
     let raw = match pieces[..] {
         [piece] => piece,
         _ => {
             scratch.gathered.clear();
-            pieces
-                .iter()
-                .for_each(|piece| scratch.gathered.extend_from_slice(piece));
+            pieces.iter().for_each(|piece| scratch.gathered.extend_from_slice(piece));
             &scratch.gathered
         }
     };
@@ -165,16 +147,11 @@ fn pack_one<'s>(
         Compression::Lz4 if hopeless(raw, &mut scratch.packed) => None,
         Compression::Lz4 => lz4(raw, &mut scratch.packed).map(|len| (LZ4, len)),
         #[cfg(feature = "std")]
-        Compression::Zstd(level) => scratch
-            .zstd
-            .pack(raw, &mut scratch.packed, level)?
-            .map(|len| (ZSTD, len)),
+        Compression::Zstd(level) => scratch.zstd.pack(raw, &mut scratch.packed, level)?.map(|len| (ZSTD, len)),
     };
     Ok(match packed {
         // Saving less than 1/32 is not worth the time of unpacking.
-        Some((codec, len)) if len < raw.len() - raw.len() / 32 => {
-            Packed::With(codec, scratch.packed[..len].to_vec())
-        }
+        Some((codec, len)) if len < raw.len() - raw.len() / 32 => Packed::With(codec, scratch.packed[..len].to_vec()),
         _ => Packed::Raw(pieces),
     })
 }
@@ -209,10 +186,7 @@ impl<'b> Stream<'b> {
         let count = total.div_ceil(CHUNK_SIZE as u64);
         // A directory entry has 4 bytes: that bounds the claim by what was received.
         if count > r.left() as u64 / 4 {
-            return Err(Error::CountTooLarge {
-                name: r.name(),
-                count,
-            });
+            return Err(Error::CountTooLarge { name: r.name(), count });
         }
         let mut directory = Reader::new(r.name(), r.take(count as usize * 4)?);
         let mut chunks = Vec::with_capacity(count as usize);
@@ -242,11 +216,9 @@ impl<'b> Stream<'b> {
         let targets = cut_mut(out);
         debug_assert_eq!(targets.len() as u64, self.total.div_ceil(CHUNK_SIZE as u64));
         let work = self.chunks.into_iter().zip(targets).collect();
-        let done = par::map(
-            work,
-            Scratch::default,
-            |scratch, ((codec, packed), target)| unpack_one(scratch, codec, packed, target),
-        );
+        let done = par::map(work, Scratch::default, |scratch, ((codec, packed), target)| {
+            unpack_one(scratch, codec, packed, target)
+        });
         done.into_iter().collect()
     }
 
@@ -281,12 +253,7 @@ fn cut_mut(pieces: Vec<&mut [u8]>) -> Vec<Vec<&mut [u8]>> {
     chunks
 }
 
-fn unpack_one(
-    scratch: &mut Scratch,
-    codec: u8,
-    packed: &[u8],
-    mut target: Vec<&mut [u8]>,
-) -> Result<(), Error> {
+fn unpack_one(scratch: &mut Scratch, codec: u8, packed: &[u8], mut target: Vec<&mut [u8]>) -> Result<(), Error> {
     if codec == RAW {
         scatter(packed, target);
         return Ok(());
@@ -301,8 +268,7 @@ fn unpack_one(
         }
     };
     let len = match codec {
-        LZ4 => lz4_flex::block::decompress_into(packed, whole)
-            .map_err(|_| Error::ChunkDamaged { raw: raw as u64 })?,
+        LZ4 => lz4_flex::block::decompress_into(packed, whole).map_err(|_| Error::ChunkDamaged { raw: raw as u64 })?,
         _ => zstd.unpack(packed, whole)?,
     };
     if len != raw {

@@ -24,11 +24,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 8 GiB each way, and ten million table slots (what engines commonly allow).
     fn default() -> Self {
-        Self {
-            max_len: 8 << 30,
-            max_memory: 8 << 30,
-            max_table_len: 10_000_000,
-        }
+        Self { max_len: 8 << 30, max_memory: 8 << 30, max_table_len: 10_000_000 }
     }
 }
 
@@ -40,10 +36,7 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, Error>
     let header = Header::parse(bytes)?;
     let len = header.total_len.max(bytes.len() as u64);
     if len > limits.max_len {
-        return Err(Error::TooLong {
-            len,
-            cap: limits.max_len,
-        });
+        return Err(Error::TooLong { len, cap: limits.max_len });
     }
     let header = sealed(header, bytes)?;
     let id = header.id();
@@ -89,14 +82,8 @@ fn sealed(header: Header, bytes: &[u8]) -> Result<Header, Error> {
 }
 
 fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, Error> {
-    let mut snapshot = Snapshot {
-        meta,
-        ..Snapshot::default()
-    };
-    let mut room = Room {
-        left: limits.max_memory,
-        cap: limits.max_memory,
-    };
+    let mut snapshot = Snapshot { meta, ..Snapshot::default() };
+    let mut room = Room { left: limits.max_memory, cap: limits.max_memory };
     let mut rest = Reader::new("body", bytes);
     for expected in Section::ALL {
         let mut r = section(&mut rest, expected)?;
@@ -130,9 +117,7 @@ fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, 
 /// The payload of the next section, which must be the expected one.
 fn section<'b>(rest: &mut Reader<'b>, expected: Section) -> Result<Reader<'b>, Error> {
     if rest.left() == 0 {
-        return Err(Error::MissingSection {
-            name: expected.name(),
-        });
+        return Err(Error::MissingSection { name: expected.name() });
     }
     let (kind, version, claimed) = (rest.u16()?, rest.u16()?, rest.u64()?);
     let found = Section::of(kind).ok_or(Error::UnknownSection { kind })?;
@@ -141,24 +126,14 @@ fn section<'b>(rest: &mut Reader<'b>, expected: Section) -> Result<Reader<'b>, E
         return Err(Error::DuplicateSection { name });
     }
     if found != expected {
-        return Err(Error::MissingSection {
-            name: expected.name(),
-        });
+        return Err(Error::MissingSection { name: expected.name() });
     }
     if version != VERSION {
-        return Err(Error::SectionVersion {
-            name,
-            found: version,
-            known: VERSION,
-        });
+        return Err(Error::SectionVersion { name, found: version, known: VERSION });
     }
     let left = rest.left() as u64;
     if claimed > left {
-        return Err(Error::SectionTooLong {
-            name,
-            claimed,
-            left,
-        });
+        return Err(Error::SectionTooLong { name, claimed, left });
     }
     Ok(Reader::new(name, rest.take(claimed as usize)?))
 }
@@ -167,13 +142,8 @@ fn section<'b>(rest: &mut Reader<'b>, expected: Section) -> Result<Reader<'b>, E
 fn extra_section(mut rest: Reader<'_>) -> Error {
     let bytes = rest.left() as u64;
     match rest.u16().map(|kind| (kind, Section::of(kind))) {
-        _ if bytes < sections::SECTION_HEADER as u64 => Error::Leftover {
-            name: "body",
-            bytes,
-        },
-        Ok((_, Some(section))) => Error::DuplicateSection {
-            name: section.name(),
-        },
+        _ if bytes < sections::SECTION_HEADER as u64 => Error::Leftover { name: "body", bytes },
+        Ok((_, Some(section))) => Error::DuplicateSection { name: section.name() },
         Ok((kind, None)) => Error::UnknownSection { kind },
         Err(error) => error,
     }
@@ -188,10 +158,7 @@ struct Room {
 impl Room {
     fn take(&mut self, bytes: u64) -> Result<(), Error> {
         let used = self.cap - self.left;
-        let too_large = Error::MemoryTooLarge {
-            size: used.saturating_add(bytes),
-            cap: self.cap,
-        };
+        let too_large = Error::MemoryTooLarge { size: used.saturating_add(bytes), cap: self.cap };
         // On a 32-bit node a limit may exceed what an address can say.
         if usize::try_from(bytes).is_err() {
             return Err(too_large);
@@ -223,32 +190,16 @@ fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Str
             let (pages, zero) = (word >> 1, word & 1 == 1);
             let page = at.saturating_add(skip);
             if pages == 0 {
-                return Err(Error::EmptyRun {
-                    memory: index,
-                    page,
-                });
+                return Err(Error::EmptyRun { memory: index, page });
             }
             at = page.saturating_add(pages);
             if at > size.div_ceil(PAGE_SIZE as u64) {
-                return Err(Error::RunOutOfBounds {
-                    memory: index,
-                    page,
-                    size,
-                });
+                return Err(Error::RunOutOfBounds { memory: index, page, size });
             }
-            let bytes = if zero {
-                0
-            } else {
-                run_bytes(page, pages, size)
-            };
+            let bytes = if zero { 0 } else { run_bytes(page, pages, size) };
             // Runs lie inside their memories and these within the room: the sum cannot overflow.
             total += bytes;
-            map.push(MappedRun {
-                page,
-                pages,
-                zero,
-                bytes,
-            });
+            map.push(MappedRun { page, pages, zero, bytes });
         }
         out.push(Mapped { index, size, map });
     }
@@ -270,10 +221,7 @@ struct MappedRun {
 }
 
 fn unpack(mapped: Vec<Mapped>, stream: Stream<'_>) -> Result<Vec<MemoryState<'static>>, Error> {
-    let runs = mapped
-        .iter()
-        .flat_map(|memory| &memory.map)
-        .filter(|run| !run.zero);
+    let runs = mapped.iter().flat_map(|memory| &memory.map).filter(|run| !run.zero);
     let mut buffers: Vec<Vec<u8>> = runs.map(|run| vec![0; run.bytes as usize]).collect();
     stream.unpack(buffers.iter_mut().map(|buffer| &mut buffer[..]).collect())?;
     let mut buffers = buffers.into_iter();

@@ -68,13 +68,7 @@ mod tests {
         let digest = Digest::of(b"wayfare");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         let hex = digest.to_string();
-        for bad in [
-            "",
-            "00",
-            &hex[1..],
-            &hex.replace(&hex[..1], "g"),
-            &(hex.clone() + "0"),
-        ] {
+        for bad in ["", "00", &hex[1..], &hex.replace(&hex[..1], "g"), &(hex.clone() + "0")] {
             assert_eq!(bad.parse::<Digest>(), Err(ParseDigestError), "{bad}");
         }
     }

@@ -4,9 +4,7 @@ use crate::chunk::{self, CHUNK_SIZE, Parts};
 use crate::pages::is_zero;
 use crate::sections::{self, Section, VERSION};
 use crate::wire::{put_u16, put_u64, put_varint};
-use crate::{
-    Compression, Digest, Error, FORMAT, Header, MemoryState, PAGE_SIZE, Pages, Snapshot, par,
-};
+use crate::{Compression, Digest, Error, FORMAT, Header, MemoryState, PAGE_SIZE, Pages, Snapshot, par};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -44,10 +42,8 @@ pub struct Encoded<'s> {
 /// Those of [`Snapshot::check`], and [`Error::CompressionFailed`].
 pub fn encode(snapshot: &Snapshot<'_>, compression: Compression) -> Result<Vec<u8>, Error> {
     let unsealed = Unsealed::new(snapshot, compression)?;
-    let total = usize::try_from(unsealed.header.total_len).map_err(|_| Error::TooLong {
-        len: unsealed.header.total_len,
-        cap: usize::MAX as u64,
-    })?;
+    let total = usize::try_from(unsealed.header.total_len)
+        .map_err(|_| Error::TooLong { len: unsealed.header.total_len, cap: usize::MAX as u64 })?;
     let mut out = vec![0; total];
     let (head, body) = out.split_at_mut(Header::LEN);
     let header = unsealed.header.to_bytes();
@@ -69,12 +65,8 @@ pub fn encode_into<S: Sink + ?Sized>(
     sink: &mut S,
 ) -> Result<Header, EncodeIntoError<S::Error>> {
     let encoded = encode_parts(snapshot, compression)?;
-    sink.put(&encoded.header.to_bytes())
-        .map_err(EncodeIntoError::Sink)?;
-    encoded
-        .parts()
-        .try_for_each(|part| sink.put(part))
-        .map_err(EncodeIntoError::Sink)?;
+    sink.put(&encoded.header.to_bytes()).map_err(EncodeIntoError::Sink)?;
+    encoded.parts().try_for_each(|part| sink.put(part)).map_err(EncodeIntoError::Sink)?;
     Ok(encoded.header)
 }
 
@@ -82,10 +74,7 @@ pub fn encode_into<S: Sink + ?Sized>(
 ///
 /// # Errors
 /// Those of [`encode`].
-pub fn encode_parts<'s>(
-    snapshot: &'s Snapshot<'_>,
-    compression: Compression,
-) -> Result<Encoded<'s>, Error> {
+pub fn encode_parts<'s>(snapshot: &'s Snapshot<'_>, compression: Compression) -> Result<Encoded<'s>, Error> {
     let Unsealed { mut header, parts } = Unsealed::new(snapshot, compression)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update(&header.to_bytes()[..Header::CHECKSUM_AT]);
@@ -162,11 +151,7 @@ impl<'s> Unsealed<'s> {
     }
 }
 
-fn payload<'s>(
-    s: &'s Snapshot<'_>,
-    section: Section,
-    compression: Compression,
-) -> Result<Parts<'s>, Error> {
+fn payload<'s>(s: &'s Snapshot<'_>, section: Section, compression: Compression) -> Result<Parts<'s>, Error> {
     let mut parts = Parts::default();
     match section {
         Section::Options => parts.push(sections::put_options(&s.options)),
@@ -199,11 +184,7 @@ fn blob<'s>(bytes: &'s [u8], compression: Compression, parts: &mut Parts<'s>) ->
 
 /// Count; per memory its index, size and map; then the bytes of all non-zero pages of all memories as one stream.
 /// A map is a count of runs; per run the pages skipped since the last, and its length times two, plus one for zero pages.
-fn memories<'s>(
-    memories: &'s [MemoryState<'_>],
-    compression: Compression,
-    parts: &mut Parts<'s>,
-) -> Result<(), Error> {
+fn memories<'s>(memories: &'s [MemoryState<'_>], compression: Compression, parts: &mut Parts<'s>) -> Result<(), Error> {
     let mut out = Vec::new();
     let mut pieces = Vec::new();
     put_varint(&mut out, memories.len() as u64);
@@ -261,11 +242,7 @@ fn map<'s>(memory: &'s MemoryState<'_>, pieces: &mut Vec<&'s [u8]>) -> Vec<MapRu
 fn zero_flags(bytes: &[u8]) -> Vec<bool> {
     const BLOCK: usize = 256 * PAGE_SIZE;
     let blocks = bytes.chunks(BLOCK).collect();
-    let flags = par::map(
-        blocks,
-        || (),
-        |(), block: &[u8]| block.chunks(PAGE_SIZE).map(is_zero).collect::<Vec<_>>(),
-    );
+    let flags = par::map(blocks, || (), |(), block: &[u8]| block.chunks(PAGE_SIZE).map(is_zero).collect::<Vec<_>>());
     flags.concat()
 }
 
@@ -277,10 +254,7 @@ fn copy_and_hash(parts: &Parts<'_>, mut out: &mut [u8], hasher: &mut blake3::Has
     for block in chunk::cut(parts.list.iter().map(|part| &part[..]), BLOCK) {
         let len = block.iter().map(|part| part.len()).sum();
         let (target, rest) = out.split_at_mut(len);
-        let work = target
-            .chunks_mut(CHUNK_SIZE)
-            .zip(chunk::cut(block, CHUNK_SIZE))
-            .collect();
+        let work = target.chunks_mut(CHUNK_SIZE).zip(chunk::cut(block, CHUNK_SIZE)).collect();
         par::map(work, || (), |(), (to, from)| copy(to, &from));
         par::hash(hasher, target);
         out = rest;

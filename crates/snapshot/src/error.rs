@@ -17,9 +17,7 @@ pub enum Error {
     #[error("this is no Wayfare snapshot (it does not start with WAYFSNAP): check the file name")]
     BadMagic,
     /// A format from the future.
-    #[error(
-        "snapshot format {found} is newer than this Wayfare understands ({known}): upgrade Wayfare here"
-    )]
+    #[error("snapshot format {found} is newer than this Wayfare understands ({known}): upgrade Wayfare here")]
     FormatTooNew {
         /// Format of the snapshot.
         found: u16,
@@ -33,17 +31,13 @@ pub enum Error {
         found: u16,
     },
     /// A kind other than full and delta.
-    #[error(
-        "snapshot kind {found} is unknown (0 is full, 1 is delta): the header is damaged, capture the task again"
-    )]
+    #[error("snapshot kind {found} is unknown (0 is full, 1 is delta): the header is damaged, capture the task again")]
     UnknownKind {
         /// Kind of the snapshot.
         found: u16,
     },
     /// Reserved header bytes are in use.
-    #[error(
-        "reserved header bytes are {found:#x} instead of 0: the header is damaged, capture the task again"
-    )]
+    #[error("reserved header bytes are {found:#x} instead of 0: the header is damaged, capture the task again")]
     ReservedSet {
         /// The reserved field.
         found: u32,
@@ -120,9 +114,7 @@ pub enum Error {
         name: &'static str,
     },
     /// A section is longer than what is left of the snapshot.
-    #[error(
-        "snapshot section {name} claims {claimed} bytes where {left} are left: capture the task again"
-    )]
+    #[error("snapshot section {name} claims {claimed} bytes where {left} are left: capture the task again")]
     SectionTooLong {
         /// Which section.
         name: &'static str,
@@ -146,9 +138,7 @@ pub enum Error {
         bytes: u64,
     },
     /// A count that the bytes left cannot hold.
-    #[error(
-        "snapshot section {name} claims {count} entries, more than its bytes can hold: capture the task again"
-    )]
+    #[error("snapshot section {name} claims {count} entries, more than its bytes can hold: capture the task again")]
     CountTooLarge {
         /// Which section.
         name: &'static str,
@@ -156,9 +146,7 @@ pub enum Error {
         count: u64,
     },
     /// A varint that is too long, or not in its shortest form.
-    #[error(
-        "snapshot section {name} holds a number that is not in its shortest form: capture the task again"
-    )]
+    #[error("snapshot section {name} holds a number that is not in its shortest form: capture the task again")]
     BadNumber {
         /// Which section.
         name: &'static str,
@@ -180,9 +168,7 @@ pub enum Error {
         name: &'static str,
     },
     /// Entries that are not in strictly ascending order.
-    #[error(
-        "snapshot section {name} has entry {index} twice or out of order: sort entries by index before encoding"
-    )]
+    #[error("snapshot section {name} has entry {index} twice or out of order: sort entries by index before encoding")]
     Unsorted {
         /// Which section.
         name: &'static str,
@@ -220,9 +206,7 @@ pub enum Error {
         page: u64,
     },
     /// A run that starts before the one before it ends.
-    #[error(
-        "memory {memory} has runs that overlap or are out of order at page {page}: capture the task again"
-    )]
+    #[error("memory {memory} has runs that overlap or are out of order at page {page}: capture the task again")]
     RunOverlap {
         /// The memory's index.
         memory: u32,
@@ -230,9 +214,7 @@ pub enum Error {
         page: u64,
     },
     /// A run past the end of its memory.
-    #[error(
-        "memory {memory} has {size} bytes but a run at page {page} ends past them: capture the task again"
-    )]
+    #[error("memory {memory} has {size} bytes but a run at page {page} ends past them: capture the task again")]
     RunOutOfBounds {
         /// The memory's index.
         memory: u32,
@@ -242,9 +224,7 @@ pub enum Error {
         size: u64,
     },
     /// A run of bytes that ends inside a page which is not the last of the memory.
-    #[error(
-        "memory {memory} has a run at page {page} that ends inside a page: give whole pages of 4096 bytes"
-    )]
+    #[error("memory {memory} has a run at page {page} that ends inside a page: give whole pages of 4096 bytes")]
     PartialPage {
         /// The memory's index.
         memory: u32,
@@ -252,9 +232,7 @@ pub enum Error {
         page: u64,
     },
     /// Table entries that overlap, are out of order, or lie outside the table.
-    #[error(
-        "table {table} has entries at {start} that overlap or lie outside its {len} slots: capture the task again"
-    )]
+    #[error("table {table} has entries at {start} that overlap or lie outside its {len} slots: capture the task again")]
     TableEntries {
         /// The table's index.
         table: u32,
@@ -272,9 +250,7 @@ pub enum Error {
         codec: u8,
     },
     /// A codec that this build leaves out.
-    #[error(
-        "the snapshot is packed with {codec}, which this build leaves out: send it packed with LZ4"
-    )]
+    #[error("the snapshot is packed with {codec}, which this build leaves out: send it packed with LZ4")]
     CodecMissing {
         /// The codec.
         codec: &'static str,
@@ -316,9 +292,7 @@ pub enum Error {
     #[error("the base has no id yet: encode or decode it first")]
     BaseUnnamed,
     /// The delta stands on another snapshot.
-    #[error(
-        "the delta stands on snapshot {wanted} but was given {given}: fetch that base or ask for a full snapshot"
-    )]
+    #[error("the delta stands on snapshot {wanted} but was given {given}: fetch that base or ask for a full snapshot")]
     WrongBase {
         /// Id that the delta names.
         wanted: Digest,

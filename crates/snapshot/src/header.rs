@@ -72,9 +72,7 @@ impl Header {
     /// # Errors
     /// One of the header's refusals, from [`Error::TooShort`] to [`Error::DeltaWithoutBase`].
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let bytes = bytes
-            .get(..Self::LEN)
-            .ok_or(Error::TooShort { len: bytes.len() })?;
+        let bytes = bytes.get(..Self::LEN).ok_or(Error::TooShort { len: bytes.len() })?;
         let mut r = Reader::new("header", bytes);
         if r.array::<8>()? != MAGIC {
             return Err(Error::BadMagic);
@@ -84,10 +82,7 @@ impl Header {
             FORMAT => {}
             0 => return Err(Error::FormatUnknown { found: format }),
             found => {
-                return Err(Error::FormatTooNew {
-                    found,
-                    known: FORMAT,
-                });
+                return Err(Error::FormatTooNew { found, known: FORMAT });
             }
         }
         let kind = match r.u16()? {

@@ -42,18 +42,12 @@ pub enum Pages<'a> {
 impl<'a> PageRun<'a> {
     /// A run of bytes, borrowed or owned.
     pub fn bytes(first_page: u64, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Self {
-            first_page,
-            pages: Pages::Bytes(bytes.into()),
-        }
+        Self { first_page, pages: Pages::Bytes(bytes.into()) }
     }
 
     /// A run of `count` pages of zeros.
     pub fn zero(first_page: u64, count: u64) -> Self {
-        Self {
-            first_page,
-            pages: Pages::Zero(count),
-        }
+        Self { first_page, pages: Pages::Zero(count) }
     }
 
     /// Number of pages, a short last one included.
@@ -75,10 +69,7 @@ impl<'a> PageRun<'a> {
             Pages::Zero(count) => Pages::Zero(count),
             Pages::Bytes(bytes) => Pages::Bytes(Cow::Owned(bytes.into_owned())),
         };
-        PageRun {
-            first_page: self.first_page,
-            pages,
-        }
+        PageRun { first_page: self.first_page, pages }
     }
 
     /// The pages `from..to`, which must be in the run.
@@ -91,10 +82,7 @@ impl<'a> PageRun<'a> {
                 Pages::Bytes(Cow::Borrowed(&bytes[start..end]))
             }
         };
-        PageRun {
-            first_page: from,
-            pages,
-        }
+        PageRun { first_page: from, pages }
     }
 
     /// The contents of one page of the run.
@@ -116,9 +104,7 @@ pub(crate) struct Page<'a>(&'a [u8]);
 impl PartialEq for Page<'_> {
     fn eq(&self, other: &Self) -> bool {
         let common = self.0.len().min(other.0.len());
-        self.0[..common] == other.0[..common]
-            && is_zero(&self.0[common..])
-            && is_zero(&other.0[common..])
+        self.0[..common] == other.0[..common] && is_zero(&self.0[common..]) && is_zero(&other.0[common..])
     }
 }
 
@@ -126,10 +112,7 @@ impl PartialEq for Page<'_> {
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<128>();
     // A fixed-length OR over a block becomes vector code; a test per byte would not.
-    blocks
-        .iter()
-        .all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
-        && rest.iter().all(|&byte| byte == 0)
+    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|&byte| byte == 0)
 }
 
 impl<'a> MemoryState<'a> {
@@ -169,9 +152,7 @@ impl<'a> MemoryState<'a> {
 
     /// All pages in order, each with its number.
     fn pages(&self) -> impl Iterator<Item = (u64, Page<'_>)> {
-        self.runs
-            .iter()
-            .flat_map(|run| (run.first_page..run.end_page()).map(|page| (page, run.page(page))))
+        self.runs.iter().flat_map(|run| (run.first_page..run.end_page()).map(|page| (page, run.page(page))))
     }
 
     /// The pages of `self` that are in no run of `above`, as runs.
@@ -202,10 +183,7 @@ impl<'a> MemoryState<'a> {
     ///
     /// # Errors
     /// [`Error::MemoryShrank`].
-    pub(crate) fn overlay<'s>(
-        &'s self,
-        above: &'s MemoryState<'_>,
-    ) -> Result<MemoryState<'s>, Error> {
+    pub(crate) fn overlay<'s>(&'s self, above: &'s MemoryState<'_>) -> Result<MemoryState<'s>, Error> {
         self.check_growth(above)?;
         let mut runs = self.uncovered(above);
         if above.size > self.size
@@ -213,19 +191,10 @@ impl<'a> MemoryState<'a> {
         {
             pad(last, above.size);
         }
-        runs.extend(
-            above
-                .runs
-                .iter()
-                .map(|run| run.slice(run.first_page, run.end_page())),
-        );
+        runs.extend(above.runs.iter().map(|run| run.slice(run.first_page, run.end_page())));
         // Two ascending sequences: the sort sees that and merges them.
         runs.sort_by_key(|run| run.first_page);
-        Ok(MemoryState {
-            index: self.index,
-            size: above.size,
-            runs,
-        })
+        Ok(MemoryState { index: self.index, size: above.size, runs })
     }
 
     /// The pages of `new` that differ from what `self` holds.
@@ -235,10 +204,7 @@ impl<'a> MemoryState<'a> {
     pub(crate) fn changed<'s>(&self, new: &'s MemoryState<'_>) -> Result<MemoryState<'s>, Error> {
         self.check_growth(new)?;
         if let Some(lost) = self.uncovered(new).first() {
-            return Err(Error::PageVanished {
-                memory: self.index,
-                page: lost.first_page,
-            });
+            return Err(Error::PageVanished { memory: self.index, page: lost.first_page });
         }
         let mut runs = Vec::new();
         let mut old = self.pages().peekable();
@@ -246,9 +212,8 @@ impl<'a> MemoryState<'a> {
             let mut start = None;
             for page in run.first_page..run.end_page() {
                 while old.next_if(|(number, _)| *number < page).is_some() {}
-                let same = old
-                    .next_if(|(number, _)| *number == page)
-                    .is_some_and(|(_, before)| before == run.page(page));
+                let same =
+                    old.next_if(|(number, _)| *number == page).is_some_and(|(_, before)| before == run.page(page));
                 match (same, start) {
                     (false, None) => start = Some(page),
                     (true, Some(from)) => {
@@ -262,20 +227,12 @@ impl<'a> MemoryState<'a> {
                 runs.push(run.slice(from, run.end_page()));
             }
         }
-        Ok(MemoryState {
-            index: new.index,
-            size: new.size,
-            runs,
-        })
+        Ok(MemoryState { index: new.index, size: new.size, runs })
     }
 
     fn check_growth(&self, new: &MemoryState<'_>) -> Result<(), Error> {
         if new.size < self.size {
-            return Err(Error::MemoryShrank {
-                memory: self.index,
-                before: self.size,
-                after: new.size,
-            });
+            return Err(Error::MemoryShrank { memory: self.index, before: self.size, after: new.size });
         }
         Ok(())
     }
@@ -290,10 +247,7 @@ impl PartialEq for MemoryState<'_> {
 /// Bytes of `count` pages from `first` on in a memory of `size` bytes; both must be inside the memory.
 pub(crate) fn run_bytes(first: u64, count: u64, size: u64) -> u64 {
     // The end of the last page may be 2^64 exactly; saturating gives the right minimum all the same.
-    (first + count)
-        .saturating_mul(PAGE)
-        .min(size)
-        .saturating_sub(first.saturating_mul(PAGE))
+    (first + count).saturating_mul(PAGE).min(size).saturating_sub(first.saturating_mul(PAGE))
 }
 
 /// Fills a short last page up with the zeros that growing the memory to `size` put there.
@@ -324,36 +278,18 @@ mod tests {
 
     #[test]
     fn equality_sees_pages_and_not_runs() {
-        let memory = |runs| MemoryState {
-            index: 0,
-            size: 5 * PAGE,
-            runs,
-        };
+        let memory = |runs| MemoryState { index: 0, size: 5 * PAGE, runs };
         let zeros = vec![0; 2 * PAGE_SIZE];
         let whole = memory(vec![PageRun::bytes(1, &zeros[..])]);
-        assert_eq!(
-            whole,
-            memory(vec![
-                PageRun::zero(1, 1),
-                PageRun::bytes(2, &zeros[PAGE_SIZE..])
-            ])
-        );
+        assert_eq!(whole, memory(vec![PageRun::zero(1, 1), PageRun::bytes(2, &zeros[PAGE_SIZE..])]));
         assert_ne!(whole, memory(vec![PageRun::zero(1, 1)]));
         assert_ne!(whole, memory(vec![PageRun::zero(2, 2)]));
     }
 
     #[test]
     fn growing_pads_a_short_last_page() {
-        let old = MemoryState {
-            index: 0,
-            size: PAGE + 3,
-            runs: vec![PageRun::bytes(0, vec![7; PAGE_SIZE + 3])],
-        };
-        let new = MemoryState {
-            index: 0,
-            size: 3 * PAGE,
-            runs: vec![],
-        };
+        let old = MemoryState { index: 0, size: PAGE + 3, runs: vec![PageRun::bytes(0, vec![7; PAGE_SIZE + 3])] };
+        let new = MemoryState { index: 0, size: 3 * PAGE, runs: vec![] };
         let grown = old.overlay(&new).unwrap();
         assert_eq!(grown.check(), Ok(()));
         assert!(old.pages().eq(grown.pages()));

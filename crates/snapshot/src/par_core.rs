@@ -3,16 +3,9 @@
 use alloc::vec::Vec;
 
 /// `f` of each item, in order; `init` makes the scratch state that they share.
-pub(crate) fn map<T, S, R>(
-    items: Vec<T>,
-    init: impl Fn() -> S,
-    f: impl Fn(&mut S, T) -> R,
-) -> Vec<R> {
+pub(crate) fn map<T, S, R>(items: Vec<T>, init: impl Fn() -> S, f: impl Fn(&mut S, T) -> R) -> Vec<R> {
     let mut scratch = init();
-    items
-        .into_iter()
-        .map(|item| f(&mut scratch, item))
-        .collect()
+    items.into_iter().map(|item| f(&mut scratch, item)).collect()
 }
 
 /// Feeds `bytes` to `hasher`.

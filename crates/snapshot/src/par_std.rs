@@ -19,16 +19,9 @@ where
 {
     if items.len() < MAP_ALONE {
         let mut scratch = init();
-        return items
-            .into_iter()
-            .map(|item| f(&mut scratch, item))
-            .collect();
+        return items.into_iter().map(|item| f(&mut scratch, item)).collect();
     }
-    items
-        .into_par_iter()
-        .with_min_len(2)
-        .map_init(init, f)
-        .collect()
+    items.into_par_iter().with_min_len(2).map_init(init, f).collect()
 }
 
 /// Feeds `bytes` to `hasher`.

@@ -37,9 +37,7 @@ impl Section {
     ];
 
     pub(crate) fn of(kind: u16) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|section| *section as u16 == kind)
+        Self::ALL.into_iter().find(|section| *section as u16 == kind)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -64,10 +62,7 @@ pub(crate) fn put_options(options: &TaskOptions) -> Vec<u8> {
     let flag = |set, bit| if set { bit } else { 0 };
     out.push(
         flag(options.canonical_nan, CANONICAL_NAN)
-            | flag(
-                options.deterministic_relaxed_simd,
-                DETERMINISTIC_RELAXED_SIMD,
-            ),
+            | flag(options.deterministic_relaxed_simd, DETERMINISTIC_RELAXED_SIMD),
     );
     put_text(&mut out, &options.entry);
     put_text(&mut out, &options.name);
@@ -90,10 +85,7 @@ pub(crate) fn options(r: &mut Reader<'_>) -> Result<TaskOptions, Error> {
     for position in 0..r.count(2)? {
         let (key, value) = (r.text()?, r.text()?);
         if extra.last_key_value().is_some_and(|(last, _)| *last >= key) {
-            return Err(Error::Unsorted {
-                name: r.name(),
-                index: position as u64,
-            });
+            return Err(Error::Unsorted { name: r.name(), index: position as u64 });
         }
         extra.insert(key, value);
     }
@@ -172,30 +164,21 @@ pub(crate) fn tables(r: &mut Reader<'_>, limits: &Limits) -> Result<Vec<TableSta
         let (index, len) = (r.index("table index")?, r.varint()?);
         slots = slots.saturating_add(len);
         if slots > limits.max_table_len {
-            return Err(Error::TableTooLarge {
-                len: slots,
-                cap: limits.max_table_len,
-            });
+            return Err(Error::TableTooLarge { len: slots, cap: limits.max_table_len });
         }
         let runs = r.count(2)?;
         let mut entries = Vec::with_capacity(runs);
         for _ in 0..runs {
             entries.push((r.varint()?, funcs(r)?));
         }
-        out.push(TableState {
-            index,
-            len,
-            entries,
-        });
+        out.push(TableState { index, len, entries });
     }
     Ok(out)
 }
 
 pub(crate) fn put_indices(out: &mut Vec<u8>, indices: &[u32]) {
     put_varint(out, indices.len() as u64);
-    indices
-        .iter()
-        .for_each(|index| put_varint(out, u64::from(*index)));
+    indices.iter().for_each(|index| put_varint(out, u64::from(*index)));
 }
 
 pub(crate) fn indices(r: &mut Reader<'_>) -> Result<Vec<u32>, Error> {

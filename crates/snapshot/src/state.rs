@@ -61,11 +61,7 @@ impl PartialEq for Meta {
 impl Meta {
     /// What the snapshot stands on.
     pub fn kind(&self) -> Kind {
-        if self.base.is_some() {
-            Kind::Delta
-        } else {
-            Kind::Full
-        }
+        if self.base.is_some() { Kind::Delta } else { Kind::Full }
     }
 }
 
@@ -123,11 +119,7 @@ impl Snapshot<'_> {
             frames: Cow::Owned(self.frames.into_owned()),
             globals: self.globals,
             tables: self.tables,
-            memories: self
-                .memories
-                .into_iter()
-                .map(MemoryState::into_owned)
-                .collect(),
+            memories: self.memories.into_iter().map(MemoryState::into_owned).collect(),
             dropped_data: self.dropped_data,
             dropped_elem: self.dropped_elem,
             refs: self.refs,
@@ -163,11 +155,7 @@ impl TableState {
             match end {
                 Some(end) if *start >= at && end > *start && end <= self.len => at = end,
                 _ => {
-                    return Err(Error::TableEntries {
-                        table: self.index,
-                        start: *start,
-                        len: self.len,
-                    });
+                    return Err(Error::TableEntries { table: self.index, start: *start, len: self.len });
                 }
             }
         }

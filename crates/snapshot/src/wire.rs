@@ -54,19 +54,13 @@ impl<'b> Reader<'b> {
     }
 
     pub(crate) fn take(&mut self, len: usize) -> Result<&'b [u8], Error> {
-        let (head, tail) = self
-            .bytes
-            .split_at_checked(len)
-            .ok_or(Error::Truncated { name: self.name })?;
+        let (head, tail) = self.bytes.split_at_checked(len).ok_or(Error::Truncated { name: self.name })?;
         self.bytes = tail;
         Ok(head)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (head, tail) = self
-            .bytes
-            .split_first_chunk::<N>()
-            .ok_or(Error::Truncated { name: self.name })?;
+        let (head, tail) = self.bytes.split_first_chunk::<N>().ok_or(Error::Truncated { name: self.name })?;
         self.bytes = tail;
         Ok(*head)
     }
@@ -125,25 +119,19 @@ impl<'b> Reader<'b> {
         usize::try_from(count)
             .ok()
             .filter(|&n| n <= self.left() / min_bytes)
-            .ok_or(Error::CountTooLarge {
-                name: self.name,
-                count,
-            })
+            .ok_or(Error::CountTooLarge { name: self.name, count })
     }
 
     pub(crate) fn text(&mut self) -> Result<String, Error> {
         let len = self.count(1)?;
-        let text = core::str::from_utf8(self.take(len)?)
-            .map_err(|_| Error::BadText { name: self.name })?;
+        let text = core::str::from_utf8(self.take(len)?).map_err(|_| Error::BadText { name: self.name })?;
         Ok(text.into())
     }
 
     pub(crate) fn func(&mut self) -> Result<Option<u32>, Error> {
         match self.varint()? {
             0 => Ok(None),
-            value => u32::try_from(value - 1)
-                .map(Some)
-                .map_err(|_| self.bad("function reference", value)),
+            value => u32::try_from(value - 1).map(Some).map_err(|_| self.bad("function reference", value)),
         }
     }
 
@@ -151,19 +139,12 @@ impl<'b> Reader<'b> {
     pub(crate) fn finish(self) -> Result<(), Error> {
         match self.left() {
             0 => Ok(()),
-            left => Err(Error::Leftover {
-                name: self.name,
-                bytes: left as u64,
-            }),
+            left => Err(Error::Leftover { name: self.name, bytes: left as u64 }),
         }
     }
 
     pub(crate) fn bad(&self, what: &'static str, value: u64) -> Error {
-        Error::BadValue {
-            name: self.name,
-            what,
-            value,
-        }
+        Error::BadValue { name: self.name, what, value }
     }
 }
 
@@ -173,37 +154,17 @@ mod tests {
 
     #[test]
     fn varints_round_trip_in_one_form_only() {
-        for value in [
-            0,
-            1,
-            127,
-            128,
-            300,
-            u64::from(u32::MAX),
-            u64::MAX - 1,
-            u64::MAX,
-        ] {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut bytes = Vec::new();
             put_varint(&mut bytes, value);
             let mut r = Reader::new("test", &bytes);
             assert_eq!(r.varint(), Ok(value));
             assert_eq!(r.finish(), Ok(()));
         }
-        let bad: [&[u8]; 3] = [
-            &[0x80, 0],
-            &[0xff; 10],
-            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
-        ];
+        let bad: [&[u8]; 3] = [&[0x80, 0], &[0xff; 10], &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]];
         for bytes in bad {
-            assert_eq!(
-                Reader::new("test", bytes).varint(),
-                Err(Error::BadNumber { name: "test" }),
-                "{bytes:x?}"
-            );
+            assert_eq!(Reader::new("test", bytes).varint(), Err(Error::BadNumber { name: "test" }), "{bytes:x?}");
         }
-        assert_eq!(
-            Reader::new("test", &[0x80]).varint(),
-            Err(Error::Truncated { name: "test" })
-        );
+        assert_eq!(Reader::new("test", &[0x80]).varint(), Err(Error::Truncated { name: "test" }));
     }
 }

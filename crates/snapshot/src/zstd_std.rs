@@ -12,39 +12,19 @@ pub(crate) struct Zstd {
 
 impl Zstd {
     /// Packs `raw` into `out`; `Ok(None)` when it does not fit there.
-    pub(crate) fn pack(
-        &mut self,
-        raw: &[u8],
-        out: &mut [u8],
-        level: i32,
-    ) -> Result<Option<usize>, Error> {
-        if self
-            .packer
-            .as_ref()
-            .is_none_or(|(made_for, _)| *made_for != level)
-        {
-            self.packer = Some((
-                level,
-                Compressor::new(level).map_err(|_| Error::CompressionFailed)?,
-            ));
+    pub(crate) fn pack(&mut self, raw: &[u8], out: &mut [u8], level: i32) -> Result<Option<usize>, Error> {
+        if self.packer.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
+            self.packer = Some((level, Compressor::new(level).map_err(|_| Error::CompressionFailed)?));
         }
-        Ok(self
-            .packer
-            .as_mut()
-            .and_then(|(_, packer)| packer.compress_to_buffer(raw, out).ok()))
+        Ok(self.packer.as_mut().and_then(|(_, packer)| packer.compress_to_buffer(raw, out).ok()))
     }
 
     /// Unpacks into `out`; gives the number of bytes written.
     pub(crate) fn unpack(&mut self, packed: &[u8], out: &mut [u8]) -> Result<usize, Error> {
-        let damaged = Error::ChunkDamaged {
-            raw: out.len() as u64,
-        };
+        let damaged = Error::ChunkDamaged { raw: out.len() as u64 };
         if self.unpacker.is_none() {
             self.unpacker = Decompressor::new().ok();
         }
-        self.unpacker
-            .as_mut()
-            .and_then(|unpacker| unpacker.decompress_to_buffer(packed, out).ok())
-            .ok_or(damaged)
+        self.unpacker.as_mut().and_then(|unpacker| unpacker.decompress_to_buffer(packed, out).ok()).ok_or(damaged)
     }
 }

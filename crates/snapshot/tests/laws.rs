@@ -18,9 +18,7 @@ fn page(fill: u8) -> Vec<u8> {
             .iter()
             .cycle()
             .scan(0u32, |seed, byte| {
-                *seed = seed
-                    .wrapping_mul(1_664_525)
-                    .wrapping_add(1_013_904_223 + u32::from(*byte));
+                *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223 + u32::from(*byte));
                 Some((*seed >> 24) as u8)
             })
             .take(PAGE_SIZE)
@@ -37,11 +35,8 @@ fn memory(index: u32, size: u64, model: &Model, cut_at: u64) -> MemoryState<'sta
         bytes.truncate((size - number * PAGE_SIZE as u64).min(PAGE_SIZE as u64) as usize);
         match runs.last_mut() {
             _ if fill == 1 => runs.push(PageRun::zero(number, 1)),
-            Some(PageRun {
-                first_page,
-                pages: Pages::Bytes(before),
-            }) if *first_page + before.len() as u64 / PAGE_SIZE as u64 == number
-                && number % cut_at != 0 =>
+            Some(PageRun { first_page, pages: Pages::Bytes(before) })
+                if *first_page + before.len() as u64 / PAGE_SIZE as u64 == number && number % cut_at != 0 =>
             {
                 before.to_mut().extend(bytes);
             }
@@ -73,10 +68,7 @@ fn tables() -> impl Strategy<Value = Vec<TableState>> {
     let tables = btree_map(any::<u32>(), (0..9u64, gaps), 0..3);
     tables.prop_map(|tables| {
         let tables = tables.into_iter().map(|(index, (spare, gaps))| {
-            let mut table = TableState {
-                index,
-                ..TableState::default()
-            };
+            let mut table = TableState { index, ..TableState::default() };
             for (gap, slots) in gaps {
                 let start = table.len + gap;
                 table.len = start + slots.len() as u64;
@@ -92,72 +84,38 @@ fn tables() -> impl Strategy<Value = Vec<TableState>> {
 /// Everything but memories.
 fn rest() -> impl Strategy<Value = Snapshot<'static>> {
     let meta = (any::<[u64; 3]>(), any::<bool>(), any::<bool>());
-    let options = (
-        any::<String>(),
-        any::<String>(),
-        btree_map(any::<String>(), any::<String>(), 0..3),
-    );
-    let lists = (
-        btree_set(any::<u32>(), 0..5),
-        btree_set(any::<u32>(), 0..5),
-        vec(any::<Option<u32>>(), 0..9),
-    );
+    let options = (any::<String>(), any::<String>(), btree_map(any::<String>(), any::<String>(), 0..3));
+    let lists = (btree_set(any::<u32>(), 0..5), btree_set(any::<u32>(), 0..5), vec(any::<Option<u32>>(), 0..9));
     let blobs = (vec(any::<u8>(), 0..900), vec(any::<u8>(), 0..900));
-    (
-        meta,
-        options,
-        btree_map(any::<u32>(), value(), 0..6),
-        tables(),
-        lists,
-        blobs,
-    )
-        .prop_map(
-            |(
-                (numbers, nan, simd),
-                (entry, name, extra),
-                globals,
-                tables,
-                (data, elem, refs),
-                (frames, wasi),
-            )| Snapshot {
-                meta: Meta {
-                    module: Digest::of(b"module"),
-                    sequence: numbers[0],
-                    epoch: numbers[1],
-                    progress: numbers[2],
-                    ..Meta::default()
-                },
-                options: TaskOptions {
-                    canonical_nan: nan,
-                    deterministic_relaxed_simd: simd,
-                    entry,
-                    name,
-                    extra,
-                },
-                frames: frames.into(),
-                globals: globals.into_iter().collect(),
-                tables,
-                memories: Vec::new(),
-                dropped_data: data.into_iter().collect(),
-                dropped_elem: elem.into_iter().collect(),
-                refs,
-                wasi: wasi.into(),
+    (meta, options, btree_map(any::<u32>(), value(), 0..6), tables(), lists, blobs).prop_map(
+        |((numbers, nan, simd), (entry, name, extra), globals, tables, (data, elem, refs), (frames, wasi))| Snapshot {
+            meta: Meta {
+                module: Digest::of(b"module"),
+                sequence: numbers[0],
+                epoch: numbers[1],
+                progress: numbers[2],
+                ..Meta::default()
             },
-        )
+            options: TaskOptions { canonical_nan: nan, deterministic_relaxed_simd: simd, entry, name, extra },
+            frames: frames.into(),
+            globals: globals.into_iter().collect(),
+            tables,
+            memories: Vec::new(),
+            dropped_data: data.into_iter().collect(),
+            dropped_elem: elem.into_iter().collect(),
+            refs,
+            wasi: wasi.into(),
+        },
+    )
 }
 
 /// Two memories, the second of which may end inside a page.
 fn snapshot() -> impl Strategy<Value = Snapshot<'static>> {
     const SIZE: u64 = PAGES * PAGE_SIZE as u64;
-    (rest(), model(), model(), 0..PAGE_SIZE as u64, 1..9u64).prop_map(
-        |(rest, one, two, short, cut_at)| Snapshot {
-            memories: vec![
-                memory(0, SIZE, &one, cut_at),
-                memory(7, SIZE - short, &two, cut_at),
-            ],
-            ..rest
-        },
-    )
+    (rest(), model(), model(), 0..PAGE_SIZE as u64, 1..9u64).prop_map(|(rest, one, two, short, cut_at)| Snapshot {
+        memories: vec![memory(0, SIZE, &one, cut_at), memory(7, SIZE - short, &two, cut_at)],
+        ..rest
+    })
 }
 
 /// A task that goes on: full captures, each with all pages of the one before, some of them changed, in a memory that grows.
@@ -168,10 +126,7 @@ fn history(steps: usize) -> impl Strategy<Value = Vec<Snapshot<'static>>> {
         let step = |(rest, changes, growth, cut_at): (Snapshot<'static>, Model, u64, u64)| {
             all.extend(changes);
             size += growth;
-            Snapshot {
-                memories: vec![memory(0, size, &all, cut_at)],
-                ..rest
-            }
+            Snapshot { memories: vec![memory(0, size, &all, cut_at)], ..rest }
         };
         steps.into_iter().map(step).collect()
     })
@@ -183,22 +138,14 @@ fn sent(snapshot: &Snapshot<'_>, compression: Compression) -> Snapshot<'static> 
 }
 
 fn compression() -> impl Strategy<Value = Compression> {
-    prop_oneof![
-        Just(Compression::None),
-        Just(Compression::Lz4),
-        (1..6).prop_map(Compression::Zstd)
-    ]
+    prop_oneof![Just(Compression::None), Just(Compression::Lz4), (1..6).prop_map(Compression::Zstd)]
 }
 
 fn non_zero_bytes(snapshot: &Snapshot<'_>) -> usize {
     let runs = snapshot.memories.iter().flat_map(|memory| &memory.runs);
     let pages = runs.filter_map(|run| match &run.pages {
         Pages::Zero(_) => None,
-        Pages::Bytes(bytes) => Some(
-            bytes
-                .chunks(PAGE_SIZE)
-                .filter(|page| page.iter().any(|b| *b != 0)),
-        ),
+        Pages::Bytes(bytes) => Some(bytes.chunks(PAGE_SIZE).filter(|page| page.iter().any(|b| *b != 0))),
     });
     pages.flatten().map(<[u8]>::len).sum()
 }
@@ -309,10 +256,7 @@ proptest! {
 fn optional_values_at_their_limits_survive() {
     let x = Snapshot {
         refs: vec![None, Some(0), Some(u32::MAX)],
-        globals: vec![
-            (0, GlobalValue::Func(Some(u32::MAX))),
-            (u32::MAX, GlobalValue::V128(u128::MAX)),
-        ],
+        globals: vec![(0, GlobalValue::Func(Some(u32::MAX))), (u32::MAX, GlobalValue::V128(u128::MAX))],
         ..Snapshot::default()
     };
     assert_eq!(sent(&x, Compression::Lz4), x);
@@ -321,20 +265,12 @@ fn optional_values_at_their_limits_survive() {
 /// Big enough for several threads, several blocks, and pieces that are hashed as they are.
 #[test]
 fn big_memories_survive_every_way_of_encoding() {
-    let model: Model = (0..4000)
-        .filter(|number| number % 50 < 40 || *number > 2000)
-        .map(|n| (n, (n / 100 * 37) as u8))
-        .collect();
+    let model: Model =
+        (0..4000).filter(|number| number % 50 < 40 || *number > 2000).map(|n| (n, (n / 100 * 37) as u8)).collect();
     let scattered: Model = (0..3000).map(|n| (2 * n, 200 + (n % 7) as u8)).collect();
-    let memories = vec![
-        memory(0, 4000 * PAGE_SIZE as u64, &model, 1000),
-        memory(1, 6000 * PAGE_SIZE as u64, &scattered, 1),
-    ];
-    let x = Snapshot {
-        memories,
-        frames: vec![3; 3 << 20].into(),
-        ..Snapshot::default()
-    };
+    let memories =
+        vec![memory(0, 4000 * PAGE_SIZE as u64, &model, 1000), memory(1, 6000 * PAGE_SIZE as u64, &scattered, 1)];
+    let x = Snapshot { memories, frames: vec![3; 3 << 20].into(), ..Snapshot::default() };
     for how in [Compression::None, Compression::Lz4, Compression::Zstd(1)] {
         let bytes = encode(&x, how).unwrap();
         assert_eq!(verify(&bytes).map(|header| header.checksum), id(&bytes));

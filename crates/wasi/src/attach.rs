@@ -71,10 +71,7 @@ impl core::fmt::Display for Obstacle {
             Self::Deleted { fd, path } => {
                 write!(f, "descriptor {fd}: {path} was removed while it was open")
             }
-            Self::Connection { fd } => write!(
-                f,
-                "descriptor {fd}: an open connection cannot leave its host"
-            ),
+            Self::Connection { fd } => write!(f, "descriptor {fd}: an open connection cannot leave its host"),
         }
     }
 }
@@ -125,29 +122,14 @@ pub enum Unattached {
 impl core::fmt::Display for Unattached {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Directory {
-                guest_path,
-                errno: Errno::Noent,
-            } => {
-                write!(
-                    f,
-                    "no directory is given for {guest_path} (--dir HOST_PATH::{guest_path})"
-                )
+            Self::Directory { guest_path, errno: Errno::Noent } => {
+                write!(f, "no directory is given for {guest_path} (--dir HOST_PATH::{guest_path})")
             }
-            Self::Directory {
-                guest_path,
-                errno: Errno::Rofs,
-            } => {
-                write!(
-                    f,
-                    "the directory given for {guest_path} is for reading only, and the task may write to it"
-                )
+            Self::Directory { guest_path, errno: Errno::Rofs } => {
+                write!(f, "the directory given for {guest_path} is for reading only, and the task may write to it")
             }
             Self::Directory { guest_path, errno } => {
-                write!(
-                    f,
-                    "the directory given for {guest_path} cannot be opened: {errno}"
-                )
+                write!(f, "the directory given for {guest_path} cannot be opened: {errno}")
             }
             Self::Listener { fd, name, errno } => {
                 write!(f, "descriptor {fd}: no listening socket {name}: {errno}")
@@ -158,10 +140,7 @@ impl core::fmt::Display for Unattached {
             Self::Deleted { fd, path } => {
                 write!(f, "descriptor {fd}: {path} was removed while it was open")
             }
-            Self::Connection { fd } => write!(
-                f,
-                "descriptor {fd}: an open connection cannot move to another host"
-            ),
+            Self::Connection { fd } => write!(f, "descriptor {fd}: an open connection cannot move to another host"),
         }
     }
 }
@@ -195,10 +174,7 @@ impl Ctx {
                 match host.preopen(&preopen.guest_path, !preopen.read_only) {
                     Ok(opened) => *handle = Some(opened),
                     Err(errno) => {
-                        missing.push(Unattached::Directory {
-                            guest_path: preopen.guest_path.clone(),
-                            errno,
-                        });
+                        missing.push(Unattached::Directory { guest_path: preopen.guest_path.clone(), errno });
                     }
                 }
             }
@@ -206,74 +182,43 @@ impl Ctx {
         for (&fd, descriptor) in &mut self.table.used {
             match descriptor {
                 Descriptor::Stream { .. } => {}
-                Descriptor::Connection { handle: None, .. } => {
-                    missing.push(Unattached::Connection { fd })
-                }
+                Descriptor::Connection { handle: None, .. } => missing.push(Unattached::Connection { fd }),
                 Descriptor::Connection { .. } => {}
                 Descriptor::Listener { name, handle, .. } => {
                     if handle.is_none() {
                         match host.listener(name) {
                             Ok(opened) => *handle = Some(opened),
-                            Err(errno) => missing.push(Unattached::Listener {
-                                fd,
-                                name: name.clone(),
-                                errno,
-                            }),
+                            Err(errno) => missing.push(Unattached::Listener { fd, name: name.clone(), errno }),
                         }
                     }
                 }
                 Descriptor::File(file) => {
-                    let Node::Host {
-                        handle: handle @ None,
-                        path,
-                        deleted,
-                    } = &mut file.node
-                    else {
+                    let Node::Host { handle: handle @ None, path, deleted } = &mut file.node else {
                         continue;
                     };
                     let preopen = &self.preopens[file.preopen];
                     let guest_path = display_path(&preopen.guest_path, path);
                     if *deleted {
-                        missing.push(Unattached::Deleted {
-                            fd,
-                            path: guest_path,
-                        });
+                        missing.push(Unattached::Deleted { fd, path: guest_path });
                         continue;
                     }
                     // A missing directory is listed once, not again for each file in it.
                     let Backing::Host(Some(dir)) = preopen.backing else {
                         continue;
                     };
-                    let options = OpenOptions {
-                        read: file.read,
-                        write: file.write,
-                        follow: true,
-                        ..OpenOptions::default()
-                    };
+                    let options =
+                        OpenOptions { read: file.read, write: file.write, follow: true, ..OpenOptions::default() };
                     match host.open_at(dir, path, options) {
                         Ok((opened, Filetype::Directory)) => {
                             host.close(opened);
-                            missing.push(Unattached::File {
-                                fd,
-                                path: guest_path,
-                                errno: Errno::Isdir,
-                            });
+                            missing.push(Unattached::File { fd, path: guest_path, errno: Errno::Isdir });
                         }
                         Ok((opened, _)) => *handle = Some(opened),
-                        Err(errno) => missing.push(Unattached::File {
-                            fd,
-                            path: guest_path,
-                            errno,
-                        }),
+                        Err(errno) => missing.push(Unattached::File { fd, path: guest_path, errno }),
                     }
                 }
                 Descriptor::Dir(dir) => {
-                    let Node::Host {
-                        handle: handle @ None,
-                        path,
-                        deleted,
-                    } = &mut dir.node
-                    else {
+                    let Node::Host { handle: handle @ None, path, deleted } = &mut dir.node else {
                         continue;
                     };
                     let preopen = &self.preopens[dir.preopen];
@@ -286,41 +231,22 @@ impl Ctx {
                         continue;
                     }
                     if *deleted {
-                        missing.push(Unattached::Deleted {
-                            fd,
-                            path: guest_path,
-                        });
+                        missing.push(Unattached::Deleted { fd, path: guest_path });
                         continue;
                     }
-                    let options = OpenOptions {
-                        read: true,
-                        follow: true,
-                        ..OpenOptions::default()
-                    };
+                    let options = OpenOptions { read: true, follow: true, ..OpenOptions::default() };
                     match host.open_at(base, path, options) {
                         Ok((opened, Filetype::Directory)) => *handle = Some(opened),
                         Ok((opened, _)) => {
                             host.close(opened);
-                            missing.push(Unattached::File {
-                                fd,
-                                path: guest_path,
-                                errno: Errno::Notdir,
-                            });
+                            missing.push(Unattached::File { fd, path: guest_path, errno: Errno::Notdir });
                         }
-                        Err(errno) => missing.push(Unattached::File {
-                            fd,
-                            path: guest_path,
-                            errno,
-                        }),
+                        Err(errno) => missing.push(Unattached::File { fd, path: guest_path, errno }),
                     }
                 }
             }
         }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(ReattachError(missing))
-        }
+        if missing.is_empty() { Ok(()) } else { Err(ReattachError(missing)) }
     }
 
     /// Call before [`Ctx::encode`], when the task has stopped: stops its clock and asks the host where the open files
@@ -337,12 +263,7 @@ impl Ctx {
             let Backing::Host(Some(base)) = self.preopens[preopen].backing else {
                 continue;
             };
-            let Node::Host {
-                handle: Some(handle),
-                path,
-                deleted,
-            } = node
-            else {
+            let Node::Host { handle: Some(handle), path, deleted } = node else {
                 continue;
             };
             match host.path_of(base, *handle) {
@@ -372,16 +293,8 @@ impl Ctx {
                 Descriptor::Dir(dir) => (dir.preopen, &dir.node),
                 _ => continue,
             };
-            if let Node::Host {
-                path,
-                deleted: true,
-                ..
-            } = node
-            {
-                found.push(Obstacle::Deleted {
-                    fd,
-                    path: display_path(&self.preopens[preopen].guest_path, path),
-                });
+            if let Node::Host { path, deleted: true, .. } = node {
+                found.push(Obstacle::Deleted { fd, path: display_path(&self.preopens[preopen].guest_path, path) });
             }
         }
         found
@@ -442,11 +355,9 @@ impl Ctx {
     ) -> (DescriptorKind, String, bool) {
         let preopen = &self.preopens[preopen];
         match (node, &preopen.backing) {
-            (Node::Host { handle, path, .. }, _) => (
-                on_host,
-                display_path(&preopen.guest_path, path),
-                handle.is_some(),
-            ),
+            (Node::Host { handle, path, .. }, _) => {
+                (on_host, display_path(&preopen.guest_path, path), handle.is_some())
+            }
             (Node::Volume(ino), Backing::Volume(volume)) => {
                 let path = match volume.path_of(*ino) {
                     Some(path) => display_path(&preopen.guest_path, &path),
@@ -460,12 +371,10 @@ impl Ctx {
 
     /// The volumes with the guest paths they are offered as, to be stored when the task has ended.
     pub fn volumes(&self) -> impl Iterator<Item = (&str, &crate::Volume)> {
-        self.preopens
-            .iter()
-            .filter_map(|preopen| match &preopen.backing {
-                Backing::Volume(volume) => Some((preopen.guest_path.as_str(), volume)),
-                Backing::Host(_) => None,
-            })
+        self.preopens.iter().filter_map(|preopen| match &preopen.backing {
+            Backing::Volume(volume) => Some((preopen.guest_path.as_str(), volume)),
+            Backing::Host(_) => None,
+        })
     }
 }
 
@@ -473,10 +382,7 @@ impl Descriptor {
     /// The rights a descriptor reports, for itself and for what is opened through it.
     pub(crate) fn rights(&self) -> (u64, u64) {
         match self {
-            Self::Stream {
-                stream: Stream::Stdin,
-                ..
-            } => (rights::FD_READ, rights::FD_READ),
+            Self::Stream { stream: Stream::Stdin, .. } => (rights::FD_READ, rights::FD_READ),
             Self::Stream { .. } => (rights::FD_WRITE, rights::FD_WRITE),
             Self::Listener { .. } => (rights::LISTENER, rights::CONNECTION),
             Self::Connection { .. } => (rights::CONNECTION, rights::CONNECTION),

@@ -49,26 +49,13 @@ impl Builder {
     /// Offers a directory of the host as `guest_path`: shared storage, which must exist wherever the task runs.
     /// The host knows it by that name ([`Host::preopen`](crate::Host::preopen)).
     pub fn dir(mut self, guest_path: impl Into<String>, read_only: bool) -> Self {
-        self.preopens.push(Preopen {
-            guest_path: guest_path.into(),
-            read_only,
-            backing: Backing::Host(None),
-        });
+        self.preopens.push(Preopen { guest_path: guest_path.into(), read_only, backing: Backing::Host(None) });
         self
     }
 
     /// Offers a volume as `guest_path`: its content belongs to the task and moves with it.
-    pub fn volume(
-        mut self,
-        guest_path: impl Into<String>,
-        volume: Volume,
-        read_only: bool,
-    ) -> Self {
-        self.preopens.push(Preopen {
-            guest_path: guest_path.into(),
-            read_only,
-            backing: Backing::Volume(volume),
-        });
+    pub fn volume(mut self, guest_path: impl Into<String>, volume: Volume, read_only: bool) -> Self {
+        self.preopens.push(Preopen { guest_path: guest_path.into(), read_only, backing: Backing::Volume(volume) });
         self
     }
 
@@ -88,46 +75,22 @@ impl Builder {
             next += 1;
         };
         for stream in [Stream::Stdin, Stream::Stdout, Stream::Stderr] {
-            add(Descriptor::Stream {
-                stream,
-                terminal: None,
-            });
+            add(Descriptor::Stream { stream, terminal: None });
         }
         let mut preopens = self.preopens;
         for (preopen, entry) in preopens.iter_mut().enumerate() {
             let node = match &mut entry.backing {
-                Backing::Host(_) => Node::Host {
-                    handle: None,
-                    path: ".".into(),
-                    deleted: false,
-                },
+                Backing::Host(_) => Node::Host { handle: None, path: ".".into(), deleted: false },
                 Backing::Volume(volume) => {
                     volume.retain(volume::ROOT);
                     Node::Volume(volume::ROOT)
                 }
             };
-            add(Descriptor::Dir(Dir {
-                preopen,
-                node,
-                root: true,
-                listing: None,
-            }));
+            add(Descriptor::Dir(Dir { preopen, node, root: true, listing: None }));
         }
         for name in self.listeners {
-            add(Descriptor::Listener {
-                name,
-                handle: None,
-                nonblock: false,
-            });
+            add(Descriptor::Listener { name, handle: None, nonblock: false });
         }
-        Ctx {
-            args: self.args,
-            env: self.env,
-            preopens,
-            table,
-            clock: Clock::new(),
-            pending: None,
-            exit: None,
-        }
+        Ctx { args: self.args, env: self.env, preopens, table, clock: Clock::new(), pending: None, exit: None }
     }
 }

@@ -51,8 +51,6 @@ impl Clock {
 
     /// The host's monotonic time at which task time will be `task`. The clock must be running.
     pub fn to_host(&self, task: u64) -> u64 {
-        self.host
-            .unwrap_or(0)
-            .saturating_add(task.saturating_sub(self.task))
+        self.host.unwrap_or(0).saturating_add(task.saturating_sub(self.task))
     }
 }

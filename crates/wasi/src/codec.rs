@@ -127,11 +127,7 @@ impl<'a> Reader<'a> {
         Ok(len)
     }
 
-    pub fn list<T>(
-        &mut self,
-        each: usize,
-        mut element: impl FnMut(&mut Self) -> Result<T>,
-    ) -> Result<Vec<T>> {
+    pub fn list<T>(&mut self, each: usize, mut element: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let len = self.len(each)?;
         (0..len).map(|_| element(self)).collect()
     }
@@ -139,24 +135,14 @@ impl<'a> Reader<'a> {
     pub fn str(&mut self) -> Result<String> {
         let len = self.len(1)?;
         let bytes = self.take(len)?;
-        core::str::from_utf8(bytes)
-            .map(String::from)
-            .map_err(|_| DecodeError::Invalid("a string that is not UTF-8"))
+        core::str::from_utf8(bytes).map(String::from).map_err(|_| DecodeError::Invalid("a string that is not UTF-8"))
     }
 
     pub fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
-        if self.bool()? {
-            value(self).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.bool()? { value(self).map(Some) } else { Ok(None) }
     }
 
     pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Leftover)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Leftover) }
     }
 }

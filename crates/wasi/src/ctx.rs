@@ -54,24 +54,14 @@ impl Ctx {
     /// Executes `function` with its raw arguments (an `i32` in the low half) on the guest's memory.
     ///
     /// Bytes of the guest are never trusted: this does not panic whatever they are.
-    pub fn call(
-        &mut self,
-        host: &mut dyn Host,
-        function: Function,
-        args: &[u64],
-        mem: &mut [u8],
-    ) -> Control {
+    pub fn call(&mut self, host: &mut dyn Host, function: Function, args: &[u64], mem: &mut [u8]) -> Control {
         if args.len() != function.params().len() {
             return Control::Return(Errno::Inval);
         }
         if function != Function::PollOneoff {
             self.pending = None;
         }
-        let mut call = Call {
-            ctx: self,
-            host,
-            mem: Memory(mem),
-        };
+        let mut call = Call { ctx: self, host, mem: Memory(mem) };
         match call.dispatch(function, args) {
             Ok(()) => Control::Return(Errno::Success),
             Err(Stop::Errno(errno)) => Control::Return(errno),

@@ -150,11 +150,9 @@ impl Table {
     pub fn seekable(&self, fd: u32) -> Result<&File, Errno> {
         match self.used.get(&fd) {
             Some(Descriptor::File(file)) => Ok(file),
-            Some(
-                Descriptor::Stream { .. }
-                | Descriptor::Connection { .. }
-                | Descriptor::Listener { .. },
-            ) => Err(Errno::Spipe),
+            Some(Descriptor::Stream { .. } | Descriptor::Connection { .. } | Descriptor::Listener { .. }) => {
+                Err(Errno::Spipe)
+            }
             _ => Err(Errno::Badf),
         }
     }

@@ -107,11 +107,7 @@ impl Ctx {
                 1 => Backing::Volume(Volume::decode(r)?),
                 _ => return Err(DecodeError::Invalid("the kind of a preopen")),
             };
-            Ok(Preopen {
-                guest_path,
-                read_only,
-                backing,
-            })
+            Ok(Preopen { guest_path, read_only, backing })
         })?;
         let mut used = BTreeMap::new();
         for _ in 0..r.len(6)? {
@@ -134,26 +130,13 @@ impl Ctx {
             }
         }
         let clock = Clock::stopped_at(r.u64()?);
-        let pending = r.option(|r| {
-            Ok(PendingPoll {
-                args: [r.u32()?, r.u32()?, r.u32()?],
-                since: r.u64()?,
-            })
-        })?;
+        let pending = r.option(|r| Ok(PendingPoll { args: [r.u32()?, r.u32()?, r.u32()?], since: r.u64()? }))?;
         if pending.is_some_and(|pending| pending.since > clock.last()) {
             return Err(DecodeError::Invalid("a call that began in the future"));
         }
         let exit = r.option(Reader::u32)?;
         r.finish()?;
-        Ok(Ctx {
-            args,
-            env,
-            preopens,
-            table: Table { used, free },
-            clock,
-            pending,
-            exit,
-        })
+        Ok(Ctx { args, env, preopens, table: Table { used, free }, clock, pending, exit })
     }
 }
 
@@ -172,16 +155,8 @@ fn encode_descriptor(w: &mut Writer, descriptor: &Descriptor) {
             w.u8(FILE);
             encode_node(w, file.preopen, &file.node);
             w.u8(file.filetype as u8);
-            let flags = [
-                (file.read, 1),
-                (file.write, 2),
-                (file.append, 4),
-                (file.nonblock, 8),
-            ];
-            w.u8(flags
-                .iter()
-                .map(|(set, bit)| if *set { *bit } else { 0 })
-                .sum());
+            let flags = [(file.read, 1), (file.write, 2), (file.append, 4), (file.nonblock, 8)];
+            w.u8(flags.iter().map(|(set, bit)| if *set { *bit } else { 0 }).sum());
             w.u64(file.offset);
         }
         Descriptor::Dir(dir) => {
@@ -251,16 +226,7 @@ fn decode_descriptor(r: &mut Reader<'_>, preopens: &mut [Preopen]) -> Result<Des
             let bit = |mask| flags & mask != 0;
             let offset = r.u64()?;
             let (read, write, append, nonblock) = (bit(1), bit(2), bit(4), bit(8));
-            Descriptor::File(File {
-                preopen,
-                node,
-                filetype,
-                read,
-                write,
-                append,
-                nonblock,
-                offset,
-            })
+            Descriptor::File(File { preopen, node, filetype, read, write, append, nonblock, offset })
         }
         DIR => {
             let (preopen, node, in_volume) = decode_node(r, preopens)?;
@@ -273,30 +239,12 @@ fn decode_descriptor(r: &mut Reader<'_>, preopens: &mut [Preopen]) -> Result<Des
                 return Err(DecodeError::Invalid("an open directory"));
             }
             let listing = r.option(|r| {
-                r.list(13, |r| {
-                    Ok(DirEntry {
-                        ino: r.u64()?,
-                        filetype: decode_filetype(r)?,
-                        name: r.str()?,
-                    })
-                })
+                r.list(13, |r| Ok(DirEntry { ino: r.u64()?, filetype: decode_filetype(r)?, name: r.str()? }))
             })?;
-            Descriptor::Dir(Dir {
-                preopen,
-                node,
-                root,
-                listing,
-            })
+            Descriptor::Dir(Dir { preopen, node, root, listing })
         }
-        LISTENER => Descriptor::Listener {
-            name: r.str()?,
-            handle: None,
-            nonblock: r.bool()?,
-        },
-        CONNECTION => Descriptor::Connection {
-            handle: None,
-            nonblock: r.bool()?,
-        },
+        LISTENER => Descriptor::Listener { name: r.str()?, handle: None, nonblock: r.bool()? },
+        CONNECTION => Descriptor::Connection { handle: None, nonblock: r.bool()? },
         _ => return Err(DecodeError::Invalid("the kind of a descriptor")),
     })
 }
@@ -306,34 +254,18 @@ fn decode_filetype(r: &mut Reader<'_>) -> Result<Filetype> {
 }
 
 /// The preopen, the node, and what the node is if it is in a volume, where it is counted as open.
-fn decode_node(
-    r: &mut Reader<'_>,
-    preopens: &mut [Preopen],
-) -> Result<(usize, Node, Option<Filetype>)> {
+fn decode_node(r: &mut Reader<'_>, preopens: &mut [Preopen]) -> Result<(usize, Node, Option<Filetype>)> {
     let index = r.u32()? as usize;
-    let preopen = preopens
-        .get_mut(index)
-        .ok_or(DecodeError::Invalid("the preopen of a descriptor"))?;
+    let preopen = preopens.get_mut(index).ok_or(DecodeError::Invalid("the preopen of a descriptor"))?;
     match &mut preopen.backing {
         Backing::Host(_) => {
             let (path, deleted) = (r.str()?, r.bool()?);
-            paths::check_recorded(&path)
-                .map_err(|_| DecodeError::Invalid("the path of a descriptor"))?;
-            Ok((
-                index,
-                Node::Host {
-                    handle: None,
-                    path,
-                    deleted,
-                },
-                None,
-            ))
+            paths::check_recorded(&path).map_err(|_| DecodeError::Invalid("the path of a descriptor"))?;
+            Ok((index, Node::Host { handle: None, path, deleted }, None))
         }
         Backing::Volume(volume) => {
             let ino = r.u64()?;
-            let kind = volume
-                .filetype(ino)
-                .map_err(|_| DecodeError::Invalid("the inode of a descriptor"))?;
+            let kind = volume.filetype(ino).map_err(|_| DecodeError::Invalid("the inode of a descriptor"))?;
             volume.retain(ino);
             Ok((index, Node::Volume(ino), Some(kind)))
         }

@@ -96,12 +96,7 @@ impl Function {
     pub const fn may_block(self) -> bool {
         matches!(
             self,
-            Self::FdRead
-                | Self::FdWrite
-                | Self::PollOneoff
-                | Self::SockAccept
-                | Self::SockRecv
-                | Self::SockSend
+            Self::FdRead | Self::FdWrite | Self::PollOneoff | Self::SockAccept | Self::SockRecv | Self::SockSend
         )
     }
 

@@ -190,12 +190,7 @@ pub trait Host {
         Err(Errno::Noent)
     }
     /// Opens a file or directory beneath `dir`; which of the two it was is in the answer.
-    fn open_at(
-        &mut self,
-        _dir: Handle,
-        _path: &str,
-        _options: OpenOptions,
-    ) -> Result<(Handle, Filetype)> {
+    fn open_at(&mut self, _dir: Handle, _path: &str, _options: OpenOptions) -> Result<(Handle, Filetype)> {
         Err(Errno::Notsup)
     }
     /// Releases a handle of any kind.
@@ -246,14 +241,7 @@ pub trait Host {
         Err(Errno::Notsup)
     }
     /// Sets the times of the file at `path`.
-    fn set_times_at(
-        &mut self,
-        _dir: Handle,
-        _path: &str,
-        _follow: bool,
-        _atim: NewTime,
-        _mtim: NewTime,
-    ) -> Result<()> {
+    fn set_times_at(&mut self, _dir: Handle, _path: &str, _follow: bool, _atim: NewTime, _mtim: NewTime) -> Result<()> {
         Err(Errno::Notsup)
     }
     /// Makes a directory.

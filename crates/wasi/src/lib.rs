@@ -108,8 +108,7 @@ pub use ctx::{Control, Ctx};
 pub use errno::Errno;
 pub use function::{Function, MODULE, ValType};
 pub use host::{
-    Advice, DirEntry, FileStat, Handle, Host, Interest, NewTime, OpenOptions, Shutdown, Source,
-    Stream, Wait, Woken,
+    Advice, DirEntry, FileStat, Handle, Host, Interest, NewTime, OpenOptions, Shutdown, Source, Stream, Wait, Woken,
 };
 pub use types::Filetype;
 #[cfg(feature = "std")]

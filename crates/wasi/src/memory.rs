@@ -19,18 +19,12 @@ impl Memory<'_> {
 
     pub fn bytes(&self, ptr: u32, len: u32) -> Result<&[u8], Errno> {
         let start = ptr as usize;
-        self.0
-            .get(start..)
-            .and_then(|rest| rest.get(..len as usize))
-            .ok_or(Errno::Fault)
+        self.0.get(start..).and_then(|rest| rest.get(..len as usize)).ok_or(Errno::Fault)
     }
 
     pub fn bytes_mut(&mut self, ptr: u32, len: u32) -> Result<&mut [u8], Errno> {
         let start = ptr as usize;
-        self.0
-            .get_mut(start..)
-            .and_then(|rest| rest.get_mut(..len as usize))
-            .ok_or(Errno::Fault)
+        self.0.get_mut(start..).and_then(|rest| rest.get_mut(..len as usize)).ok_or(Errno::Fault)
     }
 
     fn array<const N: usize>(&self, ptr: u32) -> Result<[u8; N], Errno> {
@@ -71,9 +65,7 @@ impl Memory<'_> {
 
     pub fn string(&self, ptr: u32, len: u32) -> Result<String, Errno> {
         let bytes = self.bytes(ptr, len)?;
-        core::str::from_utf8(bytes)
-            .map(String::from)
-            .map_err(|_| Errno::Ilseq)
+        core::str::from_utf8(bytes).map(String::from).map_err(|_| Errno::Ilseq)
     }
 
     /// The first buffer of an array of buffers that is not empty, or an empty one. Like the oracle, a call moves
@@ -84,10 +76,7 @@ impl Memory<'_> {
         }
         for i in 0..count {
             let at = iovs.checked_add(i * 8).ok_or(Errno::Fault)?;
-            let (ptr, len) = (
-                self.u32(at)?,
-                self.u32(at.checked_add(4).ok_or(Errno::Fault)?)?,
-            );
+            let (ptr, len) = (self.u32(at)?, self.u32(at.checked_add(4).ok_or(Errno::Fault)?)?);
             if len != 0 {
                 self.check(ptr, len)?;
                 return Ok((ptr, len));

@@ -68,12 +68,7 @@ pub(crate) fn check_recorded(path: &str) -> Result<(), Errno> {
 
 /// Walks `path` from `start`. Links on the way are followed; one in the last place only with `follow` or if a slash
 /// comes after it. The last name need not exist.
-pub(crate) fn resolve<T: Tree>(
-    tree: &T,
-    start: T::Node,
-    path: &str,
-    follow: bool,
-) -> Result<Resolved<T::Node>, Errno> {
+pub(crate) fn resolve<T: Tree>(tree: &T, start: T::Node, path: &str, follow: bool) -> Result<Resolved<T::Node>, Errno> {
     check(path)?;
     let mut dirs = vec![start];
     let mut slash = path.ends_with('/');
@@ -81,10 +76,7 @@ pub(crate) fn resolve<T: Tree>(
     // The components still to walk, the next one last.
     let mut rest: Vec<String> = components(path);
     while let Some(name) = rest.pop() {
-        let here = dirs
-            .last()
-            .expect("the walk never leaves its start")
-            .clone();
+        let here = dirs.last().expect("the walk never leaves its start").clone();
         let last = rest.is_empty();
         match name.as_str() {
             "." => continue,
@@ -97,11 +89,7 @@ pub(crate) fn resolve<T: Tree>(
             _ => {}
         }
         if last && !follow && !slash {
-            return Ok(Resolved {
-                dir: here,
-                name: Some(name),
-                slash,
-            });
+            return Ok(Resolved { dir: here, name: Some(name), slash });
         }
         match tree.step(&here, &name) {
             Ok(Step::Directory(node)) if !last => dirs.push(node),
@@ -118,36 +106,20 @@ pub(crate) fn resolve<T: Tree>(
             }
             Ok(Step::Other) if !last => return Err(Errno::Notdir),
             Ok(_) => {
-                return Ok(Resolved {
-                    dir: here,
-                    name: Some(name),
-                    slash,
-                });
+                return Ok(Resolved { dir: here, name: Some(name), slash });
             }
             Err(Errno::Noent) if last => {
-                return Ok(Resolved {
-                    dir: here,
-                    name: Some(name),
-                    slash,
-                });
+                return Ok(Resolved { dir: here, name: Some(name), slash });
             }
             Err(errno) => return Err(errno),
         }
     }
     let dir = dirs.pop().expect("the walk never leaves its start");
-    Ok(Resolved {
-        dir,
-        name: None,
-        slash,
-    })
+    Ok(Resolved { dir, name: None, slash })
 }
 
 fn components(path: &str) -> Vec<String> {
-    path.split('/')
-        .rev()
-        .filter(|c| !c.is_empty())
-        .map(ToString::to_string)
-        .collect()
+    path.split('/').rev().filter(|c| !c.is_empty()).map(ToString::to_string).collect()
 }
 
 /// Splits a path into the directory to open and the name to act on in it, for the calls that must not follow the last
@@ -168,11 +140,7 @@ pub(crate) fn split_parent(path: &str) -> Result<(&str, &str), Errno> {
 /// Drops trailing slashes, which `mkdir` and `rename` ignore.
 pub(crate) fn strip_slashes(path: &str) -> &str {
     let stripped = path.trim_end_matches('/');
-    if stripped.is_empty() && !path.is_empty() {
-        "/"
-    } else {
-        stripped
-    }
+    if stripped.is_empty() && !path.is_empty() { "/" } else { stripped }
 }
 
 /// The name, if the path has one component that is neither `.` nor `..` (slashes and dots after it do not count).
@@ -206,8 +174,7 @@ mod tests {
 
     #[test]
     fn a_path_that_can_only_mean_a_directory_has_no_last_name() {
-        let check =
-            |path: &'static str, expect| assert_eq!(split_parent(path).unwrap(), expect, "{path}");
+        let check = |path: &'static str, expect| assert_eq!(split_parent(path).unwrap(), expect, "{path}");
         check("foo/bar/qux", ("foo/bar", "qux"));
         check("foo", ("", "foo"));
         check(".", ("", "."));
@@ -223,8 +190,7 @@ mod tests {
 
     #[test]
     fn only_one_ordinary_name_is_a_single_component() {
-        let check =
-            |path: &'static str, expect| assert_eq!(single_component(path), expect, "{path}");
+        let check = |path: &'static str, expect| assert_eq!(single_component(path), expect, "{path}");
         check("foo", Some("foo"));
         check("foo/", Some("foo"));
         check("foo/.", Some("foo"));

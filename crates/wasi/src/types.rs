@@ -41,10 +41,7 @@ impl Filetype {
 /// Bits of the `rights` type. Preview 1 descriptors report them; they are not checked here, as they are not by the
 /// oracle: what may be done is decided by the kind of the descriptor, its open mode and the preopen's permission.
 pub mod rights {
-    #![allow(
-        missing_docs,
-        reason = "the names are those of the interface definition"
-    )]
+    #![allow(missing_docs, reason = "the names are those of the interface definition")]
     pub const FD_DATASYNC: u64 = 1 << 0;
     pub const FD_READ: u64 = 1 << 1;
     pub const FD_SEEK: u64 = 1 << 2;
@@ -110,8 +107,7 @@ pub mod rights {
         | FD_FILESTAT_SET_TIMES
         | POLL_FD_READWRITE;
     /// What a connected socket reports.
-    pub const CONNECTION: u64 =
-        FD_READ | FD_WRITE | FD_FDSTAT_SET_FLAGS | POLL_FD_READWRITE | SOCK_SHUTDOWN;
+    pub const CONNECTION: u64 = FD_READ | FD_WRITE | FD_FDSTAT_SET_FLAGS | POLL_FD_READWRITE | SOCK_SHUTDOWN;
     /// What a listening socket reports.
     pub const LISTENER: u64 = FD_FDSTAT_SET_FLAGS | POLL_FD_READWRITE | SOCK_ACCEPT;
 }

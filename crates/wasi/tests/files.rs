@@ -30,13 +30,9 @@ fn fill<H: Host>(g: &mut Guest<H>) {
     g.create(3, "file", b"content");
     g.mkdir(3, "dir").unwrap();
     g.create(3, "dir/inner", b"inner");
-    for (target, name) in [
-        ("file", "to-file"),
-        ("dir", "to-dir"),
-        ("nowhere", "dangling"),
-        ("../x", "up"),
-        ("loop", "loop"),
-    ] {
+    for (target, name) in
+        [("file", "to-file"), ("dir", "to-dir"), ("nowhere", "dangling"), ("../x", "up"), ("loop", "loop")]
+    {
         g.symlink(target, 3, name).unwrap();
     }
 }
@@ -455,14 +451,8 @@ fn nothing_can_be_changed_in_a_read_only_preopen() {
         assert_eq!(g.open(3, "file", 0, RW), Err(Errno::Perm));
         assert_eq!(g.open(3, "file", TRUNC, R), Err(Errno::Perm));
         assert_eq!(g.open(3, "new", CREAT, R), Err(Errno::Perm));
-        assert_eq!(
-            g.errno("fd_filestat_set_size", &[file.into(), 0]),
-            Errno::Perm
-        );
-        assert_eq!(
-            g.errno("fd_filestat_set_times", &[file.into(), 0, 0, 1]),
-            Errno::Perm
-        );
+        assert_eq!(g.errno("fd_filestat_set_size", &[file.into(), 0]), Errno::Perm);
+        assert_eq!(g.errno("fd_filestat_set_times", &[file.into(), 0, 0, 1]), Errno::Perm);
         assert_eq!(g.set_times(3, "file", true, 0, 0, 1), Err(Errno::Perm));
         assert_eq!(g.mkdir(3, "new"), Err(Errno::Perm));
         assert_eq!(g.rmdir(3, "dir"), Err(Errno::Perm));
@@ -479,38 +469,24 @@ fn nothing_can_be_changed_in_a_read_only_preopen() {
     volume.write_file("dir/inner", b"inner").unwrap();
     let dir = tempfile::tempdir().unwrap();
     volume.store_dir(dir.path()).unwrap();
-    check(&mut Guest::new(
-        Ctx::builder().volume("/data", volume, true).build(),
-        FakeHost::default(),
-    ));
-    check(&mut Guest::new(
-        Ctx::builder().dir("/data", true).build(),
-        linux(dir.path()),
-    ));
+    check(&mut Guest::new(Ctx::builder().volume("/data", volume, true).build(), FakeHost::default()));
+    check(&mut Guest::new(Ctx::builder().dir("/data", true).build(), linux(dir.path())));
 }
 
 #[test]
 fn two_file_systems_are_two_devices() {
-    let ctx = Ctx::builder()
-        .volume("/a", Volume::new(), false)
-        .volume("/b", Volume::new(), false)
-        .build();
+    let ctx = Ctx::builder().volume("/a", Volume::new(), false).volume("/b", Volume::new(), false).build();
     let mut g = Guest::new(ctx, FakeHost::default());
     g.create(3, "file", b"x");
     assert_eq!(g.rename(3, "file", 4, "file"), Err(Errno::Xdev));
     assert_eq!(g.link(3, "file", 4, "file"), Err(Errno::Xdev));
     g.create(4, "file", b"x");
-    assert_ne!(
-        g.stat(3, "file", true).unwrap().ino,
-        g.stat(4, "file", true).unwrap().ino
-    );
+    assert_ne!(g.stat(3, "file", true).unwrap().ino, g.stat(4, "file", true).unwrap().ino);
 }
 
 #[test]
 fn a_volume_with_a_limit_is_full_at_it_and_has_room_again_after_unlinking() {
-    let ctx = Ctx::builder()
-        .volume("/v", Volume::new().with_limit(3 * 4096), false)
-        .build();
+    let ctx = Ctx::builder().volume("/v", Volume::new().with_limit(3 * 4096), false).build();
     let mut g = Guest::new(ctx, FakeHost::default());
     let fd = g.open(3, "big", CREAT, RW).unwrap();
     assert_eq!(g.write(fd, &[1; 10_000]), Ok(8192));
@@ -518,11 +494,7 @@ fn a_volume_with_a_limit_is_full_at_it_and_has_room_again_after_unlinking() {
     let mut g = g.moved(FakeHost::default());
     assert_eq!(g.write(fd, &[1; 10]), Err(Errno::Nospc));
     g.unlink(3, "big").unwrap();
-    assert_eq!(
-        g.open(3, "next", CREAT, RW)
-            .and_then(|fd| g.write(fd, b"x")),
-        Err(Errno::Nospc)
-    );
+    assert_eq!(g.open(3, "next", CREAT, RW).and_then(|fd| g.write(fd, b"x")), Err(Errno::Nospc));
     g.close(fd).unwrap();
     let fd = g.open(3, "next", CREAT, RW).unwrap();
     assert_eq!(g.write(fd, b"x"), Ok(1));
@@ -544,10 +516,7 @@ fn a_named_pipe_in_a_host_directory_does_not_stop_the_host() {
         0,
     )
     .unwrap();
-    let mut g = Guest::new(
-        Ctx::builder().dir("/data", false).build(),
-        linux(dir.path()),
-    );
+    let mut g = Guest::new(Ctx::builder().dir("/data", false).build(), linux(dir.path()));
     let fd = g.open(3, "pipe", 0, R).unwrap();
     assert_eq!(g.read(fd, 1), Err(Errno::Spipe));
     assert_eq!(g.fdstat(fd).unwrap().0, 0);

@@ -11,31 +11,15 @@ fn volume_guest() -> Guest<FakeHost> {
     let mut volume = Volume::new();
     volume.write_file("dir/file", b"content").unwrap();
     let ctx = Ctx::builder().volume("/v", volume, false).build();
-    let mut g = Guest::new(
-        ctx,
-        FakeHost {
-            room: 1 << 20,
-            ..FakeHost::default()
-        },
-    );
+    let mut g = Guest::new(ctx, FakeHost { room: 1 << 20, ..FakeHost::default() });
     g.open(3, "dir/file", 0, RW).unwrap();
     g.open(3, "dir", 0, R).unwrap();
     g
 }
 
 fn guest() -> Guest<FakeHost> {
-    let ctx = Ctx::builder()
-        .args(["prog", "-v", "ä"])
-        .env("HOME", "/")
-        .env("EMPTY", "")
-        .build();
-    Guest::new(
-        ctx,
-        FakeHost {
-            room: 1 << 20,
-            ..FakeHost::default()
-        },
-    )
+    let ctx = Ctx::builder().args(["prog", "-v", "ä"]).env("HOME", "/").env("EMPTY", "").build();
+    Guest::new(ctx, FakeHost { room: 1 << 20, ..FakeHost::default() })
 }
 
 #[test]
@@ -45,10 +29,7 @@ fn there_are_46_functions_and_each_is_found_by_its_name() {
         assert_eq!(Function::from_name(function.name()), Some(function));
     }
     assert_eq!(Function::from_name("fd_dup"), None);
-    assert_eq!(
-        Function::FdSeek.params(),
-        [ValType::I32, ValType::I64, ValType::I32, ValType::I32]
-    );
+    assert_eq!(Function::FdSeek.params(), [ValType::I32, ValType::I64, ValType::I32, ValType::I32]);
     assert!(Function::FdRead.may_block() && !Function::FdPread.may_block());
     assert!(!Function::ProcExit.returns_errno());
 }
@@ -72,10 +53,7 @@ fn a_result_pointer_outside_of_memory_is_a_fault_and_has_no_effect() {
     let mut g = guest();
     let end = g.mem.len() as u64;
     assert_eq!(g.errno("args_get", &[end - 2, 0]), Errno::Fault);
-    assert_eq!(
-        g.errno("args_sizes_get", &[0, u64::from(u32::MAX)]),
-        Errno::Fault
-    );
+    assert_eq!(g.errno("args_sizes_get", &[0, u64::from(u32::MAX)]), Errno::Fault);
     assert_eq!(g.errno("random_get", &[end, 1]), Errno::Fault);
     let mut args = g.write_args(1, b"lost?");
     args[3] = end;
@@ -86,35 +64,17 @@ fn a_result_pointer_outside_of_memory_is_a_fault_and_has_no_effect() {
 #[test]
 fn every_function_survives_any_arguments() {
     // Not a check of results, but that no argument makes a call panic.
-    let values = [
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        16,
-        64,
-        4096,
-        u64::from(u32::MAX),
-        (1 << 20) - 4,
-        u64::MAX,
-        1 << 63,
-    ];
+    let values = [0, 1, 2, 3, 4, 5, 16, 64, 4096, u64::from(u32::MAX), (1 << 20) - 4, u64::MAX, 1 << 63];
     let mut state = 1_u64;
     for _ in 0..40_000 {
         let mut g = volume_guest();
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let function = Function::ALL[(state >> 33) as usize % Function::ALL.len()];
         let args: Vec<u64> = function
             .params()
             .iter()
             .map(|_| {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 values[(state >> 33) as usize % values.len()]
             })
             .collect();
@@ -156,10 +116,7 @@ fn the_monotonic_clock_never_goes_back_on_a_host_with_another_origin() {
     g.host.monotonic += 50;
     g.errno("clock_time_get", &[1, 0, 16]);
     let before = g.u64(16);
-    let mut g = g.moved(FakeHost {
-        monotonic: 3,
-        ..FakeHost::default()
-    });
+    let mut g = g.moved(FakeHost { monotonic: 3, ..FakeHost::default() });
     g.errno("clock_time_get", &[1, 0, 16]);
     assert_eq!(g.u64(16), before);
     g.host.monotonic += 10;
@@ -177,13 +134,9 @@ fn real_time_is_the_hosts_and_processor_time_is_not_to_be_had() {
     g.host.realtime = 1_700_000_000_123_456_789;
     assert_eq!(g.errno("clock_time_get", &[0, 1, 16]), Errno::Success);
     assert_eq!(g.u64(16), 1_700_000_000_123_456_789);
-    for (id, expect) in [
-        (0, Errno::Success),
-        (1, Errno::Success),
-        (2, Errno::Badf),
-        (3, Errno::Badf),
-        (4, Errno::Inval),
-    ] {
+    for (id, expect) in
+        [(0, Errno::Success), (1, Errno::Success), (2, Errno::Badf), (3, Errno::Badf), (4, Errno::Inval)]
+    {
         assert_eq!(g.errno("clock_res_get", &[id, 16]), expect);
         assert_eq!(g.errno("clock_time_get", &[id, 0, 16]), expect);
     }

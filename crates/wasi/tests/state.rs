@@ -5,9 +5,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::*;
-use wayfare_wasi::{
-    Ctx, DecodeError, DescriptorKind, Errno, Interest, Source, Stream, Volume, Wait,
-};
+use wayfare_wasi::{Ctx, DecodeError, DescriptorKind, Errno, Interest, Source, Stream, Volume, Wait};
 
 /// A task with something of everything in it.
 fn busy() -> Guest<FakeHost> {
@@ -19,14 +17,7 @@ fn busy() -> Guest<FakeHost> {
         .volume("/v", volume, false)
         .volume("/ro", Volume::new(), true)
         .build();
-    let mut g = Guest::new(
-        ctx,
-        FakeHost {
-            room: 1 << 20,
-            realtime: 99,
-            ..FakeHost::default()
-        },
-    );
+    let mut g = Guest::new(ctx, FakeHost { room: 1 << 20, realtime: 99, ..FakeHost::default() });
     g.fdstat(1).unwrap();
     let fd = g.open_with(3, "log", CREAT, RW, APPEND, true).unwrap();
     g.write(fd, b"first line\n").unwrap();
@@ -63,22 +54,12 @@ fn a_task_goes_on_elsewhere_in_the_middle_of_everything() {
     g.host.monotonic = 1_000;
     assert_eq!(sleep(&mut g).deadline, Some(1_500));
     g.host.monotonic = 1_100;
-    let mut g = g.moved(FakeHost {
-        monotonic: 8_000_000,
-        realtime: 100,
-        ..FakeHost::default()
-    });
-    let expect = Wait {
-        deadline: Some(8_000_400),
-        sources: vec![(Source::Stream(Stream::Stdout), Interest::Write)],
-    };
+    let mut g = g.moved(FakeHost { monotonic: 8_000_000, realtime: 100, ..FakeHost::default() });
+    let expect = Wait { deadline: Some(8_000_400), sources: vec![(Source::Stream(Stream::Stdout), Interest::Write)] };
     assert_eq!(sleep(&mut g), expect);
 
     assert_eq!(g.write(5, b"second line\n"), Ok(12));
-    assert_eq!(
-        g.pread(5, 100, 0),
-        Ok(b"first line\nsecond line\n".to_vec())
-    );
+    assert_eq!(g.pread(5, 100, 0), Ok(b"first line\nsecond line\n".to_vec()));
     assert_eq!(g.pread(6, 3, 1 << 30), Ok(b"far".to_vec()));
     assert_eq!(g.read(7, 100), Ok(b"here".to_vec()));
     assert_eq!(g.fstat(7).unwrap().nlink, 0);
@@ -86,13 +67,7 @@ fn a_task_goes_on_elsewhere_in_the_middle_of_everything() {
     assert_eq!(g.stat(3, "conf", true).unwrap().size, 4);
     assert_eq!(g.mkdir(8, "x"), Err(Errno::Noent));
     // The listing that had given out two names goes on with the third.
-    let rest: Vec<String> = g
-        .readdir_once(3, 1000, 2)
-        .unwrap()
-        .0
-        .into_iter()
-        .map(|(_, name, _)| name)
-        .collect();
+    let rest: Vec<String> = g.readdir_once(3, 1000, 2).unwrap().0.into_iter().map(|(_, name, _)| name).collect();
     assert_eq!(rest, ["conf", "etc", "log", "sparse"]);
     assert_eq!(g.open(3, "log", 0, R), Ok(0));
 }
@@ -103,10 +78,7 @@ fn a_file_without_a_name_is_gone_with_its_last_descriptor_after_a_move_too() {
     let before = g.ctx.volumes().next().unwrap().1.stored_bytes();
     let mut g = g.moved(FakeHost::default());
     g.close(7).unwrap();
-    assert_eq!(
-        g.ctx.volumes().next().unwrap().1.stored_bytes(),
-        before - 4096
-    );
+    assert_eq!(g.ctx.volumes().next().unwrap().1.stored_bytes(), before - 4096);
     g.moved(FakeHost::default());
 }
 
@@ -116,10 +88,7 @@ fn equal_states_have_equal_bytes_whatever_host_they_were_on() {
     g.ctx.pausing(&mut g.host);
     let here = g.ctx.encode();
     let mut there = Ctx::decode(&here).unwrap();
-    let mut host = FakeHost {
-        monotonic: 12345,
-        ..FakeHost::default()
-    };
+    let mut host = FakeHost { monotonic: 12345, ..FakeHost::default() };
     there.reattach(&mut host).unwrap();
     there.resumed(&mut host);
     there.pausing(&mut host);
@@ -128,19 +97,13 @@ fn equal_states_have_equal_bytes_whatever_host_they_were_on() {
 
 #[test]
 fn zeros_cost_nothing() {
-    let mut g = Guest::new(
-        Ctx::builder().volume("/v", Volume::new(), false).build(),
-        FakeHost::default(),
-    );
+    let mut g = Guest::new(Ctx::builder().volume("/v", Volume::new(), false).build(), FakeHost::default());
     let empty = g.ctx.encode().len();
     let fd = g.open(3, "zeros", CREAT, RW).unwrap();
     g.write(fd, &[1; 100_000]).unwrap();
     g.pwrite(fd, &[0; 100_000], 0).unwrap();
     assert!(g.ctx.encode().len() < empty + 200);
-    assert_eq!(
-        g.moved(FakeHost::default()).pread(fd, 100_000, 0),
-        Ok(vec![0; 100_000])
-    );
+    assert_eq!(g.moved(FakeHost::default()).pread(fd, 100_000, 0), Ok(vec![0; 100_000]));
 }
 
 #[test]
@@ -149,10 +112,7 @@ fn a_description_names_every_descriptor() {
     let all = g.ctx.describe();
     let check = |fd, kind, path: &str, offset| {
         let info = all.iter().find(|info| info.fd == fd).unwrap();
-        assert_eq!(
-            (info.kind, info.path.as_str(), info.offset, info.attached),
-            (kind, path, offset, true)
-        );
+        assert_eq!((info.kind, info.path.as_str(), info.offset, info.attached), (kind, path, offset, true));
     };
     check(1, DescriptorKind::Stream(Stream::Stdout), "", None);
     check(3, DescriptorKind::VolumeDirectory, "/v", None);
@@ -171,11 +131,7 @@ fn each_refusal_has_its_own_error() {
     newer[6..8].copy_from_slice(&[7, 1]);
     assert_eq!(refused(&newer), Some(DecodeError::Version(263)));
     for len in 6..bytes.len().min(400) {
-        assert_eq!(
-            refused(&bytes[..len]),
-            Some(DecodeError::Truncated),
-            "{len}"
-        );
+        assert_eq!(refused(&bytes[..len]), Some(DecodeError::Truncated), "{len}");
     }
     for len in (400..bytes.len()).step_by(97) {
         assert!(refused(&bytes[..len]).is_some(), "{len}");
@@ -184,20 +140,11 @@ fn each_refusal_has_its_own_error() {
     longer.push(0);
     assert_eq!(refused(&longer), Some(DecodeError::Leftover));
     // A count that no input of this size can hold is refused before memory is set aside for it.
-    assert_eq!(
-        refused(b"WFWASI\x01\0\xff\xff\xff\xff"),
-        Some(DecodeError::Truncated)
-    );
+    assert_eq!(refused(b"WFWASI\x01\0\xff\xff\xff\xff"), Some(DecodeError::Truncated));
 }
 
 /// A state of one empty volume, by hand, with `inodes` in place of its own and `descriptors` besides.
-fn by_hand(
-    next: u64,
-    inodes: &[&[u8]],
-    descriptors: &[&[u8]],
-    free: &[u32],
-    after: &[u8],
-) -> Vec<u8> {
+fn by_hand(next: u64, inodes: &[&[u8]], descriptors: &[&[u8]], free: &[u32], after: &[u8]) -> Vec<u8> {
     let mut bytes = b"WFWASI\x01\0".to_vec();
     bytes.extend([0; 8]);
     bytes.extend(1_u32.to_le_bytes());
@@ -208,9 +155,7 @@ fn by_hand(
     inodes.iter().for_each(|inode| bytes.extend(*inode));
     bytes.extend(0_u32.to_le_bytes());
     bytes.extend((descriptors.len() as u32).to_le_bytes());
-    descriptors
-        .iter()
-        .for_each(|descriptor| bytes.extend(*descriptor));
+    descriptors.iter().for_each(|descriptor| bytes.extend(*descriptor));
     bytes.extend((free.len() as u32).to_le_bytes());
     free.iter().for_each(|fd| bytes.extend(fd.to_le_bytes()));
     bytes.extend(5_u64.to_le_bytes());
@@ -250,34 +195,15 @@ fn references_that_do_not_hold_are_refused() {
     let good = inode(1, &directory(&[("f", 2)]));
     let small = inode(2, &file(3, &[]));
     let open = |fd: u32, body: &[u8]| [&fd.to_le_bytes()[..], body].concat();
-    let file_fd = |ino: u64, flags: u8| {
-        [
-            &[1, 0, 0, 0, 0][..],
-            &ino.to_le_bytes(),
-            &[4, flags],
-            &9_u64.to_le_bytes(),
-        ]
-        .concat()
-    };
+    let file_fd =
+        |ino: u64, flags: u8| [&[1, 0, 0, 0, 0][..], &ino.to_le_bytes(), &[4, flags], &9_u64.to_le_bytes()].concat();
     let check = |bytes: Vec<u8>, expect: std::result::Result<(), &'static str>| {
         let expect = expect.map_err(DecodeError::Invalid);
-        assert_eq!(
-            Ctx::decode(&bytes).map(|ctx| assert_eq!(ctx.encode(), bytes)),
-            expect
-        );
+        assert_eq!(Ctx::decode(&bytes).map(|ctx| assert_eq!(ctx.encode(), bytes)), expect);
     };
     let end = [0, 0];
     check(by_hand(3, &[&good, &small], &[], &[], &end), Ok(()));
-    check(
-        by_hand(
-            3,
-            &[&good, &small],
-            &[&open(3, &file_fd(2, 3))],
-            &[0, 7],
-            &end,
-        ),
-        Ok(()),
-    );
+    check(by_hand(3, &[&good, &small], &[&open(3, &file_fd(2, 3))], &[0, 7], &end), Ok(()));
 
     let inodes = |inodes: &[&[u8]], expect| check(by_hand(9, inodes, &[], &[], &end), Err(expect));
     inodes(&[], "the next inode number");
@@ -285,98 +211,43 @@ fn references_that_do_not_hold_are_refused() {
     inodes(&[&inode(1, &file(0, &[]))], "a volume's root");
     inodes(&[&good], "a name without a file");
     inodes(&[&small, &good], "the order of numbers");
-    inodes(
-        &[&good, &small, &inode(3, &file(0, &[]))],
-        "a file with neither a name nor a descriptor",
-    );
-    inodes(
-        &[&good, &inode(2, &file(3, &[(0, 7)]))],
-        "content beyond the end of a file",
-    );
-    inodes(
-        &[&good, &inode(2, &file(4096, &[(1, 7)]))],
-        "content beyond the end of a file",
-    );
-    inodes(
-        &[&good, &inode(2, &file(4096, &[(u64::MAX, 7)]))],
-        "content beyond the end of a file",
-    );
-    inodes(
-        &[&good, &inode(2, &file(u64::MAX, &[]))],
-        "content beyond the end of a file",
-    );
-    inodes(
-        &[&good, &inode(2, &file(4096, &[(0, 0)]))],
-        "a page of zeros",
-    );
+    inodes(&[&good, &small, &inode(3, &file(0, &[]))], "a file with neither a name nor a descriptor");
+    inodes(&[&good, &inode(2, &file(3, &[(0, 7)]))], "content beyond the end of a file");
+    inodes(&[&good, &inode(2, &file(4096, &[(1, 7)]))], "content beyond the end of a file");
+    inodes(&[&good, &inode(2, &file(4096, &[(u64::MAX, 7)]))], "content beyond the end of a file");
+    inodes(&[&good, &inode(2, &file(u64::MAX, &[]))], "content beyond the end of a file");
+    inodes(&[&good, &inode(2, &file(4096, &[(0, 0)]))], "a page of zeros");
     inodes(&[&good, &inode(2, &[3])], "the kind of a file in a volume");
     inodes(&[&good, &inode(2, &[2, 0, 0, 0, 0])], "a symbolic link");
     for name in ["", ".", "..", "a/b", "a\0"] {
-        inodes(
-            &[&inode(1, &directory(&[(name, 2)])), &small],
-            "a name in a directory",
-        );
+        inodes(&[&inode(1, &directory(&[(name, 2)])), &small], "a name in a directory");
     }
-    inodes(
-        &[&inode(1, &directory(&[("b", 2), ("a", 2)])), &small],
-        "a name in a directory",
-    );
-    inodes(
-        &[&inode(1, &directory(&[("self", 1)]))],
-        "a directory with two names",
-    );
-    let (two, three) = (
-        inode(2, &directory(&[("x", 3)])),
-        inode(3, &directory(&[("y", 2)])),
-    );
-    inodes(
-        &[&inode(1, &directory(&[])), &two, &three],
-        "a directory outside the tree",
-    );
-    check(
-        by_hand(2, &[&good, &small], &[], &[], &end),
-        Err("the next inode number"),
-    );
+    inodes(&[&inode(1, &directory(&[("b", 2), ("a", 2)])), &small], "a name in a directory");
+    inodes(&[&inode(1, &directory(&[("self", 1)]))], "a directory with two names");
+    let (two, three) = (inode(2, &directory(&[("x", 3)])), inode(3, &directory(&[("y", 2)])));
+    inodes(&[&inode(1, &directory(&[])), &two, &three], "a directory outside the tree");
+    check(by_hand(2, &[&good, &small], &[], &[], &end), Err("the next inode number"));
 
-    let descriptors =
-        |list: &[&[u8]], expect| check(by_hand(9, &[&good, &small], list, &[], &end), Err(expect));
+    let descriptors = |list: &[&[u8]], expect| check(by_hand(9, &[&good, &small], list, &[], &end), Err(expect));
     descriptors(&[&open(3, &file_fd(8, 3))], "the inode of a descriptor");
     descriptors(&[&open(3, &file_fd(1, 3))], "the type of an open file");
     descriptors(&[&open(3, &file_fd(2, 0))], "the flags of an open file");
     descriptors(&[&open(3, &file_fd(2, 16))], "the flags of an open file");
     descriptors(&[&open(3, &[1, 1, 0, 0, 0])], "the preopen of a descriptor");
-    descriptors(
-        &[&open(
-            3,
-            &[&[2, 0, 0, 0, 0][..], &2_u64.to_le_bytes(), &[0, 0]].concat(),
-        )],
-        "an open directory",
-    );
+    descriptors(&[&open(3, &[&[2, 0, 0, 0, 0][..], &2_u64.to_le_bytes(), &[0, 0]].concat())], "an open directory");
     descriptors(&[&open(3, &[9])], "the kind of a descriptor");
     descriptors(&[&open(3, &[0, 3, 0])], "a standard stream");
     descriptors(&[&open(3, &[0, 1, 3])], "whether a stream is a terminal");
-    descriptors(
-        &[&open(3, &[0, 1, 0]), &open(3, &[0, 1, 0])],
-        "the order of descriptors",
-    );
+    descriptors(&[&open(3, &[0, 1, 0]), &open(3, &[0, 1, 0])], "the order of descriptors");
     descriptors(&[&open(3, &[4, 2])], "a truth value");
 
-    check(
-        by_hand(9, &[&good, &small], &[], &[7, 7], &end),
-        Err("the free descriptor numbers"),
-    );
-    check(
-        by_hand(9, &[&good, &small], &[&open(3, &[4, 0])], &[3], &end),
-        Err("the free descriptor numbers"),
-    );
+    check(by_hand(9, &[&good, &small], &[], &[7, 7], &end), Err("the free descriptor numbers"));
+    check(by_hand(9, &[&good, &small], &[&open(3, &[4, 0])], &[3], &end), Err("the free descriptor numbers"));
     let mut pending = vec![1];
     pending.extend([0; 12]);
     pending.extend(6_u64.to_le_bytes());
     pending.push(0);
-    check(
-        by_hand(9, &[&good, &small], &[], &[], &pending),
-        Err("a call that began in the future"),
-    );
+    check(by_hand(9, &[&good, &small], &[], &[], &pending), Err("a call that began in the future"));
 }
 
 proptest! {

@@ -7,31 +7,18 @@ use support::*;
 use wayfare_wasi::{Ctx, Errno, Interest, Source, Stream, Volume, Wait};
 
 fn guest() -> Guest<FakeHost> {
-    Guest::new(
-        Ctx::builder().build(),
-        FakeHost {
-            room: 1 << 20,
-            realtime: 1_000,
-            ..FakeHost::default()
-        },
-    )
+    Guest::new(Ctx::builder().build(), FakeHost { room: 1 << 20, realtime: 1_000, ..FakeHost::default() })
 }
 
 fn wait_for(stream: Stream, interest: Interest) -> Wait {
-    Wait {
-        deadline: None,
-        sources: vec![(Source::Stream(stream), interest)],
-    }
+    Wait { deadline: None, sources: vec![(Source::Stream(stream), interest)] }
 }
 
 #[test]
 fn a_read_of_an_empty_stdin_blocks_and_takes_its_bytes_on_the_next_issue() {
     let mut g = guest();
     let args = g.read_args(0, 10);
-    assert_eq!(
-        g.blocked("fd_read", &args),
-        wait_for(Stream::Stdin, Interest::Read)
-    );
+    assert_eq!(g.blocked("fd_read", &args), wait_for(Stream::Stdin, Interest::Read));
     g.host.stdin.extend(b"hello");
     assert_eq!(g.errno("fd_read", &args), Errno::Success);
     assert_eq!(g.bytes(DATA, g.count().into()), b"hello");
@@ -47,10 +34,7 @@ fn stdin_is_never_read_ahead() {
     assert_eq!((g.host.largest_read, g.host.stdin.len()), (5, 13));
     // On the next machine the stream goes on with the next byte.
     let rest = std::mem::take(&mut g.host.stdin);
-    let mut g = g.moved(FakeHost {
-        stdin: rest,
-        ..FakeHost::default()
-    });
+    let mut g = g.moved(FakeHost { stdin: rest, ..FakeHost::default() });
     assert_eq!(g.read(0, 4), Ok(b"one\n".to_vec()));
 }
 
@@ -66,10 +50,7 @@ fn a_full_pipe_blocks_a_write_and_a_nearly_full_one_shortens_it() {
     g.host.room = 3;
     assert_eq!(g.write(1, b"hello"), Ok(3));
     let args = g.write_args(1, b"lo");
-    assert_eq!(
-        g.blocked("fd_write", &args),
-        wait_for(Stream::Stdout, Interest::Write)
-    );
+    assert_eq!(g.blocked("fd_write", &args), wait_for(Stream::Stdout, Interest::Write));
     g.host.room = 10;
     assert_eq!(g.errno("fd_write", &args), Errno::Success);
     assert_eq!(g.host.stdout, b"hello");
@@ -82,10 +63,7 @@ fn a_full_pipe_blocks_a_write_and_a_nearly_full_one_shortens_it() {
 fn a_write_takes_one_buffer_and_skips_empty_ones() {
     let mut g = guest();
     g.put(DATA, b"abcdef");
-    for (i, (ptr, len)) in [(0_u32, 0_u32), (DATA as u32, 2), (DATA as u32 + 2, 4)]
-        .into_iter()
-        .enumerate()
-    {
+    for (i, (ptr, len)) in [(0_u32, 0_u32), (DATA as u32, 2), (DATA as u32 + 2, 4)].into_iter().enumerate() {
         g.put(256 + 8 * i as u64, &ptr.to_le_bytes());
         g.put(260 + 8 * i as u64, &len.to_le_bytes());
     }
@@ -116,10 +94,7 @@ fn streams_are_for_one_direction_and_do_not_seek() {
     assert_eq!(g.errno("fd_advise", &[1, 0, 0, 0]), Errno::Badf);
     assert_eq!(g.errno("fd_allocate", &[1, 0, 0]), Errno::Badf);
     assert_eq!(g.errno("fd_prestat_get", &[1, 512]), Errno::Badf);
-    assert_eq!(
-        g.errno("fd_prestat_dir_name", &[1, 512, 100]),
-        Errno::Notdir
-    );
+    assert_eq!(g.errno("fd_prestat_dir_name", &[1, 512, 100]), Errno::Notdir);
 }
 
 #[test]
@@ -145,9 +120,7 @@ fn whether_a_stream_is_a_terminal_is_decided_once() {
 fn closed_numbers_come_back_highest_first() {
     let ctx = Ctx::builder().volume("/v", Volume::new(), false).build();
     let mut g = Guest::new(ctx, FakeHost::default());
-    let fds: Vec<u32> = (0..3)
-        .map(|i| g.open(3, &format!("f{i}"), CREAT, RW).unwrap())
-        .collect();
+    let fds: Vec<u32> = (0..3).map(|i| g.open(3, &format!("f{i}"), CREAT, RW).unwrap()).collect();
     assert_eq!(fds, [4, 5, 6]);
     g.close(0).unwrap();
     g.close(4).unwrap();
@@ -169,14 +142,8 @@ fn renumbering_closes_the_target_and_moves_the_offset() {
     g.write(a, b"abc").unwrap();
     assert_eq!(g.errno("fd_renumber", &[a.into(), 77]), Errno::Badf);
     assert_eq!(g.errno("fd_renumber", &[77, a.into()]), Errno::Badf);
-    assert_eq!(
-        g.errno("fd_renumber", &[a.into(), a.into()]),
-        Errno::Success
-    );
-    assert_eq!(
-        g.errno("fd_renumber", &[a.into(), b.into()]),
-        Errno::Success
-    );
+    assert_eq!(g.errno("fd_renumber", &[a.into(), a.into()]), Errno::Success);
+    assert_eq!(g.errno("fd_renumber", &[a.into(), b.into()]), Errno::Success);
     assert_eq!(g.tell(b), Ok(3));
     assert_eq!(g.tell(a), Err(Errno::Badf));
     assert_eq!(g.open(3, "c", CREAT, RW), Ok(a));
@@ -209,11 +176,7 @@ fn events(g: &Guest<FakeHost>) -> Vec<(u64, u8, u64, u16)> {
     (0..u64::from(g.u32(16)))
         .map(|i| 8192 + 32 * i)
         .map(|at| {
-            assert_eq!(
-                g.bytes(at + 8, 2),
-                [0, 0],
-                "no event has an error of its own"
-            );
+            assert_eq!(g.bytes(at + 8, 2), [0, 0], "no event has an error of its own");
             let flags = u16::from_le_bytes(g.bytes(at + 24, 2).try_into().unwrap());
             (g.u64(at), g.mem[at as usize + 10], g.u64(at + 16), flags)
         })
@@ -225,13 +188,7 @@ fn a_relative_timeout_keeps_its_deadline_however_often_the_call_is_issued() {
     let mut g = guest();
     g.host.monotonic = 1_000;
     clock(&mut g, 0, 1, 500, false);
-    assert_eq!(
-        g.blocked("poll_oneoff", &poll(1)),
-        Wait {
-            deadline: Some(1_500),
-            sources: vec![]
-        }
-    );
+    assert_eq!(g.blocked("poll_oneoff", &poll(1)), Wait { deadline: Some(1_500), sources: vec![] });
     g.host.monotonic = 1_400;
     assert_eq!(g.blocked("poll_oneoff", &poll(1)).deadline, Some(1_500));
     g.host.monotonic = 1_500;
@@ -249,10 +206,7 @@ fn a_sleep_goes_on_after_a_move_with_what_was_left_of_it() {
     g.blocked("poll_oneoff", &poll(1));
     g.host.monotonic = 1_300;
     g.ctx.pausing(&mut g.host);
-    let mut g = g.moved(FakeHost {
-        monotonic: 70_000,
-        ..FakeHost::default()
-    });
+    let mut g = g.moved(FakeHost { monotonic: 70_000, ..FakeHost::default() });
     assert_eq!(g.blocked("poll_oneoff", &poll(1)).deadline, Some(70_200));
     g.host.monotonic = 70_200;
     assert_eq!(g.errno("poll_oneoff", &poll(1)), Errno::Success);
@@ -277,10 +231,7 @@ fn an_absolute_real_time_is_compared_anew_after_the_pause() {
     clock(&mut g, 0, 0, 1_000_400, true);
     g.host.realtime = 1_000_000;
     assert_eq!(g.blocked("poll_oneoff", &poll(1)).deadline, Some(400));
-    let mut g = g.moved(FakeHost {
-        realtime: 1_000_500,
-        ..FakeHost::default()
-    });
+    let mut g = g.moved(FakeHost { realtime: 1_000_500, ..FakeHost::default() });
     assert_eq!(g.errno("poll_oneoff", &poll(1)), Errno::Success);
 }
 
@@ -298,26 +249,14 @@ fn an_absolute_monotonic_time_is_task_time() {
 
 #[test]
 fn all_that_is_ready_is_reported_and_the_rest_is_not() {
-    let ctx = Ctx::builder()
-        .volume("/v", Volume::new(), false)
-        .volume("/ro", Volume::new(), true)
-        .build();
-    let mut g = Guest::new(
-        ctx,
-        FakeHost {
-            room: 1,
-            ..FakeHost::default()
-        },
-    );
+    let ctx = Ctx::builder().volume("/v", Volume::new(), false).volume("/ro", Volume::new(), true).build();
+    let mut g = Guest::new(ctx, FakeHost { room: 1, ..FakeHost::default() });
     let fd = g.open(3, "f", CREAT, RW).unwrap();
     clock(&mut g, 0, 1, 500, false);
     descriptor(&mut g, 1, 1, 0);
     assert_eq!(
         g.blocked("poll_oneoff", &poll(2)),
-        Wait {
-            deadline: Some(500),
-            sources: vec![(Source::Stream(Stream::Stdin), Interest::Read)]
-        }
+        Wait { deadline: Some(500), sources: vec![(Source::Stream(Stream::Stdin), Interest::Read)] }
     );
     descriptor(&mut g, 2, 2, 1);
     descriptor(&mut g, 3, 1, fd);
@@ -336,10 +275,7 @@ fn a_poll_of_nothing_or_of_nonsense_is_refused_at_once() {
     let mut g = guest();
     assert_eq!(g.errno("poll_oneoff", &poll(0)), Errno::Inval);
     assert_eq!(g.errno("poll_oneoff", &poll(1 << 21)), Errno::Nomem);
-    assert_eq!(
-        g.errno("poll_oneoff", &[u64::from(u32::MAX) - 8, 0, 1, 16]),
-        Errno::Fault
-    );
+    assert_eq!(g.errno("poll_oneoff", &[u64::from(u32::MAX) - 8, 0, 1, 16]), Errno::Fault);
     clock(&mut g, 0, 2, 1, false);
     assert_eq!(g.errno("poll_oneoff", &poll(1)), Errno::Inval);
     clock(&mut g, 0, 9, 1, false);
@@ -355,8 +291,5 @@ fn a_poll_of_nothing_or_of_nonsense_is_refused_at_once() {
     }
     assert_eq!(g.blocked("poll_oneoff", &poll(50)).sources.len(), 1);
     clock(&mut g, 0, 1, u64::MAX, false);
-    assert_eq!(
-        g.blocked("poll_oneoff", &poll(1)).deadline,
-        Some(u64::MAX - 1_000_000)
-    );
+    assert_eq!(g.blocked("poll_oneoff", &poll(1)).deadline, Some(u64::MAX - 1_000_000));
 }

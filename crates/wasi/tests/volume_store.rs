@@ -13,10 +13,7 @@ use wayfare_wasi::{Ctx, Errno, StoreError, Volume};
 fn guest(volume: Volume) -> Guest<FakeHost> {
     Guest::new(
         Ctx::builder().volume("/v", volume, false).build(),
-        FakeHost {
-            realtime: 7_000_000_000,
-            ..FakeHost::default()
-        },
+        FakeHost { realtime: 7_000_000_000, ..FakeHost::default() },
     )
 }
 
@@ -32,10 +29,7 @@ fn a_tree_comes_back_as_it_went() {
     fs::hard_link(from.path().join("a/b/file"), from.path().join("hard")).unwrap();
     symlink("a/b", from.path().join("link")).unwrap();
     symlink("/etc/passwd", from.path().join("absolute")).unwrap();
-    fs::File::create(from.path().join("sparse"))
-        .unwrap()
-        .set_len(1 << 32)
-        .unwrap();
+    fs::File::create(from.path().join("sparse")).unwrap().set_len(1 << 32).unwrap();
     fs::write(from.path().join("empty"), b"").unwrap();
 
     let volume = Volume::load_dir(from.path()).unwrap();
@@ -50,16 +44,10 @@ fn a_tree_comes_back_as_it_went() {
     let target = to.path().join("new/dir");
     stored(&g, &target);
     assert_eq!(fs::read(target.join("link/file")).unwrap(), vec![5; 10_000]);
-    assert_eq!(
-        fs::metadata(target.join("hard")).unwrap().ino(),
-        fs::metadata(target.join("a/b/file")).unwrap().ino()
-    );
+    assert_eq!(fs::metadata(target.join("hard")).unwrap().ino(), fs::metadata(target.join("a/b/file")).unwrap().ino());
     let sparse = fs::metadata(target.join("sparse")).unwrap();
     assert!(sparse.len() == 1 << 32 && sparse.blocks() < 100);
-    assert_eq!(
-        fs::read_link(target.join("absolute")).unwrap(),
-        Path::new("/etc/passwd")
-    );
+    assert_eq!(fs::read_link(target.join("absolute")).unwrap(), Path::new("/etc/passwd"));
     assert_eq!(fs::read_dir(&target).unwrap().count(), 6);
     // Once more over itself changes nothing.
     let before = fs::metadata(target.join("a/b/file")).unwrap();
@@ -126,10 +114,7 @@ fn what_cannot_be_in_a_volume_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let bad = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
     fs::write(&bad, "").unwrap();
-    assert!(matches!(
-        Volume::load_dir(dir.path()),
-        Err(StoreError::NotUtf8 { .. })
-    ));
+    assert!(matches!(Volume::load_dir(dir.path()), Err(StoreError::NotUtf8 { .. })));
     fs::remove_file(&bad).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
     match Volume::load_dir(dir.path()) {
@@ -151,8 +136,5 @@ fn files_can_be_put_in_and_taken_out_without_a_guest() {
     assert_eq!(volume.read_file("a/b"), Err(Errno::Isdir));
     assert_eq!(volume.read_file("x"), Err(Errno::Noent));
     assert_eq!(volume.write_file("../x", b""), Err(Errno::Perm));
-    assert_eq!(
-        volume.with_limit(0).write_file("more", b"x"),
-        Err(Errno::Nospc)
-    );
+    assert_eq!(volume.with_limit(0).write_file("more", b"x"), Err(Errno::Nospc));
 }

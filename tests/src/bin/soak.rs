@@ -63,5 +63,11 @@ fn main() -> ExitCode {
 
 fn report(seed: u64, c: &Counts) {
     let n = |a: &AtomicU64| a.load(Ordering::Relaxed);
-    println!("up to seed {seed}: {} agree, {} moves, {} refused, {} differ", n(&c.same), n(&c.moves), n(&c.refused), n(&c.failed));
+    println!(
+        "up to seed {seed}: {} agree, {} moves, {} refused, {} differ",
+        n(&c.same),
+        n(&c.moves),
+        n(&c.refused),
+        n(&c.failed)
+    );
 }

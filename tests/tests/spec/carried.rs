@@ -79,7 +79,7 @@ impl CarriedWorld {
     fn program(&self, bytes: &[u8], tally: &mut Tally) -> Result<&'static Program, String> {
         let dense;
         let bytes = if self.dense {
-            dense = densify(bytes).map_err(|_| "module that the engine does not accept".to_owned())?;
+            dense = densify(bytes, 400).map_err(|_| "module that the engine does not accept".to_owned())?;
             &dense
         } else {
             bytes
@@ -116,7 +116,13 @@ impl CarriedWorld {
         }
     }
 
-    pub fn instantiation_fails(&mut self, bytes: &[u8], imports_from: &[Option<String>], trap: &str, tally: &mut Tally) {
+    pub fn instantiation_fails(
+        &mut self,
+        bytes: &[u8],
+        imports_from: &[Option<String>],
+        trap: &str,
+        tally: &mut Tally,
+    ) {
         self.share(imports_from);
         if !imports_from.is_empty() {
             return self.count(tally, "assertion skipped: module that imports from another");

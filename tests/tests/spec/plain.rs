@@ -1,7 +1,7 @@
 //! All modules of a script in one store, instrumented but never captured.
 
-use crate::tally::{Tally, reason};
 use crate::Demand;
+use crate::tally::{Tally, reason};
 use std::collections::HashMap;
 use wast::WastExecute;
 use wayfare_engine::wasmtime::{self, Extern, Instance, Linker, Module, Store, Val};

@@ -54,24 +54,13 @@ impl Call<'_> {
         if options.write && !may_change {
             return Err(Errno::Perm);
         }
-        let Dir {
-            preopen,
-            node: parent,
-            ..
-        } = self.ctx.table.dir(fd)?;
+        let Dir { preopen, node: parent, .. } = self.ctx.table.dir(fd)?;
         let preopen = *preopen;
         let (node, filetype) = match (dir, parent) {
             (Target::Host(handle), Node::Host { path: parent, .. }) => {
                 let (opened, filetype) = self.host.open_at(handle, &path, options)?;
                 let path = paths::join(parent, &path);
-                (
-                    Node::Host {
-                        handle: Some(opened),
-                        path,
-                        deleted: false,
-                    },
-                    filetype,
-                )
+                (Node::Host { handle: Some(opened), path, deleted: false }, filetype)
             }
             (Target::Volume(preopen, ino), _) => {
                 let now = self.host.realtime();
@@ -84,12 +73,7 @@ impl Call<'_> {
             self.volume(preopen)?.retain(ino);
         }
         let descriptor = if filetype == Filetype::Directory {
-            Descriptor::Dir(Dir {
-                preopen,
-                node,
-                root: false,
-                listing: None,
-            })
+            Descriptor::Dir(Dir { preopen, node, root: false, listing: None })
         } else {
             Descriptor::File(File {
                 preopen,
@@ -118,10 +102,7 @@ impl Call<'_> {
             Target::Host(handle) => self.host.stat_at(handle, &path, follow)?,
             Target::Volume(preopen, ino) => {
                 let stat = self.volume(preopen)?.stat_at(ino, &path, follow)?;
-                FileStat {
-                    ino: identity(preopen, stat.ino),
-                    ..stat
-                }
+                FileStat { ino: identity(preopen, stat.ino), ..stat }
             }
         };
         self.put_filestat(out, 1, &stat)
@@ -138,13 +119,10 @@ impl Call<'_> {
         let path = self.path(path)?;
         match dir {
             (_, false) => Err(Errno::Perm),
-            (Target::Host(handle), _) => self
-                .host
-                .set_times_at(handle, &path, follow, times.0, times.1),
+            (Target::Host(handle), _) => self.host.set_times_at(handle, &path, follow, times.0, times.1),
             (Target::Volume(preopen, ino), _) => {
                 let now = self.host.realtime();
-                self.volume(preopen)?
-                    .set_times_at(ino, &path, follow, times, now)
+                self.volume(preopen)?.set_times_at(ino, &path, follow, times, now)
             }
         }
     }
@@ -202,14 +180,7 @@ impl Call<'_> {
         }
     }
 
-    pub fn path_readlink(
-        &mut self,
-        fd: u32,
-        path: PathArg,
-        buf: u32,
-        len: u32,
-        out: u32,
-    ) -> Result {
+    pub fn path_readlink(&mut self, fd: u32, path: PathArg, buf: u32, len: u32, out: u32) -> Result {
         self.mem.check(out, 4)?;
         let (dir, _) = self.dir_target(fd)?;
         let path = self.path(path)?;
@@ -223,36 +194,20 @@ impl Call<'_> {
     }
 
     /// The two directories of `path_link` and `path_rename`, and their paths.
-    fn change_two(
-        &mut self,
-        old: (u32, PathArg),
-        new: (u32, PathArg),
-    ) -> Result<((Target, String), (Target, String))> {
+    fn change_two(&mut self, old: (u32, PathArg), new: (u32, PathArg)) -> Result<((Target, String), (Target, String))> {
         self.ctx.table.dir(old.0)?;
         self.ctx.table.dir(new.0)?;
         let (old_path, new_path) = (self.path(old.1)?, self.path(new.1)?);
-        Ok((
-            (self.writable_dir(old.0)?, old_path),
-            (self.writable_dir(new.0)?, new_path),
-        ))
+        Ok(((self.writable_dir(old.0)?, old_path), (self.writable_dir(new.0)?, new_path)))
     }
 
-    pub fn path_link(
-        &mut self,
-        old_fd: u32,
-        follow: bool,
-        old: PathArg,
-        new_fd: u32,
-        new: PathArg,
-    ) -> Result {
+    pub fn path_link(&mut self, old_fd: u32, follow: bool, old: PathArg, new_fd: u32, new: PathArg) -> Result {
         let pair = self.change_two((old_fd, old), (new_fd, new))?;
         if follow {
             return Err(Errno::Inval);
         }
         match pair {
-            ((Target::Host(from), old), (Target::Host(to), new)) => {
-                self.host.link(from, &old, to, &new)
-            }
+            ((Target::Host(from), old), (Target::Host(to), new)) => self.host.link(from, &old, to, &new),
             ((Target::Volume(a, from), old), (Target::Volume(b, to), new)) if a == b => {
                 let now = self.host.realtime();
                 self.volume(a)?.link(from, &old, to, &new, now)
@@ -263,9 +218,7 @@ impl Call<'_> {
 
     pub fn path_rename(&mut self, old_fd: u32, old: PathArg, new_fd: u32, new: PathArg) -> Result {
         match self.change_two((old_fd, old), (new_fd, new))? {
-            ((Target::Host(from), old), (Target::Host(to), new)) => {
-                self.host.rename(from, &old, to, &new)
-            }
+            ((Target::Host(from), old), (Target::Host(to), new)) => self.host.rename(from, &old, to, &new),
             ((Target::Volume(a, from), old), (Target::Volume(b, to), new)) if a == b => {
                 let now = self.host.realtime();
                 self.volume(a)?.rename(from, &old, to, &new, now)
@@ -285,9 +238,7 @@ impl Call<'_> {
                 Target::Host(handle) => self.host.read_dir(handle)?,
                 Target::Volume(preopen, ino) => {
                     let mut entries = self.volume(preopen)?.read_dir(ino)?;
-                    entries
-                        .iter_mut()
-                        .for_each(|entry| entry.ino = identity(preopen, entry.ino));
+                    entries.iter_mut().for_each(|entry| entry.ino = identity(preopen, entry.ino));
                     entries
                 }
             };
@@ -295,18 +246,10 @@ impl Call<'_> {
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             self.dir_mut(fd)?.listing = Some(entries);
         }
-        let Descriptor::Dir(Dir {
-            listing: Some(listing),
-            ..
-        }) = self.ctx.table.get(fd)?
-        else {
+        let Descriptor::Dir(Dir { listing: Some(listing), .. }) = self.ctx.table.get(fd)? else {
             return Err(Errno::Badf);
         };
-        let dot = |name: &str| DirEntry {
-            ino: own,
-            filetype: Filetype::Directory,
-            name: name.into(),
-        };
+        let dot = |name: &str| DirEntry { ino: own, filetype: Filetype::Directory, name: name.into() };
         let head = [dot("."), dot("..")];
         let skip = usize::try_from(cookie).map_err(|_| Errno::Overflow)?;
         let mut at = buf;

@@ -61,18 +61,12 @@ impl Call<'_> {
         let (filetype, append, nonblock) = match self.ctx.table.get(fd)? {
             Descriptor::Stream { .. } => (self.stream_filetype(fd)?, false, false),
             Descriptor::Dir(_) => (Filetype::Directory, false, false),
-            Descriptor::File(File {
-                filetype,
-                append,
-                nonblock,
-                ..
-            }) => (*filetype, *append, *nonblock),
+            Descriptor::File(File { filetype, append, nonblock, .. }) => (*filetype, *append, *nonblock),
             Descriptor::Listener { nonblock, .. } | Descriptor::Connection { nonblock, .. } => {
                 (Filetype::SocketStream, false, *nonblock)
             }
         };
-        let flags =
-            if append { fdflags::APPEND } else { 0 } | if nonblock { fdflags::NONBLOCK } else { 0 };
+        let flags = if append { fdflags::APPEND } else { 0 } | if nonblock { fdflags::NONBLOCK } else { 0 };
         let mut bytes = [0; 24];
         bytes[0] = filetype as u8;
         bytes[2..4].copy_from_slice(&flags.to_le_bytes());
@@ -82,13 +76,10 @@ impl Call<'_> {
     }
 
     pub fn fd_fdstat_set_flags(&mut self, fd: u32, flags: u16) -> Result {
-        let (new_append, new_nonblock) =
-            (flags & fdflags::APPEND != 0, flags & fdflags::NONBLOCK != 0);
+        let (new_append, new_nonblock) = (flags & fdflags::APPEND != 0, flags & fdflags::NONBLOCK != 0);
         let synchronous = flags & (fdflags::DSYNC | fdflags::RSYNC | fdflags::SYNC) != 0;
         match self.ctx.table.get_mut(fd)? {
-            Descriptor::File(_) | Descriptor::Listener { .. } | Descriptor::Connection { .. }
-                if synchronous =>
-            {
+            Descriptor::File(_) | Descriptor::Listener { .. } | Descriptor::Connection { .. } if synchronous => {
                 Err(Errno::Inval)
             }
             Descriptor::File(file) => {
@@ -122,30 +113,13 @@ impl Call<'_> {
                 return self.put_filestat(out, 1, &stat);
             }
         };
-        let stat = FileStat {
-            ino: 0,
-            filetype,
-            nlink: 0,
-            size: 0,
-            atim: 0,
-            mtim: 0,
-            ctim: 0,
-        };
+        let stat = FileStat { ino: 0, filetype, nlink: 0, size: 0, atim: 0, mtim: 0, ctim: 0 };
         self.put_filestat(out, 0, &stat)
     }
 
     pub(super) fn put_filestat(&mut self, out: u32, dev: u64, stat: &FileStat) -> Result {
         let mut bytes = [0; 64];
-        let fields = [
-            dev,
-            stat.ino,
-            stat.filetype as u64,
-            stat.nlink,
-            stat.size,
-            stat.atim,
-            stat.mtim,
-            stat.ctim,
-        ];
+        let fields = [dev, stat.ino, stat.filetype as u64, stat.nlink, stat.size, stat.atim, stat.mtim, stat.ctim];
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
             place.copy_from_slice(&field.to_le_bytes());
         }
@@ -157,20 +131,11 @@ impl Call<'_> {
             return Err(Errno::Badf);
         };
         let terminal = *terminal.get_or_insert_with(|| self.host.is_terminal(*stream));
-        Ok(if terminal {
-            Filetype::CharacterDevice
-        } else {
-            Filetype::Unknown
-        })
+        Ok(if terminal { Filetype::CharacterDevice } else { Filetype::Unknown })
     }
 
     pub fn fd_filestat_set_size(&mut self, fd: u32, size: u64) -> Result {
-        let File {
-            preopen,
-            node,
-            write,
-            ..
-        } = self.ctx.table.file(fd)?;
+        let File { preopen, node, write, .. } = self.ctx.table.file(fd)?;
         let (target, write) = (Target::of(*preopen, node)?, *write);
         if self.ctx.preopens[*preopen].read_only {
             return Err(Errno::Perm);

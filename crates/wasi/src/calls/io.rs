@@ -19,40 +19,24 @@ enum Place {
 /// Turns a host's `again` into a wait, unless the guest has asked not to wait.
 pub(super) fn or_block(errno: Errno, source: Source, interest: Interest, nonblock: bool) -> Stop {
     match errno {
-        Errno::Again if !nonblock => Stop::Block(Wait {
-            deadline: None,
-            sources: alloc::vec![(source, interest)],
-        }),
+        Errno::Again if !nonblock => Stop::Block(Wait { deadline: None, sources: alloc::vec![(source, interest)] }),
         errno => Stop::Errno(errno),
     }
 }
 
 impl Call<'_> {
-    pub fn fd_read(
-        &mut self,
-        fd: u32,
-        iovs: u32,
-        count: u32,
-        out: u32,
-    ) -> core::result::Result<(), Stop> {
+    pub fn fd_read(&mut self, fd: u32, iovs: u32, count: u32, out: u32) -> core::result::Result<(), Stop> {
         self.mem.check(out, 4)?;
         let (ptr, len) = self.mem.first_buffer(iovs, count)?;
         let read = match self.ctx.table.get(fd)? {
             Descriptor::File(file) => {
                 let offset = file.offset;
                 let read = self.read_file(fd, ptr, len, offset)?;
-                self.ctx.table.file_mut(fd)?.offset =
-                    offset.checked_add(read.into()).ok_or(Errno::Overflow)?;
+                self.ctx.table.file_mut(fd)?.offset = offset.checked_add(read.into()).ok_or(Errno::Overflow)?;
                 read
             }
-            Descriptor::Stream {
-                stream: Stream::Stdin,
-                ..
-            } if len == 0 => 0,
-            Descriptor::Stream {
-                stream: stream @ Stream::Stdin,
-                ..
-            } => {
+            Descriptor::Stream { stream: Stream::Stdin, .. } if len == 0 => 0,
+            Descriptor::Stream { stream: stream @ Stream::Stdin, .. } => {
                 let source = Source::Stream(*stream);
                 let buf = self.mem.bytes_mut(ptr, len)?;
                 let read = self.host.stdin_read(buf);
@@ -69,11 +53,7 @@ impl Call<'_> {
         let (ptr, len) = self.mem.first_buffer(iovs, count)?;
         let read = match self.ctx.table.get(fd)? {
             Descriptor::File(_) => self.read_file(fd, ptr, len, offset)?,
-            Descriptor::Stream {
-                stream: Stream::Stdin,
-                ..
-            }
-            | Descriptor::Connection { .. } => {
+            Descriptor::Stream { stream: Stream::Stdin, .. } | Descriptor::Connection { .. } => {
                 return Err(Errno::Spipe);
             }
             _ => return Err(Errno::Badf),
@@ -82,12 +62,7 @@ impl Call<'_> {
     }
 
     fn read_file(&mut self, fd: u32, ptr: u32, len: u32, offset: u64) -> Result<u32> {
-        let File {
-            preopen,
-            node,
-            read,
-            ..
-        } = self.ctx.table.file(fd)?;
+        let File { preopen, node, read, .. } = self.ctx.table.file(fd)?;
         let (target, read) = (Target::of(*preopen, node)?, *read);
         if !read {
             return Err(Errno::Badf);
@@ -104,21 +79,14 @@ impl Call<'_> {
         Ok(read as u32)
     }
 
-    pub fn fd_write(
-        &mut self,
-        fd: u32,
-        iovs: u32,
-        count: u32,
-        out: u32,
-    ) -> core::result::Result<(), Stop> {
+    pub fn fd_write(&mut self, fd: u32, iovs: u32, count: u32, out: u32) -> core::result::Result<(), Stop> {
         self.mem.check(out, 4)?;
         let (ptr, len) = self.mem.first_buffer(iovs, count)?;
         let written = match self.ctx.table.get(fd)? {
             Descriptor::File(_) => self.write_file(fd, ptr, len, Place::Offset)?,
-            Descriptor::Stream {
-                stream: stream @ (Stream::Stdout | Stream::Stderr),
-                ..
-            } => self.write_stream(*stream, ptr, len)?,
+            Descriptor::Stream { stream: stream @ (Stream::Stdout | Stream::Stderr), .. } => {
+                self.write_stream(*stream, ptr, len)?
+            }
             Descriptor::Connection { .. } => self.transmit(fd, ptr, len)?,
             _ => return Err(Errno::Badf.into()),
         };
@@ -130,11 +98,7 @@ impl Call<'_> {
         let (ptr, len) = self.mem.first_buffer(iovs, count)?;
         let written = match self.ctx.table.get(fd)? {
             Descriptor::File(_) => self.write_file(fd, ptr, len, Place::At(offset))?,
-            Descriptor::Stream {
-                stream: Stream::Stdout | Stream::Stderr,
-                ..
-            }
-            | Descriptor::Connection { .. } => {
+            Descriptor::Stream { stream: Stream::Stdout | Stream::Stderr, .. } | Descriptor::Connection { .. } => {
                 return Err(Errno::Spipe);
             }
             _ => return Err(Errno::Badf),
@@ -147,11 +111,7 @@ impl Call<'_> {
         if !file.write {
             return Err(Errno::Badf);
         }
-        let (target, append, offset) = (
-            Target::of(file.preopen, &file.node)?,
-            file.append,
-            file.offset,
-        );
+        let (target, append, offset) = (Target::of(file.preopen, &file.node)?, file.append, file.offset);
         // As on Linux, appending wins over an explicit offset.
         let at = match place {
             Place::At(at) => at,
@@ -163,9 +123,7 @@ impl Call<'_> {
             Target::Host(handle) => self.host.pwrite(handle, bytes, at)?,
             Target::Volume(preopen, ino) => {
                 let now = self.host.realtime();
-                let crate::descriptor::Backing::Volume(volume) =
-                    &mut self.ctx.preopens[preopen].backing
-                else {
+                let crate::descriptor::Backing::Volume(volume) = &mut self.ctx.preopens[preopen].backing else {
                     return Err(Errno::Badf);
                 };
                 let at = if append { volume.stat(ino)?.size } else { at };
@@ -173,22 +131,13 @@ impl Call<'_> {
             }
         };
         if let Place::Offset = place {
-            let after = if append {
-                self.stat(target)?.size
-            } else {
-                offset.saturating_add(written as u64)
-            };
+            let after = if append { self.stat(target)?.size } else { offset.saturating_add(written as u64) };
             self.ctx.table.file_mut(fd)?.offset = after;
         }
         Ok(written as u32)
     }
 
-    fn write_stream(
-        &mut self,
-        stream: Stream,
-        ptr: u32,
-        len: u32,
-    ) -> core::result::Result<u32, Stop> {
+    fn write_stream(&mut self, stream: Stream, ptr: u32, len: u32) -> core::result::Result<u32, Stop> {
         if len == 0 {
             return Ok(0);
         }
@@ -197,12 +146,7 @@ impl Call<'_> {
             Ok(written) => Ok(written as u32),
             // The oracle loses the reason when the reader has gone.
             Err(Errno::Pipe) => Err(Errno::Io.into()),
-            Err(errno) => Err(or_block(
-                errno,
-                Source::Stream(stream),
-                Interest::Write,
-                false,
-            )),
+            Err(errno) => Err(or_block(errno, Source::Stream(stream), Interest::Write, false)),
         }
     }
 }

@@ -60,28 +60,17 @@ impl Args<'_> {
     }
 
     fn path(&mut self) -> PathArg {
-        PathArg {
-            ptr: self.u32(),
-            len: self.u32(),
-        }
+        PathArg { ptr: self.u32(), len: self.u32() }
     }
 
     fn flags16(&mut self, all: u16) -> Result<u16, Errno> {
         let flags = u16::try_from(self.u32()).map_err(|_| Errno::Overflow)?;
-        if flags & !all == 0 {
-            Ok(flags)
-        } else {
-            Err(Errno::Inval)
-        }
+        if flags & !all == 0 { Ok(flags) } else { Err(Errno::Inval) }
     }
 
     fn sdflags(&mut self) -> Result<u8, Errno> {
         let flags = u8::try_from(self.u32()).map_err(|_| Errno::Overflow)?;
-        if flags & !types::sdflags::ALL == 0 {
-            Ok(flags)
-        } else {
-            Err(Errno::Inval)
-        }
+        if flags & !types::sdflags::ALL == 0 { Ok(flags) } else { Err(Errno::Inval) }
     }
 
     /// Whether to follow a symbolic link in the last place.
@@ -143,14 +132,7 @@ impl Call<'_> {
             }
             F::SockRecv => {
                 let (fd, iovs, count) = (a.u32(), a.u32(), a.u32());
-                return self.sock_recv(
-                    fd,
-                    iovs,
-                    count,
-                    a.flags16(types::riflags::ALL)?,
-                    a.u32(),
-                    a.u32(),
-                );
+                return self.sock_recv(fd, iovs, count, a.flags16(types::riflags::ALL)?, a.u32(), a.u32());
             }
             F::SockSend => {
                 let (fd, iovs, count) = (a.u32(), a.u32(), a.u32());
@@ -172,9 +154,7 @@ impl Call<'_> {
             F::FdClose => self.fd_close(a.u32()),
             F::FdDatasync => self.fd_sync(a.u32(), false),
             F::FdFdstatGet => self.fd_fdstat_get(a.u32(), a.u32()),
-            F::FdFdstatSetFlags => {
-                self.fd_fdstat_set_flags(a.u32(), a.flags16(types::fdflags::ALL)?)
-            }
+            F::FdFdstatSetFlags => self.fd_fdstat_set_flags(a.u32(), a.flags16(types::fdflags::ALL)?),
             F::FdFdstatSetRights => {
                 let fd = a.u32();
                 a.rights()?;
@@ -195,20 +175,13 @@ impl Call<'_> {
             F::FdTell => self.fd_tell(a.u32(), a.u32()),
             F::PathCreateDirectory => self.path_create_directory(a.u32(), a.path()),
             F::PathFilestatGet => self.path_filestat_get(a.u32(), a.follow()?, a.path(), a.u32()),
-            F::PathFilestatSetTimes => {
-                self.path_filestat_set_times(a.u32(), a.follow()?, a.path(), a.times()?)
-            }
+            F::PathFilestatSetTimes => self.path_filestat_set_times(a.u32(), a.follow()?, a.path(), a.times()?),
             F::PathLink => self.path_link(a.u32(), a.follow()?, a.path(), a.u32(), a.path()),
             F::PathOpen => {
                 let (fd, follow, path) = (a.u32(), a.follow()?, a.path());
                 let (oflags, base) = (a.flags16(types::oflags::ALL)?, a.rights()?);
                 a.rights()?;
-                let how = dirs::OpenArgs {
-                    follow,
-                    oflags,
-                    rights: base,
-                    fdflags: a.flags16(types::fdflags::ALL)?,
-                };
+                let how = dirs::OpenArgs { follow, oflags, rights: base, fdflags: a.flags16(types::fdflags::ALL)? };
                 self.path_open(fd, path, how, a.u32())
             }
             F::PathReadlink => self.path_readlink(a.u32(), a.path(), a.u32(), a.u32(), a.u32()),

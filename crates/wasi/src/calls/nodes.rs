@@ -40,10 +40,7 @@ impl Call<'_> {
     /// The directory and whether the preopen lets it be changed.
     pub(super) fn dir_target(&self, fd: u32) -> Result<(Target, bool)> {
         let Dir { preopen, node, .. } = self.ctx.table.dir(fd)?;
-        Ok((
-            Target::of(*preopen, node)?,
-            !self.ctx.preopens[*preopen].read_only,
-        ))
+        Ok((Target::of(*preopen, node)?, !self.ctx.preopens[*preopen].read_only))
     }
 
     /// As [`Call::dir_target`] for a call that changes something: `perm` in a read-only preopen.
@@ -61,10 +58,7 @@ impl Call<'_> {
             Descriptor::Dir(dir) => (dir.preopen, &dir.node),
             _ => return Err(Errno::Badf),
         };
-        Ok((
-            Target::of(preopen, node)?,
-            !self.ctx.preopens[preopen].read_only,
-        ))
+        Ok((Target::of(preopen, node)?, !self.ctx.preopens[preopen].read_only))
     }
 
     pub(super) fn volume(&mut self, preopen: usize) -> Result<&mut Volume> {
@@ -79,10 +73,7 @@ impl Call<'_> {
             Target::Host(handle) => self.host.stat(handle),
             Target::Volume(preopen, ino) => {
                 let stat = self.volume(preopen)?.stat(ino)?;
-                Ok(FileStat {
-                    ino: identity(preopen, ino),
-                    ..stat
-                })
+                Ok(FileStat { ino: identity(preopen, ino), ..stat })
             }
         }
     }

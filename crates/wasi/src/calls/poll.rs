@@ -40,13 +40,7 @@ struct Subscription {
 }
 
 impl Call<'_> {
-    pub fn poll_oneoff(
-        &mut self,
-        subs: u32,
-        events: u32,
-        count: u32,
-        out: u32,
-    ) -> core::result::Result<(), Stop> {
+    pub fn poll_oneoff(&mut self, subs: u32, events: u32, count: u32, out: u32) -> core::result::Result<(), Stop> {
         if count == 0 {
             // Sleeping for ever is not to be had in preview 1.
             self.ctx.pending = None;
@@ -64,9 +58,8 @@ impl Call<'_> {
         self.mem.check(subs, count * SUBSCRIPTION)?;
         self.mem.check(events, count * EVENT)?;
         self.mem.check(out, 4)?;
-        let all: Vec<Subscription> = (0..count)
-            .map(|i| self.subscription(subs + i * SUBSCRIPTION, since, now))
-            .collect::<Result<_>>()?;
+        let all: Vec<Subscription> =
+            (0..count).map(|i| self.subscription(subs + i * SUBSCRIPTION, since, now)).collect::<Result<_>>()?;
 
         let mut ready = 0;
         for sub in &all {
@@ -124,39 +117,24 @@ impl Call<'_> {
             (ClockId::Cpu, _) => return Err(Errno::Inval),
             (_, false) => since.saturating_add(timeout),
             (ClockId::Monotonic, true) => timeout,
-            (ClockId::Realtime, true) => {
-                now.saturating_add(timeout.saturating_sub(self.host.realtime()))
-            }
+            (ClockId::Realtime, true) => now.saturating_add(timeout.saturating_sub(self.host.realtime())),
         }))
     }
 
     fn descriptor_subscription(&mut self, fd: u32, interest: Interest) -> Result<On> {
         let source = match (self.ctx.table.get(fd)?, interest) {
-            (
-                Descriptor::Stream {
-                    stream: stream @ Stream::Stdin,
-                    ..
-                },
-                Interest::Read,
-            )
-            | (
-                Descriptor::Stream {
-                    stream: stream @ (Stream::Stdout | Stream::Stderr),
-                    ..
-                },
-                Interest::Write,
-            ) => Source::Stream(*stream),
-            (Descriptor::Connection { handle, .. }, _)
-            | (Descriptor::Listener { handle, .. }, Interest::Read) => {
+            (Descriptor::Stream { stream: stream @ Stream::Stdin, .. }, Interest::Read)
+            | (Descriptor::Stream { stream: stream @ (Stream::Stdout | Stream::Stderr), .. }, Interest::Write) => {
+                Source::Stream(*stream)
+            }
+            (Descriptor::Connection { handle, .. }, _) | (Descriptor::Listener { handle, .. }, Interest::Read) => {
                 Source::Socket(handle.ok_or(Errno::Badf)?)
             }
             (Descriptor::File(file), Interest::Read) => {
                 let (target, offset) = (Target::of(file.preopen, &file.node)?, file.offset);
                 return Ok(On::File(interest, self.stat(target)?.size <= offset));
             }
-            (Descriptor::File(file), Interest::Write)
-                if self.ctx.preopens[file.preopen].read_only =>
-            {
+            (Descriptor::File(file), Interest::Write) if self.ctx.preopens[file.preopen].read_only => {
                 return Err(Errno::Perm);
             }
             (Descriptor::File(_), Interest::Write) => return Ok(On::File(interest, false)),

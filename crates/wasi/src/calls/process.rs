@@ -21,29 +21,17 @@ impl Call<'_> {
     }
 
     pub fn environ_get(&mut self, environ: u32, buf: u32) -> Result {
-        let strings = self
-            .ctx
-            .env
-            .iter()
-            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()]);
+        let strings = self.ctx.env.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()]);
         put_strings(&mut self.mem, strings, environ, buf)
     }
 
     pub fn environ_sizes_get(&mut self, count: u32, size: u32) -> Result {
-        let strings = self
-            .ctx
-            .env
-            .iter()
-            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()]);
+        let strings = self.ctx.env.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()]);
         put_sizes(&mut self.mem, strings, count, size)
     }
 
     pub fn proc_raise(&mut self, signal: u32) -> Result {
-        Err(if signal > SIGNAL_MAX {
-            Errno::Inval
-        } else {
-            Errno::Notsup
-        })
+        Err(if signal > SIGNAL_MAX { Errno::Inval } else { Errno::Notsup })
     }
 
     pub fn random_get(&mut self, ptr: u32, len: u32) -> Result {
@@ -83,10 +71,7 @@ fn put_sizes<'a, const N: usize>(
     let (mut number, mut bytes) = (0_u32, 0_u32);
     for parts in strings {
         let len = parts.iter().map(|part| part.len()).sum::<usize>() + 1;
-        bytes = u32::try_from(len)
-            .ok()
-            .and_then(|len| bytes.checked_add(len))
-            .ok_or(Errno::Overflow)?;
+        bytes = u32::try_from(len).ok().and_then(|len| bytes.checked_add(len)).ok_or(Errno::Overflow)?;
         number = number.checked_add(1).ok_or(Errno::Overflow)?;
     }
     mem.check(size, 4)?;

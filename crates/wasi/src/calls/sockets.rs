@@ -14,9 +14,7 @@ impl Call<'_> {
     pub fn sock_accept(&mut self, fd: u32, flags: u16, out: u32) -> Result<()> {
         self.mem.check(out, 4)?;
         let (listener, nonblock) = match self.ctx.table.get(fd)? {
-            Descriptor::Listener {
-                handle, nonblock, ..
-            } => (handle.ok_or(Errno::Badf)?, *nonblock),
+            Descriptor::Listener { handle, nonblock, .. } => (handle.ok_or(Errno::Badf)?, *nonblock),
             _ => return Err(Errno::Notsock.into()),
         };
         if flags & !fdflags::NONBLOCK != 0 {
@@ -27,10 +25,7 @@ impl Call<'_> {
             .accept(listener)
             .map_err(|errno| or_block(errno, Source::Socket(listener), Interest::Read, nonblock))?;
         let nonblock = flags & fdflags::NONBLOCK != 0;
-        let fd = self.ctx.table.push(Descriptor::Connection {
-            handle: Some(accepted),
-            nonblock,
-        })?;
+        let fd = self.ctx.table.push(Descriptor::Connection { handle: Some(accepted), nonblock })?;
         Ok(self.mem.write_u32(out, fd)?)
     }
 
@@ -70,21 +65,13 @@ impl Call<'_> {
         if how == 0 {
             return Err(Errno::Inval);
         }
-        self.host.shutdown(
-            socket,
-            Shutdown {
-                read: how & sdflags::RD != 0,
-                write: how & sdflags::WR != 0,
-            },
-        )
+        self.host.shutdown(socket, Shutdown { read: how & sdflags::RD != 0, write: how & sdflags::WR != 0 })
     }
 
     /// The connection and whether it is non-blocking. One that a move has cut off is `notconn`.
     fn connection(&self, fd: u32) -> core::result::Result<(Handle, bool), Errno> {
         match self.ctx.table.get(fd)? {
-            Descriptor::Connection { handle, nonblock } => {
-                Ok((handle.ok_or(Errno::Notconn)?, *nonblock))
-            }
+            Descriptor::Connection { handle, nonblock } => Ok((handle.ok_or(Errno::Notconn)?, *nonblock)),
             Descriptor::Listener { .. } => Err(Errno::Notconn),
             _ => Err(Errno::Notsock),
         }
@@ -97,9 +84,7 @@ impl Call<'_> {
         }
         let buf = self.mem.bytes_mut(ptr, len)?;
         let received = self.host.recv(socket, buf, peek);
-        Ok(received
-            .map_err(|errno| or_block(errno, Source::Socket(socket), Interest::Read, nonblock))?
-            as u32)
+        Ok(received.map_err(|errno| or_block(errno, Source::Socket(socket), Interest::Read, nonblock))? as u32)
     }
 
     pub(super) fn transmit(&mut self, fd: u32, ptr: u32, len: u32) -> Result<u32> {
@@ -109,8 +94,6 @@ impl Call<'_> {
         }
         let bytes = self.mem.bytes(ptr, len)?;
         let sent = self.host.send(socket, bytes);
-        Ok(sent
-            .map_err(|errno| or_block(errno, Source::Socket(socket), Interest::Write, nonblock))?
-            as u32)
+        Ok(sent.map_err(|errno| or_block(errno, Source::Socket(socket), Interest::Write, nonblock))? as u32)
     }
 }

@@ -51,20 +51,10 @@ impl Parent<'_> {
 
 impl Beneath {
     /// Opens `path` beneath `dir`. A path that leads out is `perm`.
-    pub fn open(
-        self,
-        dir: BorrowedFd<'_>,
-        path: &str,
-        flags: OFlags,
-        mode: Mode,
-    ) -> Result<OwnedFd> {
+    pub fn open(self, dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         paths::check(path)?;
         let flags = flags | OFlags::CLOEXEC;
-        let mode = if flags.contains(OFlags::CREATE) {
-            mode
-        } else {
-            Mode::empty()
-        };
+        let mode = if flags.contains(OFlags::CREATE) { mode } else { Mode::empty() };
         if self.openat2 {
             let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
             for _ in 0..ATTEMPTS {
@@ -85,15 +75,9 @@ impl Beneath {
         let (parent, name) = paths::split_parent(path)?;
         let opened = match parent {
             "" => None,
-            parent => {
-                Some(self.open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?)
-            }
+            parent => Some(self.open(dir, parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?),
         };
-        Ok(Parent {
-            start: dir,
-            opened,
-            name,
-        })
+        Ok(Parent { start: dir, opened, name })
     }
 }
 
@@ -138,8 +122,7 @@ fn walk(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: Mode) -> Result<Ow
 
 /// Whether two descriptors mean the same file.
 pub(super) fn is_same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
-    let identity =
-        |fd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map(|stat| (stat.st_dev, stat.st_ino));
+    let identity = |fd| rustix::fs::statat(fd, "", AtFlags::EMPTY_PATH).map(|stat| (stat.st_dev, stat.st_ino));
     matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
 }
 
@@ -216,9 +199,7 @@ mod tests {
         for openat2 in [true, false] {
             let (outer, dir) = sandbox();
             let flags = OFlags::RDWR | OFlags::CREATE;
-            Beneath { openat2 }
-                .open(dir.as_fd(), "dangling", flags, Mode::from_raw_mode(0o666))
-                .unwrap();
+            Beneath { openat2 }.open(dir.as_fd(), "dangling", flags, Mode::from_raw_mode(0o666)).unwrap();
             assert!(outer.path().join("sandbox/nowhere").exists());
         }
     }

@@ -5,9 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::beneath::Beneath;
 use super::errors::errno;
@@ -90,20 +88,14 @@ fn identity(stat: &Statx) -> u64 {
 /// Nanoseconds since the epoch; 0 for times before it or beyond the range, as the oracle has it.
 fn nanoseconds(sec: i64, nsec: u32) -> u64 {
     let sec = u64::try_from(sec).ok();
-    sec.and_then(|sec| sec.checked_mul(1_000_000_000)?.checked_add(nsec.into()))
-        .unwrap_or(0)
+    sec.and_then(|sec| sec.checked_mul(1_000_000_000)?.checked_add(nsec.into())).unwrap_or(0)
 }
 
 pub(super) fn stat(fd: BorrowedFd<'_>) -> Result<FileStat> {
     statx(fd, "", AtFlags::EMPTY_PATH)
 }
 
-pub(super) fn stat_at(
-    beneath: Beneath,
-    dir: BorrowedFd<'_>,
-    path: &str,
-    follow: bool,
-) -> Result<FileStat> {
+pub(super) fn stat_at(beneath: Beneath, dir: BorrowedFd<'_>, path: &str, follow: bool) -> Result<FileStat> {
     if let Some(name) = paths::single_component(path).filter(|_| !follow) {
         paths::check(path)?;
         return statx(dir, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -117,24 +109,15 @@ pub(super) fn stat_at(
 pub(super) fn timestamps(atim: NewTime, mtim: NewTime) -> Result<Timestamps> {
     let time = |new| {
         Ok(match new {
-            NewTime::Keep => Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            NewTime::Now => Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_NOW,
-            },
+            NewTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            NewTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
             NewTime::At(at) => Timespec {
                 tv_sec: i64::try_from(at / 1_000_000_000).map_err(|_| Errno::Overflow)?,
                 tv_nsec: (at % 1_000_000_000) as _,
             },
         })
     };
-    Ok(Timestamps {
-        last_access: time(atim)?,
-        last_modification: time(mtim)?,
-    })
+    Ok(Timestamps { last_access: time(atim)?, last_modification: time(mtim)? })
 }
 
 pub(super) fn set_times_at(
@@ -146,18 +129,10 @@ pub(super) fn set_times_at(
 ) -> Result<()> {
     if !follow {
         let parent = beneath.parent(dir, path)?;
-        return rustix::fs::utimensat(parent.dir(), parent.name, times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(errno);
+        return rustix::fs::utimensat(parent.dir(), parent.name, times, AtFlags::SYMLINK_NOFOLLOW).map_err(errno);
     }
     // Any way of opening will do to set times: for writing, as a file needs, then for reading, as a directory does.
-    let open = |access| {
-        beneath.open(
-            dir,
-            path,
-            access | OFlags::NONBLOCK | OFlags::NOCTTY,
-            Mode::empty(),
-        )
-    };
+    let open = |access| beneath.open(dir, path, access | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty());
     let fd = match open(OFlags::WRONLY) {
         Err(Errno::Acces | Errno::Isdir) => open(OFlags::RDONLY)?,
         other => other?,
@@ -168,8 +143,7 @@ pub(super) fn set_times_at(
 pub(super) fn append(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     use rustix::io::ReadWriteFlags;
     let iov = [std::io::IoSlice::new(bytes)];
-    let appended =
-        retry(|| rustix::io::pwritev2(fd, &iov, 0, ReadWriteFlags::APPEND).map_err(errno));
+    let appended = retry(|| rustix::io::pwritev2(fd, &iov, 0, ReadWriteFlags::APPEND).map_err(errno));
     match appended {
         // Older kernels: find the end and write there, which is not atomic towards other writers of the file.
         Err(Errno::Notsup | Errno::Nosys) => {
@@ -200,20 +174,12 @@ pub(super) fn read_dir(dir: BorrowedFd<'_>) -> Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in rustix::fs::Dir::new(own).map_err(errno)? {
         let entry = entry.map_err(errno)?;
-        let name = entry
-            .file_name()
-            .to_str()
-            .map_err(|_| Errno::Ilseq)?
-            .to_string();
+        let name = entry.file_name().to_str().map_err(|_| Errno::Ilseq)?.to_string();
         if name == "." || name == ".." {
             continue;
         }
         match statx(dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => entries.push(DirEntry {
-                ino: stat.ino,
-                filetype: stat.filetype,
-                name,
-            }),
+            Ok(stat) => entries.push(DirEntry { ino: stat.ino, filetype: stat.filetype, name }),
             // Removed since it was listed.
             Err(Errno::Noent) => {}
             Err(errno) => return Err(errno),

@@ -27,8 +27,7 @@ pub use wait::Canceller;
 
 use crate::Errno;
 use crate::host::{
-    Advice, DirEntry, FileStat, Handle, Host, Interest, NewTime, OpenOptions, Shutdown, Source,
-    Stream, Wait, Woken,
+    Advice, DirEntry, FileStat, Handle, Host, Interest, NewTime, OpenOptions, Shutdown, Source, Stream, Wait, Woken,
 };
 use crate::types::Filetype;
 use beneath::Beneath;
@@ -58,11 +57,7 @@ impl StdHost {
         Ok(Self {
             dirs: BTreeMap::new(),
             listeners: BTreeMap::new(),
-            streams: [
-                StreamSource::Inherit,
-                StreamSource::Inherit,
-                StreamSource::Inherit,
-            ],
+            streams: [StreamSource::Inherit, StreamSource::Inherit, StreamSource::Inherit],
             open: BTreeMap::new(),
             next: 0,
             canceller: Canceller::new()?,
@@ -73,12 +68,7 @@ impl StdHost {
     /// Offers the directory `host` as `guest` (`--dir host::guest`). It is opened when a task is attached; one that
     /// may write is refused if it is `read_only` here.
     #[must_use]
-    pub fn dir(
-        mut self,
-        guest: impl Into<String>,
-        host: impl Into<PathBuf>,
-        read_only: bool,
-    ) -> Self {
+    pub fn dir(mut self, guest: impl Into<String>, host: impl Into<PathBuf>, read_only: bool) -> Self {
         self.dirs.insert(guest.into(), (host.into(), read_only));
         self
     }
@@ -114,10 +104,7 @@ impl StdHost {
 }
 
 fn nanoseconds(time: rustix::time::Timespec) -> u64 {
-    let (sec, nsec) = (
-        u64::try_from(time.tv_sec).unwrap_or(0),
-        u64::try_from(time.tv_nsec).unwrap_or(0),
-    );
+    let (sec, nsec) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
     sec.saturating_mul(1_000_000_000).saturating_add(nsec)
 }
 
@@ -180,12 +167,7 @@ impl Host for StdHost {
         Ok(self.keep(fd))
     }
 
-    fn open_at(
-        &mut self,
-        dir: Handle,
-        path: &str,
-        options: OpenOptions,
-    ) -> Result<(Handle, Filetype)> {
+    fn open_at(&mut self, dir: Handle, path: &str, options: OpenOptions) -> Result<(Handle, Filetype)> {
         let (fd, filetype) = files::open_at(self.beneath, self.fd(dir)?, path, options)?;
         Ok((self.keep(fd), filetype))
     }
@@ -228,12 +210,7 @@ impl Host for StdHost {
 
     fn sync(&mut self, file: Handle, metadata: bool) -> Result<()> {
         let fd = self.fd(file)?;
-        if metadata {
-            rustix::fs::fsync(fd)
-        } else {
-            rustix::fs::fdatasync(fd)
-        }
-        .map_err(errno)
+        if metadata { rustix::fs::fsync(fd) } else { rustix::fs::fdatasync(fd) }.map_err(errno)
     }
 
     fn read_dir(&mut self, dir: Handle) -> Result<Vec<DirEntry>> {
@@ -244,21 +221,8 @@ impl Host for StdHost {
         files::stat_at(self.beneath, self.fd(dir)?, path, follow)
     }
 
-    fn set_times_at(
-        &mut self,
-        dir: Handle,
-        path: &str,
-        follow: bool,
-        atim: NewTime,
-        mtim: NewTime,
-    ) -> Result<()> {
-        files::set_times_at(
-            self.beneath,
-            self.fd(dir)?,
-            path,
-            follow,
-            &files::timestamps(atim, mtim)?,
-        )
+    fn set_times_at(&mut self, dir: Handle, path: &str, follow: bool, atim: NewTime, mtim: NewTime) -> Result<()> {
+        files::set_times_at(self.beneath, self.fd(dir)?, path, follow, &files::timestamps(atim, mtim)?)
     }
 
     fn create_directory(&mut self, dir: Handle, path: &str) -> Result<()> {
@@ -270,14 +234,7 @@ impl Host for StdHost {
     fn link(&mut self, old_dir: Handle, old: &str, new_dir: Handle, new: &str) -> Result<()> {
         let old = self.beneath.parent(self.fd(old_dir)?, old)?;
         let new = self.beneath.parent(self.fd(new_dir)?, new)?;
-        rustix::fs::linkat(
-            old.dir(),
-            old.name,
-            new.dir(),
-            new.name,
-            rustix::fs::AtFlags::empty(),
-        )
-        .map_err(errno)
+        rustix::fs::linkat(old.dir(), old.name, new.dir(), new.name, rustix::fs::AtFlags::empty()).map_err(errno)
     }
 
     fn symlink(&mut self, target: &str, dir: Handle, path: &str) -> Result<()> {
@@ -287,29 +244,19 @@ impl Host for StdHost {
 
     fn read_link(&mut self, dir: Handle, path: &str) -> Result<String> {
         let parent = self.beneath.parent(self.fd(dir)?, path)?;
-        let target =
-            rustix::fs::readlinkat(parent.dir(), parent.name, Vec::new()).map_err(errno)?;
+        let target = rustix::fs::readlinkat(parent.dir(), parent.name, Vec::new()).map_err(errno)?;
         let target = target.into_string().map_err(|_| Errno::Ilseq)?;
         // An absolute one would tell the guest about the host outside its directory.
-        if target.starts_with('/') {
-            Err(Errno::Perm)
-        } else {
-            Ok(target)
-        }
+        if target.starts_with('/') { Err(Errno::Perm) } else { Ok(target) }
     }
 
     fn rename(&mut self, old_dir: Handle, old: &str, new_dir: Handle, new: &str) -> Result<()> {
-        files::rename(
-            self.beneath,
-            (self.fd(old_dir)?, old),
-            (self.fd(new_dir)?, new),
-        )
+        files::rename(self.beneath, (self.fd(old_dir)?, old), (self.fd(new_dir)?, new))
     }
 
     fn remove_directory(&mut self, dir: Handle, path: &str) -> Result<()> {
         let parent = self.beneath.parent(self.fd(dir)?, path)?;
-        rustix::fs::unlinkat(parent.dir(), parent.name, rustix::fs::AtFlags::REMOVEDIR)
-            .map_err(errno)
+        rustix::fs::unlinkat(parent.dir(), parent.name, rustix::fs::AtFlags::REMOVEDIR).map_err(errno)
     }
 
     fn unlink_file(&mut self, dir: Handle, path: &str) -> Result<()> {

@@ -11,11 +11,7 @@ use crate::Errno;
 
 /// Asks `/proc` for the path of both and takes the difference; then opens that, to be sure that it is the same file.
 /// `Ok(None)` without `/proc`; `Err(noent)` if the file has no name beneath `dir` any more.
-pub(super) fn path_of(
-    beneath: Beneath,
-    dir: BorrowedFd<'_>,
-    file: BorrowedFd<'_>,
-) -> Result<Option<String>, Errno> {
+pub(super) fn path_of(beneath: Beneath, dir: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<Option<String>, Errno> {
     let (Some(base), Some(full)) = (proc_path(dir), proc_path(file)) else {
         return Ok(None);
     };

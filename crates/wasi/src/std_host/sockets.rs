@@ -19,17 +19,11 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<OwnedFd> {
 pub(super) fn recv(socket: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> Result<usize> {
     let mut flags = RecvFlags::DONTWAIT;
     flags.set(RecvFlags::PEEK, peek);
-    retry(|| {
-        rustix::net::recv(socket, &mut *buf, flags)
-            .map(|(got, _)| got)
-            .map_err(errno)
-    })
+    retry(|| rustix::net::recv(socket, &mut *buf, flags).map(|(got, _)| got).map_err(errno))
 }
 
 pub(super) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
-    retry(|| {
-        rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(errno)
-    })
+    retry(|| rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL).map_err(errno))
 }
 
 pub(super) fn shutdown(socket: BorrowedFd<'_>, how: Shutdown) -> Result<()> {

@@ -59,8 +59,7 @@ impl StreamSource {
         let Some(fd) = self.fd(stream) else {
             return Ok(bytes.len());
         };
-        let portion = match rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode))
-        {
+        let portion = match rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
             // Files do not block, and sockets can be asked not to.
             Ok(FileType::RegularFile) => bytes.len(),
             Ok(FileType::Socket) => {
@@ -92,13 +91,7 @@ impl StreamSource {
 pub(super) fn is_ready(fd: BorrowedFd<'_>, interest: PollFlags) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, interest)];
     loop {
-        match rustix::event::poll(
-            &mut fds,
-            Some(&Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            }),
-        ) {
+        match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(ready) => return ready > 0,
             Err(Os::INTR) => {}
             // Let the read or write say what is wrong.

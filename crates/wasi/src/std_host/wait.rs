@@ -44,8 +44,7 @@ impl StdHost {
     }
 
     pub(super) fn source_is_ready(&self, source: Source, interest: Interest) -> bool {
-        self.source_fd(source)
-            .is_none_or(|fd| is_ready(fd, flags(interest)))
+        self.source_fd(source).is_none_or(|fd| is_ready(fd, flags(interest)))
     }
 
     pub(super) fn wait_for(&mut self, wait: &Wait) -> Woken {
@@ -61,15 +60,9 @@ impl StdHost {
                     None => ready = true,
                 }
             }
-            let timeout = if ready {
-                Some(0)
-            } else {
-                wait.deadline.map(|at| at.saturating_sub(now))
-            };
-            let timeout = timeout.map(|ns| Timespec {
-                tv_sec: (ns / 1_000_000_000) as i64,
-                tv_nsec: (ns % 1_000_000_000) as _,
-            });
+            let timeout = if ready { Some(0) } else { wait.deadline.map(|at| at.saturating_sub(now)) };
+            let timeout =
+                timeout.map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as _ });
             let woken = rustix::event::poll(&mut fds, timeout.as_ref());
             let cancelled = !fds[0].revents().is_empty();
             match woken {

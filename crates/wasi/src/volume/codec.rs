@@ -31,10 +31,7 @@ impl Volume {
     pub(crate) fn encode(&self, w: &mut Writer) {
         w.u64(self.next);
         // Pages of zeros are left out, so the copy has that much more room.
-        w.u64(
-            self.room
-                .saturating_add(self.page_count() - self.nonzero_pages()),
-        );
+        w.u64(self.room.saturating_add(self.page_count() - self.nonzero_pages()));
         w.len(self.nodes.len());
         for (&ino, inode) in &self.nodes {
             w.u64(ino);
@@ -100,17 +97,7 @@ impl Volume {
                 }
                 _ => return Err(DecodeError::Invalid("the kind of a file in a volume")),
             };
-            nodes.insert(
-                ino,
-                Inode {
-                    kind,
-                    links: 0,
-                    opens: 0,
-                    atim,
-                    mtim,
-                    born,
-                },
-            );
+            nodes.insert(ino, Inode { kind, links: 0, opens: 0, atim, mtim, born });
         }
         if nodes.last_key_value().is_none_or(|(last, _)| *last >= next) {
             return Err(DecodeError::Invalid("the next inode number"));
@@ -122,22 +109,14 @@ impl Volume {
             }
             loaded.insert(path);
         }
-        let mut volume = Self {
-            nodes,
-            next,
-            room,
-            loaded,
-        };
+        let mut volume = Self { nodes, next, room, loaded };
         volume.count_links()?;
         Ok(volume)
     }
 
     /// Counts the names of every inode, and makes sure that the directories form one tree.
     fn count_links(&mut self) -> Result<()> {
-        let root = self
-            .nodes
-            .get_mut(&ROOT)
-            .ok_or(DecodeError::Invalid("a volume without a root"))?;
+        let root = self.nodes.get_mut(&ROOT).ok_or(DecodeError::Invalid("a volume without a root"))?;
         if !matches!(root.kind, Kind::Directory(_)) {
             return Err(DecodeError::Invalid("a volume's root"));
         }
@@ -149,10 +128,7 @@ impl Volume {
                 _ => continue,
             };
             for ino in children {
-                let inode = self
-                    .nodes
-                    .get_mut(&ino)
-                    .ok_or(DecodeError::Invalid("a name without a file"))?;
+                let inode = self.nodes.get_mut(&ino).ok_or(DecodeError::Invalid("a name without a file"))?;
                 if matches!(inode.kind, Kind::Directory(_)) {
                     if inode.links != 0 {
                         return Err(DecodeError::Invalid("a directory with two names"));
@@ -175,25 +151,15 @@ impl Volume {
 
     /// Whether every file has a name or a descriptor.
     pub(crate) fn check(&self) -> Result<()> {
-        if self
-            .nodes
-            .values()
-            .any(|inode| inode.links == 0 && inode.opens == 0)
-        {
-            return Err(DecodeError::Invalid(
-                "a file with neither a name nor a descriptor",
-            ));
+        if self.nodes.values().any(|inode| inode.links == 0 && inode.opens == 0) {
+            return Err(DecodeError::Invalid("a file with neither a name nor a descriptor"));
         }
         Ok(())
     }
 }
 
 fn nonzero(content: &Content) -> impl Iterator<Item = (u64, &Page)> {
-    content
-        .pages()
-        .iter()
-        .filter(|(_, page)| page.iter().any(|&b| b != 0))
-        .map(|(&index, page)| (index, page))
+    content.pages().iter().filter(|(_, page)| page.iter().any(|&b| b != 0)).map(|(&index, page)| (index, page))
 }
 
 fn ascending<V>(map: &BTreeMap<u64, V>, key: u64) -> Result<u64> {
@@ -229,11 +195,7 @@ fn decode_entries(r: &mut Reader<'_>) -> Result<BTreeMap<String, u64>> {
             && !name.contains(['/', '\0'])
             && name != "."
             && name != "..";
-        if !plain
-            || entries
-                .last_key_value()
-                .is_some_and(|(last, _)| *last >= name)
-        {
+        if !plain || entries.last_key_value().is_some_and(|(last, _)| *last >= name) {
             return Err(DecodeError::Invalid("a name in a directory"));
         }
         entries.insert(name, ino);

@@ -36,12 +36,7 @@ impl Content {
         }
         if let Some((&last, page)) = pages.last_key_value() {
             let end = last.checked_mul(PAGE_SIZE as u64)?;
-            if end >= size
-                || page
-                    .iter()
-                    .skip(usize::try_from(size - end).ok()?)
-                    .any(|&b| b != 0)
-            {
+            if end >= size || page.iter().skip(usize::try_from(size - end).ok()?).any(|&b| b != 0) {
                 return None;
             }
         }
@@ -49,9 +44,7 @@ impl Content {
     }
 
     pub fn read(&self, buf: &mut [u8], offset: u64) -> usize {
-        let len = usize::try_from(self.size.saturating_sub(offset))
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
+        let len = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(buf.len());
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
@@ -74,9 +67,7 @@ impl Content {
         if offset >= SIZE_MAX {
             return Err(Errno::Fbig);
         }
-        let len = usize::try_from(SIZE_MAX - offset)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
+        let len = usize::try_from(SIZE_MAX - offset).unwrap_or(usize::MAX).min(bytes.len());
         let mut done = 0;
         while done < len {
             let at = offset + done as u64;
@@ -135,9 +126,7 @@ mod tests {
         let mut content = Content::default();
         content.write(b"end", 1 << 30, &mut 10).unwrap();
         assert_eq!((content.size(), content.pages().len()), ((1 << 30) + 3, 1));
-        content
-            .write(&vec![0; 3 * PAGE_SIZE], 100, &mut 10)
-            .unwrap();
+        content.write(&vec![0; 3 * PAGE_SIZE], 100, &mut 10).unwrap();
         assert_eq!(content.pages().len(), 1);
         let mut buf = [1; 8];
         assert_eq!(content.read(&mut buf, (1 << 30) - 2), 5);
@@ -159,14 +148,8 @@ mod tests {
     fn a_full_volume_writes_what_fits_and_then_nothing() {
         let mut content = Content::default();
         let mut room = 1;
-        assert_eq!(
-            content.write(&vec![7; 2 * PAGE_SIZE], 0, &mut room),
-            Ok(PAGE_SIZE)
-        );
-        assert_eq!(
-            content.write(b"x", PAGE_SIZE as u64, &mut room),
-            Err(Errno::Nospc)
-        );
+        assert_eq!(content.write(&vec![7; 2 * PAGE_SIZE], 0, &mut room), Ok(PAGE_SIZE));
+        assert_eq!(content.write(b"x", PAGE_SIZE as u64, &mut room), Err(Errno::Nospc));
         assert_eq!(content.write(b"x", 5, &mut room), Ok(1));
     }
 

@@ -74,20 +74,8 @@ impl Default for Volume {
 impl Volume {
     /// An empty volume that may grow without limit.
     pub fn new() -> Self {
-        let root = Inode {
-            kind: Kind::Directory(BTreeMap::new()),
-            links: 1,
-            opens: 0,
-            atim: 0,
-            mtim: 0,
-            born: 0,
-        };
-        Self {
-            nodes: BTreeMap::from([(ROOT, root)]),
-            next: ROOT + 1,
-            room: u64::MAX,
-            loaded: BTreeSet::new(),
-        }
+        let root = Inode { kind: Kind::Directory(BTreeMap::new()), links: 1, opens: 0, atim: 0, mtim: 0, born: 0 };
+        Self { nodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, room: u64::MAX, loaded: BTreeSet::new() }
     }
 
     /// Limits it to `bytes`, in whole pages and including what is there; what would go past it gets `nospc`. Each file,
@@ -188,11 +176,7 @@ impl Volume {
     }
 
     fn collect(&mut self, ino: u64) {
-        if !self
-            .nodes
-            .get(&ino)
-            .is_some_and(|inode| inode.links == 0 && inode.opens == 0)
-        {
+        if !self.nodes.get(&ino).is_some_and(|inode| inode.links == 0 && inode.opens == 0) {
             return;
         }
         if let Some(inode) = self.nodes.remove(&ino) {
@@ -207,17 +191,7 @@ impl Volume {
     fn add(&mut self, kind: Kind, now: u64) -> u64 {
         let ino = self.next;
         self.next += 1;
-        self.nodes.insert(
-            ino,
-            Inode {
-                kind,
-                links: 0,
-                opens: 0,
-                atim: now,
-                mtim: now,
-                born: now,
-            },
-        );
+        self.nodes.insert(ino, Inode { kind, links: 0, opens: 0, atim: now, mtim: now, born: now });
         ino
     }
 
@@ -236,9 +210,7 @@ impl Volume {
             Kind::Symlink(target) => (inode.links, target.len() as u64),
             Kind::Directory(_) if inode.links == 0 => (0, 0),
             Kind::Directory(entries) => {
-                let subdirectories = entries
-                    .values()
-                    .filter(|ino| self.filetype(**ino) == Ok(Filetype::Directory));
+                let subdirectories = entries.values().filter(|ino| self.filetype(**ino) == Ok(Filetype::Directory));
                 (2 + subdirectories.count() as u64, PAGE_SIZE as u64)
             }
         };
@@ -282,13 +254,7 @@ impl Volume {
         Ok(())
     }
 
-    pub(crate) fn set_times(
-        &mut self,
-        ino: u64,
-        atim: NewTime,
-        mtim: NewTime,
-        now: u64,
-    ) -> Result<()> {
+    pub(crate) fn set_times(&mut self, ino: u64, atim: NewTime, mtim: NewTime, now: u64) -> Result<()> {
         let inode = self.node_mut(ino)?;
         for (time, new) in [(&mut inode.atim, atim), (&mut inode.mtim, mtim)] {
             match new {
@@ -301,13 +267,8 @@ impl Volume {
     }
 
     pub(crate) fn read_dir(&self, ino: u64) -> Result<Vec<DirEntry>> {
-        let entry = |(name, &ino): (&String, &u64)| {
-            Ok(DirEntry {
-                ino,
-                filetype: self.filetype(ino)?,
-                name: name.to_string(),
-            })
-        };
+        let entry =
+            |(name, &ino): (&String, &u64)| Ok(DirEntry { ino, filetype: self.filetype(ino)?, name: name.to_string() });
         self.entries(ino)?.iter().map(entry).collect()
     }
 
@@ -319,11 +280,7 @@ impl Volume {
         let mut to_visit = alloc::vec![(ROOT, String::new())];
         while let Some((dir, path)) = to_visit.pop() {
             for (name, &child) in self.entries(dir).ok()? {
-                let child_path = if path.is_empty() {
-                    name.clone()
-                } else {
-                    alloc::format!("{path}/{name}")
-                };
+                let child_path = if path.is_empty() { name.clone() } else { alloc::format!("{path}/{name}") };
                 if child == ino {
                     return Some(child_path);
                 }

@@ -52,11 +52,7 @@ impl Volume {
 
     fn place<'a>(&self, start: u64, path: &'a str) -> Result<Place<'a>> {
         let (parent, name) = paths::split_parent(path)?;
-        let dir = if parent.is_empty() {
-            start
-        } else {
-            self.lookup(start, parent, true)?
-        };
+        let dir = if parent.is_empty() { start } else { self.lookup(start, parent, true)? };
         if self.filetype(dir)? != Filetype::Directory {
             return Err(Errno::Notdir);
         }
@@ -119,16 +115,9 @@ impl Volume {
         Ok(ino)
     }
 
-    pub(crate) fn open(
-        &mut self,
-        start: u64,
-        path: &str,
-        options: OpenOptions,
-        now: u64,
-    ) -> Result<(u64, Filetype)> {
+    pub(crate) fn open(&mut self, start: u64, path: &str, options: OpenOptions, now: u64) -> Result<(u64, Filetype)> {
         let new = options.create && options.exclusive;
-        let Resolved { dir, name, slash } =
-            paths::resolve(self, start, path, options.follow && !new)?;
+        let Resolved { dir, name, slash } = paths::resolve(self, start, path, options.follow && !new)?;
         let found = match &name {
             None => Some(dir),
             Some(name) => self.child(dir, name)?,
@@ -136,10 +125,9 @@ impl Volume {
         let (ino, filetype) = match (found, name) {
             (Some(_), _) if new => return Err(Errno::Exist),
             (Some(ino), _) => (ino, self.filetype(ino)?),
-            (None, Some(name)) if options.create && !slash => (
-                self.create(dir, &name, Kind::File(Content::default()), now)?,
-                Filetype::RegularFile,
-            ),
+            (None, Some(name)) if options.create && !slash => {
+                (self.create(dir, &name, Kind::File(Content::default()), now)?, Filetype::RegularFile)
+            }
             (None, _) if options.create => return Err(Errno::Isdir),
             (None, _) => return Err(Errno::Noent),
         };
@@ -177,11 +165,7 @@ impl Volume {
         times: (NewTime, NewTime),
         now: u64,
     ) -> Result<()> {
-        let ino = if follow {
-            self.lookup(start, path, true)?
-        } else {
-            self.at(&self.place(start, path)?)?
-        };
+        let ino = if follow { self.lookup(start, path, true)? } else { self.at(&self.place(start, path)?)? };
         self.set_times(ino, times.0, times.1, now)
     }
 
@@ -212,14 +196,7 @@ impl Volume {
         }
     }
 
-    pub(crate) fn link(
-        &mut self,
-        old_start: u64,
-        old: &str,
-        new_start: u64,
-        new: &str,
-        now: u64,
-    ) -> Result<()> {
+    pub(crate) fn link(&mut self, old_start: u64, old: &str, new_start: u64, new: &str, now: u64) -> Result<()> {
         let old = self.place(old_start, old)?;
         let Place { dir, name } = self.place(new_start, new)?;
         let ino = self.at(&old)?;
@@ -254,14 +231,7 @@ impl Volume {
         self.remove(place.dir, place.name, now)
     }
 
-    pub(crate) fn rename(
-        &mut self,
-        old_start: u64,
-        old: &str,
-        new_start: u64,
-        new: &str,
-        now: u64,
-    ) -> Result<()> {
+    pub(crate) fn rename(&mut self, old_start: u64, old: &str, new_start: u64, new: &str, now: u64) -> Result<()> {
         let must_be_directory = old.ends_with('/') || new.ends_with('/');
         let old = self.place(old_start, paths::strip_slashes(old))?;
         let new = self.place(new_start, paths::strip_slashes(new))?;

@@ -45,17 +45,9 @@ impl core::fmt::Display for StoreError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            Self::NotUtf8 { path } => write!(
-                f,
-                "{}: not UTF-8, so it cannot be in a volume",
-                path.display()
-            ),
+            Self::NotUtf8 { path } => write!(f, "{}: not UTF-8, so it cannot be in a volume", path.display()),
             Self::Special { path } => {
-                write!(
-                    f,
-                    "{}: neither file, directory nor link, so it cannot be in a volume",
-                    path.display()
-                )
+                write!(f, "{}: neither file, directory nor link, so it cannot be in a volume", path.display())
             }
         }
     }
@@ -84,18 +76,11 @@ impl Place<'_> {
     fn open<'a>(base: &'a Path, inner: &'a str) -> Result<Place<'a>> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // Beneath the base each directory was seen to be one, so a link here is somebody else's doing.
-        let nofollow = if inner.is_empty() {
-            OFlags::empty()
-        } else {
-            OFlags::NOFOLLOW
-        };
+        let nofollow = if inner.is_empty() { OFlags::empty() } else { OFlags::NOFOLLOW };
         let full = base.join(inner);
         match rustix::fs::open(&full, flags | nofollow, Mode::empty()) {
             Ok(dir) => Ok(Place { base, dir, inner }),
-            Err(source) => Err(StoreError::Io {
-                path: full,
-                source: source.into(),
-            }),
+            Err(source) => Err(StoreError::Io { path: full, source: source.into() }),
         }
     }
 
@@ -104,10 +89,7 @@ impl Place<'_> {
     }
 
     fn io<T>(&self, name: &str, result: rustix::io::Result<T>) -> Result<T> {
-        result.map_err(|source| StoreError::Io {
-            path: self.path(name),
-            source: source.into(),
-        })
+        result.map_err(|source| StoreError::Io { path: self.path(name), source: source.into() })
     }
 
     fn stat(&self, name: &str) -> Result<Option<Stat>> {
@@ -120,18 +102,11 @@ impl Place<'_> {
 }
 
 fn inner_path(dir: &str, name: &str) -> String {
-    if dir.is_empty() {
-        name.to_string()
-    } else {
-        paths::join(dir, name)
-    }
+    if dir.is_empty() { name.to_string() } else { paths::join(dir, name) }
 }
 
 fn nanoseconds(sec: i64, nsec: u64) -> u64 {
-    u64::try_from(sec)
-        .unwrap_or(0)
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nsec)
+    u64::try_from(sec).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nsec)
 }
 
 impl Volume {
@@ -187,14 +162,11 @@ impl Volume {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory(BTreeMap::new()),
             FileType::Symlink => {
-                let target =
-                    place.io(name, rustix::fs::readlinkat(&place.dir, name, Vec::new()))?;
+                let target = place.io(name, rustix::fs::readlinkat(&place.dir, name, Vec::new()))?;
                 match target.into_string() {
                     Ok(target) => Kind::Symlink(target),
                     Err(_) => {
-                        return Err(StoreError::NotUtf8 {
-                            path: place.path(name),
-                        });
+                        return Err(StoreError::NotUtf8 { path: place.path(name) });
                     }
                 }
             }
@@ -203,9 +175,7 @@ impl Volume {
                 None => Kind::File(load_content(place, name)?),
             },
             _ => {
-                return Err(StoreError::Special {
-                    path: place.path(name),
-                });
+                return Err(StoreError::Special { path: place.path(name) });
             }
         };
         let is_file = matches!(kind, Kind::File(_));
@@ -221,10 +191,7 @@ impl Volume {
     /// # Errors
     /// See [`StoreError`]. Every file is then either as before or as in the volume.
     pub fn store_dir(&self, base: &Path) -> Result<()> {
-        std::fs::create_dir_all(base).map_err(|source| StoreError::Io {
-            path: base.into(),
-            source,
-        })?;
+        std::fs::create_dir_all(base).map_err(|source| StoreError::Io { path: base.into(), source })?;
         // In reverse order what is in a directory comes before it.
         for path in self.loaded.iter().rev() {
             if self.lookup(ROOT, path, false).is_err() {
@@ -266,10 +233,7 @@ impl Volume {
 
 fn load_content(place: &Place<'_>, name: &str) -> Result<Content> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = place.io(
-        name,
-        rustix::fs::openat(&place.dir, name, flags, Mode::empty()),
-    )?;
+    let file = place.io(name, rustix::fs::openat(&place.dir, name, flags, Mode::empty()))?;
     let mut content = Content::default();
     let mut buf = alloc::vec![0; 64 * PAGE_SIZE];
     let (mut offset, mut room) = (0, u64::MAX);
@@ -321,16 +285,10 @@ fn remove_stale(base: &Path, path: &str) {
 fn store_directory(place: &Place<'_>, name: &str) -> Result<()> {
     match place.stat(name)? {
         Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => return Ok(()),
-        Some(_) => place.io(
-            name,
-            rustix::fs::unlinkat(&place.dir, name, AtFlags::empty()),
-        )?,
+        Some(_) => place.io(name, rustix::fs::unlinkat(&place.dir, name, AtFlags::empty()))?,
         None => {}
     }
-    place.io(
-        name,
-        rustix::fs::mkdirat(&place.dir, name, Mode::from_raw_mode(0o777)),
-    )
+    place.io(name, rustix::fs::mkdirat(&place.dir, name, Mode::from_raw_mode(0o777)))
 }
 
 /// A name that no volume can hold together with the file it stands for: it is replaced by the rename at once.
@@ -340,16 +298,11 @@ fn temporary(name: &str) -> String {
 }
 
 /// Puts what `make` makes under a temporary name in the place of `name`.
-fn replace(
-    place: &Place<'_>,
-    name: &str,
-    make: impl FnOnce(&str) -> rustix::io::Result<()>,
-) -> Result<()> {
+fn replace(place: &Place<'_>, name: &str, make: impl FnOnce(&str) -> rustix::io::Result<()>) -> Result<()> {
     let temporary = temporary(name);
     // Left over from a crash of a process with this number.
     let _ = rustix::fs::unlinkat(&place.dir, &temporary, AtFlags::empty());
-    let made = make(&temporary)
-        .and_then(|()| rustix::fs::renameat(&place.dir, &temporary, &place.dir, name));
+    let made = make(&temporary).and_then(|()| rustix::fs::renameat(&place.dir, &temporary, &place.dir, name));
     if made.is_err() {
         let _ = rustix::fs::unlinkat(&place.dir, &temporary, AtFlags::empty());
     }
@@ -361,21 +314,13 @@ fn replace(
 fn store_symlink(place: &Place<'_>, name: &str, target: &str) -> Result<()> {
     match rustix::fs::readlinkat(&place.dir, name, Vec::new()) {
         Ok(present) if present.to_bytes() == target.as_bytes() => Ok(()),
-        _ => replace(place, name, |temporary| {
-            rustix::fs::symlinkat(target, &place.dir, temporary)
-        }),
+        _ => replace(place, name, |temporary| rustix::fs::symlinkat(target, &place.dir, temporary)),
     }
 }
 
 fn store_link(place: &Place<'_>, name: &str, first: &Path) -> Result<()> {
     replace(place, name, |temporary| {
-        rustix::fs::linkat(
-            rustix::fs::CWD,
-            first,
-            &place.dir,
-            temporary,
-            AtFlags::empty(),
-        )
+        rustix::fs::linkat(rustix::fs::CWD, first, &place.dir, temporary, AtFlags::empty())
     })
 }
 
@@ -383,38 +328,24 @@ fn store_file(place: &Place<'_>, name: &str, content: &Content, times: (u64, u64
     let present = place.stat(name)?;
     let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     let present = present.filter(is_file);
-    if present.is_some_and(|stat| stat.st_size as u64 == content.size())
-        && is_equal(place, name, content)
-    {
+    if present.is_some_and(|stat| stat.st_size as u64 == content.size()) && is_equal(place, name, content) {
         return Ok(());
     }
     let mode = present.map_or(0o666, |stat| stat.st_mode & 0o7777);
     replace(place, name, |temporary| {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&place.dir, temporary, flags, Mode::from_raw_mode(mode))?;
         if present.is_some() {
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         }
         for (&index, page) in content.pages() {
             let start = index * PAGE_SIZE as u64;
-            let len = usize::try_from(content.size() - start)
-                .unwrap_or(usize::MAX)
-                .min(PAGE_SIZE);
+            let len = usize::try_from(content.size() - start).unwrap_or(usize::MAX).min(PAGE_SIZE);
             write_all(&file, &page[..len], start)?;
         }
         rustix::fs::ftruncate(&file, content.size())?;
-        let time = |at: u64| Timespec {
-            tv_sec: (at / 1_000_000_000) as i64,
-            tv_nsec: (at % 1_000_000_000) as _,
-        };
-        rustix::fs::futimens(
-            &file,
-            &Timestamps {
-                last_access: time(times.0),
-                last_modification: time(times.1),
-            },
-        )?;
+        let time = |at: u64| Timespec { tv_sec: (at / 1_000_000_000) as i64, tv_nsec: (at % 1_000_000_000) as _ };
+        rustix::fs::futimens(&file, &Timestamps { last_access: time(times.0), last_modification: time(times.1) })?;
         rustix::fs::fsync(&file)
     })
 }
@@ -440,16 +371,9 @@ fn is_equal(place: &Place<'_>, name: &str, content: &Content) -> bool {
     let Ok(file) = rustix::fs::openat(&place.dir, name, flags, Mode::empty()) else {
         return false;
     };
-    let (mut ours, mut theirs) = (
-        alloc::vec![0; 64 * PAGE_SIZE],
-        alloc::vec![0; 64 * PAGE_SIZE],
-    );
+    let (mut ours, mut theirs) = (alloc::vec![0; 64 * PAGE_SIZE], alloc::vec![0; 64 * PAGE_SIZE]);
     let mut same = |offset| match rustix::io::pread(&file, &mut theirs, offset) {
-        Ok(got @ 1..)
-            if content.read(&mut ours[..got], offset) == got && ours[..got] == theirs[..got] =>
-        {
-            Some(got)
-        }
+        Ok(got @ 1..) if content.read(&mut ours[..got], offset) == got && ours[..got] == theirs[..got] => Some(got),
         _ => None,
     };
     // Where they have data, and where we have: the rest is a hole on both sides.

@@ -50,11 +50,7 @@ pub struct Guest<H: Host> {
 impl<H: Host> Guest<H> {
     pub fn new(mut ctx: Ctx, mut host: H) -> Self {
         ctx.reattach(&mut host).unwrap();
-        Self {
-            ctx,
-            host,
-            mem: vec![0; 1 << 20],
-        }
+        Self { ctx, host, mem: vec![0; 1 << 20] }
     }
 
     pub fn call(&mut self, name: &str, args: &[u64]) -> Control {
@@ -160,20 +156,7 @@ impl<H: Host> Guest<H> {
         follow: bool,
     ) -> Result<u32> {
         let [p, n] = self.path_at(PATH1, path);
-        self.done(
-            "path_open",
-            &[
-                dir.into(),
-                follow.into(),
-                p,
-                n,
-                oflags,
-                rights,
-                rights,
-                fdflags,
-                OUT,
-            ],
-        )?;
+        self.done("path_open", &[dir.into(), follow.into(), p, n, oflags, rights, rights, fdflags, OUT])?;
         Ok(self.u32(OUT))
     }
 
@@ -231,12 +214,7 @@ impl<H: Host> Guest<H> {
     /// File type, flags, rights and inheriting rights.
     pub fn fdstat(&mut self, fd: u32) -> Result<(u8, u16, u64, u64)> {
         self.done("fd_fdstat_get", &[fd.into(), 512])?;
-        Ok((
-            self.mem[512],
-            u16::from_le_bytes([self.mem[514], self.mem[515]]),
-            self.u64(520),
-            self.u64(528),
-        ))
+        Ok((self.mem[512], u16::from_le_bytes([self.mem[514], self.mem[515]]), self.u64(520), self.u64(528)))
     }
 
     pub fn one_path(&mut self, name: &str, dir: u32, path: &str) -> Result<()> {
@@ -263,10 +241,7 @@ impl<H: Host> Guest<H> {
 
     pub fn link(&mut self, old_dir: u32, old: &str, new_dir: u32, new: &str) -> Result<()> {
         let ([p, n], [q, m]) = (self.path_at(PATH1, old), self.path_at(PATH2, new));
-        self.done(
-            "path_link",
-            &[old_dir.into(), 0, p, n, new_dir.into(), q, m],
-        )
+        self.done("path_link", &[old_dir.into(), 0, p, n, new_dir.into(), q, m])
     }
 
     pub fn symlink(&mut self, target: &str, dir: u32, path: &str) -> Result<()> {
@@ -280,20 +255,9 @@ impl<H: Host> Guest<H> {
         Ok(String::from_utf8(self.bytes(DATA, self.count().into())).unwrap())
     }
 
-    pub fn set_times(
-        &mut self,
-        dir: u32,
-        path: &str,
-        follow: bool,
-        atim: u64,
-        mtim: u64,
-        flags: u64,
-    ) -> Result<()> {
+    pub fn set_times(&mut self, dir: u32, path: &str, follow: bool, atim: u64, mtim: u64, flags: u64) -> Result<()> {
         let [p, n] = self.path_at(PATH1, path);
-        self.done(
-            "path_filestat_set_times",
-            &[dir.into(), follow.into(), p, n, atim, mtim, flags],
-        )
+        self.done("path_filestat_set_times", &[dir.into(), follow.into(), p, n, atim, mtim, flags])
     }
 
     /// One `fd_readdir`: the whole entries in the buffer as (next cookie, name, type), and how many bytes were used.
@@ -308,11 +272,7 @@ impl<H: Host> Guest<H> {
                 break;
             }
             let name = String::from_utf8(self.bytes(DATA + at + 24, name_len)).unwrap();
-            entries.push((
-                self.u64(DATA + at),
-                name,
-                self.mem[(DATA + at + 20) as usize],
-            ));
+            entries.push((self.u64(DATA + at), name, self.mem[(DATA + at + 20) as usize]));
             at += 24 + name_len;
         }
         Ok((entries, used))
@@ -341,11 +301,7 @@ impl<H: Host> Guest<H> {
         assert_eq!(ctx.encode(), bytes, "a state has one encoding");
         ctx.reattach(&mut host).unwrap();
         ctx.resumed(&mut host);
-        Guest {
-            ctx,
-            host,
-            mem: self.mem.clone(),
-        }
+        Guest { ctx, host, mem: self.mem.clone() }
     }
 
     pub fn out2() -> u64 {
@@ -380,9 +336,7 @@ impl Host for FakeHost {
     }
 
     fn entropy(&mut self, buf: &mut [u8]) -> Result<()> {
-        buf.iter_mut()
-            .zip((1..=255).cycle())
-            .for_each(|(byte, i)| *byte = i);
+        buf.iter_mut().zip((1..=255).cycle()).for_each(|(byte, i)| *byte = i);
         Ok(())
     }
 
@@ -396,9 +350,7 @@ impl Host for FakeHost {
             return Err(Errno::Again);
         }
         let len = buf.len().min(self.stdin.len());
-        buf.iter_mut()
-            .zip(self.stdin.drain(..len))
-            .for_each(|(to, from)| *to = from);
+        buf.iter_mut().zip(self.stdin.drain(..len)).for_each(|(to, from)| *to = from);
         Ok(len)
     }
 
