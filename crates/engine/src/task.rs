@@ -405,19 +405,17 @@ fn host_call(
         if !inside.shared.requested.load(Ordering::SeqCst) && inside.host.wait(&wait) != Woken::Cancelled {
             continue;
         }
-        if inside.shared.requested.load(Ordering::SeqCst) {
-            if let Some(unwinding) = inside.unwinding {
-                // The caller writes a frame that stands before the call: the resume issues it again. What is
-                // returned is not looked at, but must be of the right type.
-                if let Some(r) = results.first_mut() {
-                    *r = Val::I32(0);
-                }
-                return unwinding.set(&mut *caller, Val::I32(1));
+        if inside.shared.requested.load(Ordering::SeqCst)
+            && let Some(unwinding) = inside.unwinding
+        {
+            // The caller writes a frame that stands before the call: the resume issues it again. What is
+            // returned is not looked at, but must be of the right type.
+            if let Some(r) = results.first_mut() {
+                *r = Val::I32(0);
             }
+            return unwinding.set(&mut *caller, Val::I32(1));
         }
         // A stale cancellation: nobody asks any more.
-        if let Some(canceller) = Some(caller.data().host.canceller()) {
-            canceller.reset();
-        }
+        caller.data().host.canceller().reset();
     }
 }

@@ -109,7 +109,7 @@ pub fn module(seed: u64) -> Vec<u8> {
             params: params.len(),
             results,
             code: Vec::new(),
-            labels: vec![results.clone()],
+            labels: vec![Some(results.clone())],
             counters: Vec::new(),
             budget: 12 + r.below(34) as i32,
             r,

@@ -22,7 +22,7 @@ impl Weaver<'_> {
             8 if nested => self.loop_with_values(d),
             9 if nested => {
                 self.value(ValType::I32, d);
-                self.open(I::If(BlockType::Empty), vec![]);
+                self.open(I::If(BlockType::Empty), Some(vec![]));
                 self.inside(d);
                 self.i(I::Else);
                 self.inside(d);
@@ -94,8 +94,8 @@ impl Weaver<'_> {
     fn counted_loop(&mut self, depth: u32) {
         let counter = self.counter();
         // Only the loop's own end may turn it: a branch from inside would not count.
-        self.open(I::Block(BlockType::Empty), vec![]);
-        self.open(I::Loop(BlockType::Empty), vec![FUNCREF; 9]);
+        self.open(I::Block(BlockType::Empty), Some(vec![]));
+        self.open(I::Loop(BlockType::Empty), None);
         self.inside(depth);
         self.count(counter);
         self.i(I::BrIf(0));
@@ -108,7 +108,7 @@ impl Weaver<'_> {
         let (a, b) = (self.local(ValType::I32), self.local(ValType::I64));
         self.value(ValType::I32, depth);
         self.value(ValType::I64, depth);
-        self.open(I::Loop(BlockType::FunctionType(self.block_types + 2)), vec![FUNCREF; 9]);
+        self.open(I::Loop(BlockType::FunctionType(self.block_types + 2)), None);
         self.i(I::LocalSet(b));
         self.i(I::LocalSet(a));
         self.inside(depth);
@@ -131,7 +131,7 @@ impl Weaver<'_> {
     fn block_with_values(&mut self, depth: u32) {
         self.value(ValType::I64, depth);
         self.value(ValType::F64, depth);
-        self.open(I::Block(BlockType::FunctionType(self.block_types + 1)), vec![ValType::I64]);
+        self.open(I::Block(BlockType::FunctionType(self.block_types + 1)), Some(vec![ValType::I64]));
         let f = self.some_local(ValType::F64, true);
         self.i(I::LocalSet(f));
         self.inside(depth);
@@ -145,10 +145,10 @@ impl Weaver<'_> {
     fn try_(&mut self, depth: u32) {
         let (i, l) = (self.some_local(ValType::I32, true), self.some_local(ValType::I64, true));
         let all = self.below(3) == 0;
-        self.open(I::Block(BlockType::Empty), vec![]);
-        self.open(I::Block(BlockType::FunctionType(self.block_types)), vec![ValType::I32, ValType::I64]);
+        self.open(I::Block(BlockType::Empty), Some(vec![]));
+        self.open(I::Block(BlockType::FunctionType(self.block_types)), Some(vec![ValType::I32, ValType::I64]));
         let catch = if all { Catch::All { label: 1 } } else { Catch::One { tag: 0, label: 0 } };
-        self.open(I::TryTable(BlockType::Empty, vec![catch].into()), vec![]);
+        self.open(I::TryTable(BlockType::Empty, vec![catch].into()), Some(vec![]));
         self.inside(depth);
         // What is assigned here is often seen by the handler alone.
         self.assign(depth);
@@ -175,17 +175,16 @@ impl Weaver<'_> {
         self.i(I::I32Const(3));
         self.i(I::I32And);
         self.i(I::I32Eqz);
-        self.open(I::If(BlockType::Empty), vec![]);
+        self.open(I::If(BlockType::Empty), Some(vec![]));
         what(self);
         self.close();
     }
 
     fn branch(&mut self, depth: u32) {
         let to = self.below(self.labels.len() as u64) as u32;
-        let types = self.labels[self.labels.len() - 1 - to as usize].clone();
-        if types.len() > 8 {
+        let Some(types) = self.labels[self.labels.len() - 1 - to as usize].clone() else {
             return self.fold();
-        }
+        };
         for t in &types {
             self.value(*t, depth.min(1));
         }
@@ -234,7 +233,7 @@ impl Weaver<'_> {
 
     fn switch(&mut self, depth: u32) {
         for _ in 0..3 {
-            self.open(I::Block(BlockType::Empty), vec![]);
+            self.open(I::Block(BlockType::Empty), Some(vec![]));
         }
         self.inside(depth);
         self.value(ValType::I32, depth);

@@ -15,8 +15,8 @@ pub(super) struct Weaver<'a> {
     pub(super) params: usize,
     pub(super) results: &'a [ValType],
     pub(super) code: Vec<I<'static>>,
-    /// Types that a branch to each open label carries, innermost last.
-    pub(super) labels: Vec<Vec<ValType>>,
+    /// Types that a branch to each open label carries, innermost last; `None` where none may go.
+    pub(super) labels: Vec<Option<Vec<ValType>>>,
     /// Locals that count loops: nothing else assigns them.
     pub(super) counters: Vec<u32>,
     /// Statements and calls left.
@@ -148,7 +148,7 @@ impl Weaver<'_> {
             }
             4 => {
                 self.value(ValType::I32, depth - 1);
-                self.open(I::If(BlockType::Result(ty)), vec![ty]);
+                self.open(I::If(BlockType::Result(ty)), Some(vec![ty]));
                 self.inside(depth - 1);
                 self.value(ty, depth - 1);
                 self.i(I::Else);
@@ -156,7 +156,7 @@ impl Weaver<'_> {
                 self.close();
             }
             5 => {
-                self.open(I::Block(BlockType::Result(ty)), vec![ty]);
+                self.open(I::Block(BlockType::Result(ty)), Some(vec![ty]));
                 self.inside(depth - 1);
                 self.value(ty, depth - 1);
                 self.close();
@@ -173,7 +173,7 @@ impl Weaver<'_> {
         }
     }
 
-    pub(super) fn open(&mut self, instruction: I<'static>, label: Vec<ValType>) {
+    pub(super) fn open(&mut self, instruction: I<'static>, label: Option<Vec<ValType>>) {
         self.i(instruction);
         self.labels.push(label);
     }
@@ -332,7 +332,7 @@ impl Weaver<'_> {
             0 if t == 0 => {
                 // By reference; null calls a function that is there.
                 let there = self.function_of(0);
-                self.open(I::Block(BlockType::Result(ValType::Ref(RefType { nullable: false, ..typed() }))), vec![]);
+                self.open(I::Block(BlockType::Result(ValType::Ref(RefType { nullable: false, ..typed() }))), None);
                 self.value(TYPED, depth.min(1));
                 self.i(I::BrOnNonNull(0));
                 self.i(I::RefFunc(there));
