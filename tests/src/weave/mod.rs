@@ -7,7 +7,11 @@ mod values;
 
 use crate::generate::Random;
 use values::Weaver;
-use wasm_encoder::{CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Elements, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, HeapType, MemorySection, MemoryType, Module, RefType, TableSection, TableType, TagKind, TagSection, TagType, TypeSection, ValType};
+use wasm_encoder::{
+    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Elements, ExportKind, ExportSection,
+    FunctionSection, GlobalSection, GlobalType, HeapType, MemorySection, MemoryType, Module, RefType, TableSection,
+    TableType, TagKind, TagSection, TagType, TypeSection, ValType,
+};
 
 const FUNCREF: ValType = ValType::Ref(RefType::FUNCREF);
 /// A nullable reference to functions of type 0.
@@ -33,7 +37,8 @@ pub fn module(seed: u64) -> Vec<u8> {
         types.push((list(r, 5), list(r, 4)));
     }
     // At least one function of each type, so that each has something to call.
-    let functions: Vec<u32> = (0..TYPES + 1 + r.below(4)).map(|i| if i < TYPES { i as u32 } else { r.below(TYPES) as u32 }).collect();
+    let functions: Vec<u32> =
+        (0..TYPES + 1 + r.below(4)).map(|i| if i < TYPES { i as u32 } else { r.below(TYPES) as u32 }).collect();
     let slots = TYPES as u32 * SLOTS + FREE;
 
     let mut type_section = TypeSection::new();
@@ -64,7 +69,13 @@ pub fn module(seed: u64) -> Vec<u8> {
     }
     let mut memories = MemorySection::new();
     for (memory64, maximum) in [(false, 4), (true, 3)] {
-        memories.memory(MemoryType { minimum: 1, maximum: Some(maximum), memory64, shared: false, page_size_log2: None });
+        memories.memory(MemoryType {
+            minimum: 1,
+            maximum: Some(maximum),
+            memory64,
+            shared: false,
+            page_size_log2: None,
+        });
     }
     let mut tags = TagSection::new();
     tags.tag(TagType { kind: TagKind::Exception, func_type_idx: tag_type });

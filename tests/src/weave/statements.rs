@@ -2,7 +2,7 @@
 
 use super::values::Weaver;
 use super::{FUNCREF, KINDS, SLOTS, TYPES};
-use wasm_encoder::{BlockType, Catch, MemArg, ValType, Instruction as I};
+use wasm_encoder::{BlockType, Catch, Instruction as I, MemArg, ValType};
 
 impl Weaver<'_> {
     pub(super) fn statement(&mut self, depth: u32) {
@@ -201,8 +201,9 @@ impl Weaver<'_> {
 
     /// Ends the function early: by a return or a tail call.
     fn leave(&mut self) {
-        let like: Vec<u32> =
-            (0..self.functions.len() as u32).filter(|f| self.types[self.functions[*f as usize] as usize].1 == *self.results).collect();
+        let like: Vec<u32> = (0..self.functions.len() as u32)
+            .filter(|f| self.types[self.functions[*f as usize] as usize].1 == *self.results)
+            .collect();
         if like.is_empty() || self.below(2) == 0 {
             for t in self.results {
                 self.value(*t, 1);

@@ -2,7 +2,7 @@
 
 use super::{FREE, FUEL, FUNCREF, HASH, KINDS, SLOTS, TYPED};
 use crate::generate::Random;
-use wasm_encoder::{BlockType, Function, MemArg, RefType, ValType, Instruction as I};
+use wasm_encoder::{BlockType, Function, Instruction as I, MemArg, RefType, ValType};
 
 /// Writes one function.
 pub(super) struct Weaver<'a> {
