@@ -24,6 +24,16 @@ const FORMAT: u32 = 1;
 const MAC: core::ops::Range<usize> = 16..48;
 const FIXED: usize = 100;
 const CANONICAL_NAN: u32 = 1;
+const STARTS_ONLY: u32 = 2;
+
+/// What an image can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Start tasks, which can be captured: less than half the code, and of the time to make it.
+    Start,
+    /// Start tasks and resume captured ones.
+    Resume,
+}
 
 /// What an image says about itself, readable without loading its code.
 #[derive(Clone, Debug)]
@@ -36,6 +46,8 @@ pub struct ImageInfo {
     pub version: String,
     /// Options that change results.
     pub options: Options,
+    /// What it can do.
+    pub form: Form,
     /// Migration points and their frames.
     pub metadata: Metadata,
     /// Bytes of compiled code, with its tables.
@@ -50,6 +62,7 @@ pub struct Image {
     meta: Arc<Metadata>,
     digest: Digest,
     options: Options,
+    form: Form,
 }
 
 impl core::fmt::Debug for Image {
@@ -107,6 +120,7 @@ fn split(bytes: &[u8]) -> Result<(ImageInfo, &[u8]), Error> {
         target: String::from_utf8_lossy(target).into_owned(),
         version: String::from_utf8_lossy(version).into_owned(),
         options: Options { canonical_nan: u32_at(12) & CANONICAL_NAN != 0 },
+        form: if u32_at(12) & STARTS_ONLY == 0 { Form::Resume } else { Form::Start },
         metadata: Metadata::decode(metadata)?,
         code_len,
     };
@@ -136,6 +150,7 @@ impl Image {
         wasm: &[u8],
         target: &Target,
         options: Options,
+        form: Form,
         allow_unmovable: bool,
         key: &Key,
     ) -> Result<Vec<u8>, Error> {
@@ -143,10 +158,11 @@ impl Image {
         let instrumentation = wayfare_instrument::Options {
             blocking_imports: blocking.map(|f| (wayfare_wasi::MODULE.into(), f.name().into())).collect(),
             allow_unmovable,
+            resume_clones: form == Form::Resume,
             ..wayfare_instrument::Options::default()
         };
         let out = wayfare_instrument::instrument(wasm, &instrumentation)?;
-        Image::assemble(wasm, &out.wasm, &out.metadata, target, options, key)
+        Image::assemble(wasm, &out.wasm, &out.metadata, target, options, form, key)
     }
 
     /// Compiles a module as it is, for comparison: its tasks cannot be captured.
@@ -157,7 +173,7 @@ impl Image {
     pub fn compile_plain(wasm: &[u8], target: &Target, options: Options, key: &Key) -> Result<Vec<u8>, Error> {
         let reason = "it was compiled without instrumentation".into();
         let metadata = Metadata { unmovable: alloc::vec![reason], ..Metadata::default() };
-        Image::assemble(wasm, wasm, &metadata, target, options, key)
+        Image::assemble(wasm, wasm, &metadata, target, options, Form::Start, key)
     }
 
     #[cfg(feature = "compile")]
@@ -167,12 +183,14 @@ impl Image {
         metadata: &Metadata,
         target: &Target,
         options: Options,
+        form: Form,
         key: &Key,
     ) -> Result<Vec<u8>, Error> {
         let engine = Engine::new(&configure(target, options)?)?;
         let code = engine.precompile_module(wasm).map_err(|e| Error::Compile(alloc::format!("{e:#}")))?;
         let metadata = metadata.encode();
-        let flags = if options.canonical_nan { CANONICAL_NAN } else { 0 };
+        let flags = if options.canonical_nan { CANONICAL_NAN } else { 0 }
+            | if form == Form::Start { STARTS_ONLY } else { 0 };
         let mut bytes = Vec::with_capacity(FIXED + metadata.len() + code.len() + 64);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
@@ -217,7 +235,7 @@ impl Image {
         // validated module, unchanged. That is `deserialize`'s condition.
         let module = unsafe { Module::deserialize(&engine, code) }
             .map_err(|e| Error::StaleImage(alloc::format!("another engine build ({e:#})"), VERSION.into()))?;
-        Ok(Image { engine, module, meta: Arc::new(info.metadata), digest: info.module, options: info.options })
+        Ok(Image { engine, module, meta: Arc::new(info.metadata), digest: info.module, options: info.options, form: info.form })
     }
 
     /// Digest of the original module.
@@ -228,6 +246,11 @@ impl Image {
     /// Options that change results.
     pub fn options(&self) -> Options {
         self.options
+    }
+
+    /// What it can do.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// Migration points and their frames.

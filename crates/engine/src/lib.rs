@@ -18,7 +18,7 @@ mod trigger;
 
 pub use config::{Options, Target, VERSION, configure};
 pub use error::Error;
-pub use image::{Image, ImageInfo, is_image};
+pub use image::{Form, Image, ImageInfo, is_image};
 pub use key::Key;
 pub use machine::{Machine, Run, State};
 #[cfg(feature = "std")]

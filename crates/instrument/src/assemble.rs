@@ -1,7 +1,7 @@
 //! Puts the module together again: sections are copied through as they were, with entries appended.
 
 use crate::abi;
-use crate::emit::{Context, Globals, Rewritten, val_type};
+use crate::context::{Code, Context, Globals, Rewritten, val_type};
 use crate::helpers;
 use crate::meta::Metadata;
 use crate::parse::Module;
@@ -50,7 +50,7 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
     let helper_bodies = helpers::bodies(cx, headroom);
     for id in ORDER {
         if id == SectionId::Code as u8 {
-            hints(&rewritten).append_to(&mut out);
+            hints(cx, &rewritten).append_to(&mut out);
         }
         let mut added = Vec::new();
         let count = match id {
@@ -69,7 +69,7 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
                 helper_types.len()
             }
             4 => {
-                let slots = cx.slots.len() as u64;
+                let slots = if cx.options.resume_clones { cx.slots.len() as u64 } else { 0 };
                 let referable = cx.graph.referable.len() as u64;
                 for (min, max) in [(slots, Some(slots)), (referable, Some(referable)), (0, None)] {
                     wasm_encoder::TableType {
@@ -113,7 +113,7 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
             7 => exports(m, cx, &metadata, &mut added),
             9 => elements(cx, &mut added),
             10 => {
-                code(&rewritten, &helper_bodies, &mut out);
+                code(cx, &rewritten, &helper_bodies, &mut out);
                 continue;
             }
             _ => 0,
@@ -211,9 +211,10 @@ fn exports(m: &Module<'_>, cx: &Context<'_>, meta: &Metadata, out: &mut Vec<u8>)
 
 fn elements(cx: &Context<'_>, out: &mut Vec<u8>) -> usize {
     let mut section = wasm_encoder::ElementSection::new();
-    let thunks: Vec<u32> = (0..cx.slots.len() as u32).map(|s| cx.helpers.thunk_first + s).collect();
+    let count = if cx.options.resume_clones { cx.slots.len() as u32 } else { 0 };
+    let clones: Vec<u32> = (0..count).map(|s| cx.helpers.clone_first + s).collect();
     let zero = wasm_encoder::ConstExpr::i32_const(0);
-    let tables = [(cx.resume_table, &thunks), (cx.functions_table, &cx.graph.referable)];
+    let tables = [(cx.resume_table, &clones), (cx.functions_table, &cx.graph.referable)];
     for (table, list) in tables {
         section.active(Some(table), &zero, wasm_encoder::Elements::Functions(list[..].into()));
     }
@@ -221,25 +222,40 @@ fn elements(cx: &Context<'_>, out: &mut Vec<u8>) -> usize {
     2
 }
 
-fn code(rewritten: &[Rewritten], helpers: &[wasm_encoder::Function], out: &mut Vec<u8>) {
-    let mut content = Vec::with_capacity(rewritten.iter().map(|r| r.code.len() + 5).sum());
-    ((rewritten.len() + helpers.len()) as u32).encode(&mut content);
-    for r in rewritten {
-        r.code.encode(&mut content);
+/// The resume clones, by slot.
+fn clones<'r>(cx: &Context<'_>, rewritten: &'r [Rewritten]) -> Vec<&'r Code> {
+    let mut all: Vec<(u32, &Code)> =
+        rewritten.iter().filter_map(|r| r.clone.as_ref().map(|c| (cx.slots[&r.index], c))).collect();
+    all.sort_unstable_by_key(|(slot, _)| *slot);
+    all.into_iter().map(|(_, c)| c).collect()
+}
+
+fn code(cx: &Context<'_>, rewritten: &[Rewritten], helpers: &[wasm_encoder::Function], out: &mut Vec<u8>) {
+    let clones = clones(cx, rewritten);
+    let functions = || rewritten.iter().map(|r| &r.code);
+    let size = functions().chain(clones.iter().copied()).map(|c| c.bytes.len() + 5).sum();
+    let mut content = Vec::with_capacity(size);
+    ((rewritten.len() + helpers.len() + clones.len()) as u32).encode(&mut content);
+    for c in functions() {
+        c.bytes.encode(&mut content);
     }
     for h in helpers {
         h.encode(&mut content);
+    }
+    for c in clones {
+        c.bytes.encode(&mut content);
     }
     out.push(SectionId::Code as u8);
     content.encode(out);
 }
 
-fn hints(rewritten: &[Rewritten]) -> BranchHints {
+fn hints(cx: &Context<'_>, rewritten: &[Rewritten]) -> BranchHints {
     let mut hints = BranchHints::new();
-    for r in rewritten {
-        if !r.unlikely.is_empty() {
-            let list = r.unlikely.iter().map(|o| BranchHint { branch_func_offset: *o, branch_hint_value: 0 });
-            hints.function_hints(r.index, list.collect::<Vec<_>>());
+    let clones = (cx.helpers.clone_first..).zip(clones(cx, rewritten));
+    for (index, code) in rewritten.iter().map(|r| (r.index, &r.code)).chain(clones) {
+        if !code.unlikely.is_empty() {
+            let list = code.unlikely.iter().map(|o| BranchHint { branch_func_offset: *o, branch_hint_value: 0 });
+            hints.function_hints(index, list.collect::<Vec<_>>());
         }
     }
     hints

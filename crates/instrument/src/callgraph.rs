@@ -5,9 +5,10 @@
 
 use crate::parse::{Body, Module};
 use crate::transform::{Error, Options};
+use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
-use wasmparser::Operator;
+use wasmparser::{Operator, ValType};
 use wasmparser::types::CoreTypeId;
 
 /// What the call graph says about each function index.
@@ -19,6 +20,13 @@ pub struct CallGraph {
     pub blocking: Vec<bool>,
     /// Functions that poll at their entry, so that every call cycle polls.
     pub entry_polls: Vec<bool>,
+    /// Functions that poll after those of their calls that can lead back to them, for the same end: the
+    /// check that is there anyway is then the poll.
+    return_polls: Vec<bool>,
+    /// Strongly connected component of each function.
+    component: Vec<u32>,
+    /// Strongly connected component of calls through each type.
+    indirect_component: HashMap<CoreTypeId, u32>,
     /// Whether a call through this type may reach a function that captures.
     pub indirect: HashMap<CoreTypeId, bool>,
     /// Every function that may exist as a reference, ascending.
@@ -29,11 +37,27 @@ pub struct CallGraph {
     pub mutated_tables: Vec<bool>,
 }
 
+impl CallGraph {
+    /// Whether a function polls after a call to another.
+    pub fn polls_after(&self, caller: u32, callee: u32) -> bool {
+        self.return_polls[caller as usize] && self.component[caller as usize] == self.component[callee as usize]
+    }
+
+    /// Whether a function polls after a call through a type.
+    pub fn polls_after_indirect(&self, caller: u32, ty: &CoreTypeId) -> bool {
+        self.return_polls[caller as usize]
+            && self.indirect_component.get(ty) == Some(&self.component[caller as usize])
+    }
+}
+
 #[derive(Default)]
 struct Summary {
     calls: Vec<u32>,
     /// Type indices.
     indirect: Vec<u32>,
+    /// Callees of tail calls, direct ones and by type index.
+    tail_calls: Vec<u32>,
+    tail_indirect: Vec<u32>,
     references: Vec<u32>,
     mutated_tables: Vec<u32>,
     has_loop: bool,
@@ -87,10 +111,30 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
         }
     }
 
-    let entry_polls = break_cycles(&edges, n, imports);
+    let component = components(&edges);
+    let indirect_component = type_nodes.iter().map(|(id, node)| (*id, component[*node])).collect();
+    // A cycle with a tail call in it may never return.
+    let mut endless = vec![false; edges.len()];
+    for (i, s) in summaries.iter().enumerate() {
+        let from = component[imports + i];
+        let nodes = s.tail_indirect.iter().map(|t| type_nodes[&m.type_ids[*t as usize]]);
+        let tail = s.tail_calls.iter().map(|f| *f as usize).chain(nodes).any(|to| component[to] == from);
+        // Results that a frame cannot hold.
+        let holds = |t: &ValType| crate::plan::slot_type(m, *t).is_some();
+        let odd = !m.type_of((imports + i) as u32).results().iter().all(holds);
+        endless[from as usize] |= tail || odd;
+    }
+    let mut entry_polls = break_cycles(&edges, n, imports);
+    let mut return_polls = vec![false; n];
+    for f in 0..n {
+        if entry_polls[f] && !endless[component[f] as usize] {
+            entry_polls[f] = false;
+            return_polls[f] = true;
+        }
+    }
     let mut captures = vec![false; edges.len()];
     let mut work: Vec<usize> = (0..n)
-        .filter(|i| blocking[*i] || entry_polls[*i] || (*i >= imports && summaries[*i - imports].has_loop))
+        .filter(|i| blocking[*i] || entry_polls[*i] || return_polls[*i] || (*i >= imports && summaries[*i - imports].has_loop))
         .collect();
     let mut callers: Vec<Vec<u32>> = vec![Vec::new(); edges.len()];
     for (from, out) in edges.iter().enumerate() {
@@ -110,13 +154,49 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
     }
     let indirect = type_nodes.iter().map(|(id, node)| (*id, captures[*node])).collect();
     captures.truncate(n);
+    let mut component = component;
+    component.truncate(n);
     let rewrite = (0..n).map(|i| captures[i] || (i >= imports && !summaries[i - imports].drops.is_empty())).collect();
     let dropped = summaries
         .iter()
         .flat_map(|s| &s.drops)
         .map(|(element, i)| if *element { m.data_segments + i } else { *i })
         .collect();
-    Ok(CallGraph { captures, rewrite, dropped, blocking, entry_polls, indirect, referable, mutated_tables })
+    Ok(CallGraph {
+        captures,
+        rewrite,
+        dropped,
+        blocking,
+        entry_polls,
+        return_polls,
+        component,
+        indirect_component,
+        indirect,
+        referable,
+        mutated_tables,
+    })
+}
+
+/// Strongly connected component of each node.
+fn components(edges: &[Vec<u32>]) -> Vec<u32> {
+    let count = edges.iter().map(Vec::len).sum();
+    let mut graph = petgraph::graph::DiGraph::<(), (), u32>::with_capacity(edges.len(), count);
+    for _ in edges {
+        graph.add_node(());
+    }
+    for (from, out) in (0..).zip(edges) {
+        for to in out {
+            graph.add_edge(NodeIndex::new(from), NodeIndex::new(*to as usize), ());
+        }
+    }
+    let mut component = vec![0; edges.len()];
+    // Not Tarjan's, which recurses as deep as calls nest.
+    for (i, members) in (0..).zip(petgraph::algo::kosaraju_scc(&graph)) {
+        for node in members {
+            component[node.index()] = i;
+        }
+    }
+    component
 }
 
 /// Marks a set of functions that every cycle of calls passes through: the targets of back edges of a
@@ -168,11 +248,16 @@ fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> 
             Operator::Loop { .. } => s.has_loop = true,
             Operator::DataDrop { data_index } => s.drops.push((false, data_index)),
             Operator::ElemDrop { elem_index } => s.drops.push((true, elem_index)),
-            Operator::Call { function_index } | Operator::ReturnCall { function_index } => s.calls.push(function_index),
-            Operator::CallIndirect { type_index, .. }
-            | Operator::ReturnCallIndirect { type_index, .. }
-            | Operator::CallRef { type_index }
-            | Operator::ReturnCallRef { type_index } => s.indirect.push(type_index),
+            Operator::Call { function_index } => s.calls.push(function_index),
+            Operator::ReturnCall { function_index } => {
+                s.calls.push(function_index);
+                s.tail_calls.push(function_index);
+            }
+            Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => s.indirect.push(type_index),
+            Operator::ReturnCallIndirect { type_index, .. } | Operator::ReturnCallRef { type_index } => {
+                s.indirect.push(type_index);
+                s.tail_indirect.push(type_index);
+            }
             Operator::RefFunc { function_index } => s.references.push(function_index),
             Operator::TableSet { table }
             | Operator::TableGrow { table }

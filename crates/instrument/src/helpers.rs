@@ -1,32 +1,26 @@
-//! The functions added to every module: completing a frame, taking one off, saved references, and each
-//! capturing function's entry for a resume.
+//! The functions added to every module: completing a frame, taking one off, saved references.
 
 use crate::abi;
-use crate::emit::{Context, FIXED_HELPERS, dummy};
+use crate::context::{Context, FIXED_HELPERS};
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
 
-/// Function types (indices into `Context::new_types`) of the added functions, in order.
+/// Function types of the added functions, in order: helpers, then resume clones.
 pub fn types(cx: &Context<'_>) -> Vec<u32> {
     let classes = cx.classes.len();
     let mut types: Vec<u32> = (0..FIXED_HELPERS as usize + classes).map(|i| cx.added_type(i)).collect();
     let mut slots: Vec<(u32, u32)> = cx.slots.iter().map(|(f, s)| (*s, *f)).collect();
     slots.sort_unstable();
-    for (_, f) in slots {
+    for (_, f) in slots.into_iter().filter(|_| cx.options.resume_clones) {
         types.push(cx.class_type(cx.class_of[cx.module.type_of(f).results()]));
     }
     types
 }
 
-/// Bodies of the added functions, in the order of [`types`]. `headroom` is the largest frame.
+/// Bodies of the helpers, in the order of [`types`]. `headroom` is the largest frame.
 pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
     let mut out = vec![pushed(cx, headroom), pushed_again(cx, headroom), save_ref(cx), load_ref(cx), drop_segments(cx)];
     for class in 0..cx.classes.len() as u32 {
         out.push(resume_class(cx, class));
-    }
-    let mut slots: Vec<(u32, u32)> = cx.slots.iter().map(|(f, s)| (*s, *f)).collect();
-    slots.sort_unstable();
-    for (_, f) in slots {
-        out.push(thunk(cx, f));
     }
     out
 }
@@ -130,17 +124,5 @@ fn resume_class(cx: &Context<'_>, class: u32) -> Function {
     // A tail call: a hundred thousand resumed frames must not need twice the stack.
     b.return_call_indirect(cx.resume_table, cx.class_type(class));
     b.end();
-    f
-}
-
-/// Enters a function for a resume: it reads its locals from the frame, so its arguments do not matter.
-fn thunk(cx: &Context<'_>, function: u32) -> Function {
-    let mut f = Function::new([]);
-    for ty in cx.module.type_of(function).params() {
-        // A parameter without a default cannot be made up: only calls that pass one get here, and those
-        // are refused where the function returns to them.
-        f.instruction(&dummy(*ty).unwrap_or(wasm_encoder::Instruction::Unreachable));
-    }
-    f.instructions().return_call(function).end();
     f
 }

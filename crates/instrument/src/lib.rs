@@ -21,6 +21,8 @@ mod assemble;
 #[cfg(feature = "transform")]
 mod callgraph;
 #[cfg(feature = "transform")]
+mod context;
+#[cfg(feature = "transform")]
 mod emit;
 #[cfg(feature = "transform")]
 mod helpers;

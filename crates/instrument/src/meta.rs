@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Version of the encoding of [`Metadata`] and of the frames it describes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A value's type, as a frame stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +60,8 @@ pub enum PointKind {
     Call(u32),
     /// The return of an indirect call.
     CallIndirect,
+    /// After a call in a call cycle, polled; its results are in the frame. Follows the call's own point.
+    Return,
     /// Before a host call that may block; issued again on resume. Holds the import's function index.
     HostCall(u32),
 }
@@ -259,6 +261,7 @@ impl Metadata {
                     PointKind::Call(f) => (2, f),
                     PointKind::CallIndirect => (3, 0),
                     PointKind::HostCall(f) => (4, f),
+                    PointKind::Return => (5, 0),
                 };
                 w.push(kind);
                 put(&mut w, arg);
@@ -391,6 +394,7 @@ impl<'a> Reader<'a> {
                 2 => PointKind::Call(arg),
                 3 => PointKind::CallIndirect,
                 4 => PointKind::HostCall(arg),
+                5 => PointKind::Return,
                 _ => return Err(MetaError::Damaged(self.at)),
             };
             let offset = self.u32()?;

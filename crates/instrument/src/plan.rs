@@ -34,6 +34,7 @@ pub enum Temp {
 }
 
 /// Allocates added locals after the function's own.
+#[derive(Clone)]
 pub struct Locals {
     first: u32,
     map: HashMap<Temp, u32>,
@@ -80,6 +81,8 @@ pub enum Label {
     Resumed(u32),
     /// The end of the function's entry test.
     Entered,
+    /// Writes the values that most points write.
+    SaveShared,
     /// Writes the frame's header and returns.
     Unwind,
     /// Returns values that nobody looks at.
@@ -106,10 +109,13 @@ pub struct FrameSlot {
 }
 
 /// Everything the emitter needs besides the scan.
+#[derive(Clone)]
 pub struct Plan {
     pub locals: Locals,
     pub slots: Vec<FrameSlot>,
     pub frame_size: u32,
+    /// Slots before this one are written by code that points share.
+    pub shared: u32,
     /// Per point, indices of `slots`.
     pub live: Vec<Vec<u32>>,
     /// Per (region, point directly in it): indices of `slots` to restore on the way to the point.
@@ -125,6 +131,37 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
 }
 
+/// Estimated code bytes: a value written at a point; one handed to the shared code; one made up for it.
+const WRITTEN: i64 = 7;
+const HANDED: i64 = 2;
+const MADE_UP: i64 = 5;
+
+impl Plan {
+    /// How many slots, from the first, a point leaves to the shared code.
+    pub fn shared(&self, live: &[u32]) -> u32 {
+        if gain(live, self.shared) > 0 { self.shared } else { 0 }
+    }
+
+    /// Chooses the slots that are written by shared code.
+    ///
+    /// Machine code for a value written at each point is long, and an allocator of registers that does not
+    /// know these places to be cold (regalloc2) takes each for a reason to have the value in a register;
+    /// handed over by a branch, it may lie anywhere.
+    fn choose_shared(&mut self) {
+        let total = |shared: u32| -> i64 { self.live.iter().map(|l| gain(l, shared).max(0)).sum() };
+        let shareable = self.slots.iter().take_while(|s| s.slot != SlotType::Func).count() as u32;
+        // The shared code itself is written once.
+        let best = (1..=shareable).map(|k| (total(k) - i64::from(k) * WRITTEN, k)).max_by_key(|(g, k)| (*g, std::cmp::Reverse(*k)));
+        self.shared = best.filter(|(g, _)| *g > 0).map_or(0, |(_, k)| k);
+    }
+}
+
+/// Code bytes that a point saves by leaving the slots before `shared` to the shared code.
+fn gain(live: &[u32], shared: u32) -> i64 {
+    let handed = live.iter().filter(|slot| **slot < shared).count() as i64;
+    handed * (WRITTEN - HANDED) - (i64::from(shared) - handed) * MADE_UP
+}
+
 /// Plans one function.
 pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Plan {
     let live = liveness::live_at_points(s);
@@ -132,6 +169,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         locals: Locals { first: s.locals.len() as u32, map: HashMap::new(), types: Vec::new() },
         slots: Vec::new(),
         frame_size: 0,
+        shared: 0,
         live: Vec::new(),
         at_home: HashMap::new(),
         towards: HashMap::new(),
@@ -158,6 +196,13 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
             let c = s.constructs.iter().find(|c| c.header == i as u32).expect("a header belongs to a loop");
             for (k, ty) in c.params.iter().enumerate() {
                 let l = p.locals.index(Temp::Label(c.level, k as u32, *ty));
+                types.insert(l, nullable(*ty));
+                all.push(l);
+            }
+        }
+        if point.kind == PointKind::Return {
+            for (k, ty) in point.results.iter().enumerate() {
+                let l = p.locals.index(Temp::Result(k as u32, *ty));
                 types.insert(l, nullable(*ty));
                 all.push(l);
             }
@@ -245,6 +290,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
             p.refusals.push(Refusal { place: m.name_of(function), reason });
         }
     }
+    p.choose_shared();
     hoist(s, &mut p);
     if strip_mine {
         for (i, c) in s.constructs.iter().enumerate() {
@@ -283,7 +329,7 @@ fn hoist(s: &Scan<'_>, p: &mut Plan) {
         match point.kind {
             PointKind::Call(_) | PointKind::CallIndirect => add(region, point.op * 4 + 3, Label::Resumed(i as u32)),
             PointKind::HostCall(_) => add(region, point.op * 4, Label::Resumed(i as u32)),
-            PointKind::Loop | PointKind::Entry => {}
+            PointKind::Loop | PointKind::Entry | PointKind::Return => {}
         }
     }
     for list in p.hoisted.values_mut() {

@@ -188,6 +188,18 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>) -> Result<Sca
                 results: callee.results().to_vec(),
                 construct: current,
             });
+            let polls = match operator {
+                Operator::Call { function_index } => graph.polls_after(function, function_index),
+                Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => {
+                    graph.polls_after_indirect(function, &m.type_ids[type_index as usize])
+                }
+                _ => false,
+            };
+            if polls && !again {
+                let call = s.points.last().expect("just pushed");
+                let poll = Point { kind: PointKind::Return, stack: call.stack.clone(), results: call.results.clone(), ..*call };
+                s.point(poll);
+            }
         }
         let top = matches!(operator, Operator::BrOnNull { .. } | Operator::BrOnNonNull { .. })
             .then(|| v.get_operand_type(0).flatten().map(|t| encodable(m, t)))

@@ -1,7 +1,7 @@
 //! The entry point: parse, analyse, rewrite each function, put the module together.
 
 use crate::meta::Metadata;
-use crate::{assemble, callgraph, emit, parse, wrap};
+use crate::{assemble, callgraph, context, emit, parse, wrap};
 use rayon::prelude::*;
 use std::fmt;
 
@@ -12,6 +12,9 @@ pub struct Options {
     pub blocking_imports: Vec<(String, String)>,
     /// Split loops with a known induction variable in chunks, so that their bodies hold no poll.
     pub strip_mine: bool,
+    /// Add to each function that may capture the clone by which a captured stack is taken back. Without
+    /// them the module starts tasks, and those can be captured; with them it also resumes.
+    pub resume_clones: bool,
     /// Build in a countdown of polls, so that a test can capture at the k-th poll exactly.
     pub countdown: bool,
     /// Return the module as it was, with the reasons in its metadata, where it cannot be captured.
@@ -27,6 +30,7 @@ impl Default for Options {
                 .map(wasi)
                 .collect(),
             strip_mine: true,
+            resume_clones: true,
             countdown: false,
             allow_unmovable: false,
         }
@@ -109,7 +113,7 @@ pub fn instrument(wasm: &[u8], options: &Options) -> Result<Instrumented, Error>
     let graph = callgraph::analyse(&module, options)?;
     let mut refusals = module.refusals();
     let bodies = std::mem::take(&mut module.bodies);
-    let context = emit::Context::new(&module, &graph, options);
+    let context = context::Context::new(&module, &graph, options);
     let rewritten: Vec<_> = bodies
         .into_par_iter()
         .map(|body| {

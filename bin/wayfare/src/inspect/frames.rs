@@ -23,6 +23,7 @@ fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, names: &Names) -> Value {
         PointKind::Entry => ("entry", None),
         PointKind::Call(callee) => ("call", Some(callee)),
         PointKind::CallIndirect => ("call_indirect", None),
+        PointKind::Return => ("return", None),
         PointKind::HostCall(callee) => ("host_call", Some(callee)),
     };
     let values: Vec<Value> = point

@@ -88,6 +88,7 @@ fn summary(meta: &Metadata) -> Value {
             "entry": count(|k| k == PointKind::Entry),
             "call": count(|k| matches!(k, PointKind::Call(_))),
             "call_indirect": count(|k| k == PointKind::CallIndirect),
+            "return": count(|k| k == PointKind::Return),
             "host_call": count(|k| matches!(k, PointKind::HostCall(_))),
         },
         "memories": meta.memories,
