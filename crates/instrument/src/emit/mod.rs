@@ -252,8 +252,8 @@ impl<'a, 'm> Emitter<'a, 'm> {
         if movable {
             self.block(Label::Dummies);
             self.block(Label::Unwind);
-            if self.p.shared > 0 {
-                self.block(Label::SaveShared);
+            for i in 0..self.p.shared.len() as u32 {
+                self.block(Label::Shared(i));
             }
         }
         self.block(Label::Construct(0));

@@ -47,7 +47,8 @@ impl Emitter<'_, '_> {
     /// Writes the live locals of a point into a new frame and leaves.
     fn save(&mut self, point: u32) {
         let live = std::mem::take(&mut self.p.live[point as usize]);
-        let shared = self.p.shared(&live);
+        let entry = self.p.enters_shared(&live);
+        let shared = entry.map_or(0, |i| self.p.shared[i]);
         let own: Vec<u32> = live.iter().copied().filter(|slot| *slot >= shared).collect();
         self.write(&own);
         // What the common code writes besides must not be looked for: it is dead here.
@@ -59,14 +60,15 @@ impl Emitter<'_, '_> {
         self.p.live[point as usize] = live;
         self.i(I::I32Const(point as i32));
         self.set(Temp::Point);
-        self.br(if shared > 0 { Label::SaveShared } else { Label::Unwind });
+        self.br(entry.map_or(Label::Unwind, |i| Label::Shared(i as u32)));
     }
 
     /// The end of a function that may capture, after its last instruction: what all points write in common.
     pub(super) fn unwind(&mut self) {
-        if self.p.shared > 0 {
-            self.end_of(Label::SaveShared);
-            let slots: Vec<u32> = (0..self.p.shared).collect();
+        for i in (0..self.p.shared.len()).rev() {
+            self.end_of(Label::Shared(i as u32));
+            let from = if i > 0 { self.p.shared[i - 1] } else { 0 };
+            let slots: Vec<u32> = (from..self.p.shared[i]).collect();
             self.write(&slots);
         }
         self.end_of(Label::Unwind);
