@@ -6,7 +6,7 @@ use crate::{atomic, locations};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use wayfare_engine::{Options, Target};
+use wayfare_engine::{Form, Options, Target};
 use wayfare_snapshot::Digest;
 
 /// Compiles it.
@@ -24,6 +24,7 @@ pub fn run(args: &Compile) -> Result<ExitCode> {
         target,
         explicit: true,
         options: Options { canonical_nan: args.canonical_nan },
+        form: Form::Resume,
         allow_unmovable: args.allow_unmovable,
     };
     let image = program::compile(&bytes, Digest::of(&bytes), &wanted, &locations::key()?).with_context(name)?;
@@ -31,6 +32,8 @@ pub fn run(args: &Compile) -> Result<ExitCode> {
         let stem = args.program.file_stem().unwrap_or_default().to_string_lossy();
         PathBuf::from(format!("{stem}-{}.img", wanted.target))
     });
+    // A task of it that runs or resumes here later finds it.
+    program::keep_image(Digest::of(&bytes), &wanted, &image)?;
     atomic::write(&path, &image).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(ExitCode::SUCCESS)
 }

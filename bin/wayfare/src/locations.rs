@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use wayfare_engine::{Options, Target, VERSION};
+use wayfare_engine::{Form, Options, Target, VERSION};
 use wayfare_snapshot::Digest;
 
 /// The directory named by `variable`, or the one below the home directory, for Wayfare.
@@ -23,11 +23,12 @@ pub fn key() -> Result<wayfare_engine::Key> {
 }
 
 /// Where the image of a module is kept.
-pub fn image(module: Digest, target: &Target, options: Options) -> Result<PathBuf> {
+pub fn image(module: Digest, target: &Target, options: Options, form: Form) -> Result<PathBuf> {
     let version: String =
         VERSION.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     let nan = if options.canonical_nan { "-nan" } else { "" };
-    Ok(xdg("XDG_CACHE_HOME", ".cache")?.join(format!("images/{module}-{target}-{version}{nan}.img")))
+    let form = if form == Form::Start { "-start" } else { "" };
+    Ok(xdg("XDG_CACHE_HOME", ".cache")?.join(format!("images/{module}-{target}-{version}{nan}{form}.img")))
 }
 
 /// Where a module is kept, for snapshots that name it.

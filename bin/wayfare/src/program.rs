@@ -4,7 +4,7 @@
 use crate::{atomic, locations, output, standing};
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
-use wayfare_engine::{Error, Image, ImageInfo, Key, Options, Target};
+use wayfare_engine::{Error, Form, Image, ImageInfo, Key, Options, Target};
 use wayfare_snapshot::Digest;
 
 /// What to make an image for.
@@ -16,6 +16,8 @@ pub struct Wanted {
     pub explicit: bool,
     /// Options that change results.
     pub options: Options,
+    /// Whether it is to start a task only, or to resume one as well.
+    pub form: Form,
     /// Whether a program that cannot be captured is wanted all the same.
     pub allow_unmovable: bool,
 }
@@ -25,13 +27,13 @@ impl Wanted {
     ///
     /// # Errors
     /// An unknown target, or one for another machine.
-    pub fn here(target: Option<&str>, options: Options, allow_unmovable: bool) -> Result<Wanted> {
+    pub fn here(target: Option<&str>, options: Options, form: Form, allow_unmovable: bool) -> Result<Wanted> {
         let explicit = target.is_some();
         let target = target.map_or_else(|| Ok(Target::host()), Target::parse)?;
         if !target.runs_here() {
             bail!("code for {target} does not run on this machine: use {} or pulley64", Target::host());
         }
-        Ok(Wanted { target, explicit, options, allow_unmovable })
+        Ok(Wanted { target, explicit, options, form, allow_unmovable })
     }
 }
 
@@ -66,33 +68,60 @@ pub fn read(path: &Path) -> Result<(Vec<u8>, FileKind)> {
     Ok((bytes, kind))
 }
 
-/// The image of a program given by its file.
-///
-/// # Errors
-/// When the file is no program, or one that cannot be compiled or trusted.
-pub fn from_file(path: &Path, wanted: &Wanted) -> Result<Image> {
-    let (bytes, kind) = read(path)?;
-    let name = || path.display().to_string();
-    match kind {
-        FileKind::Module => from_module(&bytes, Digest::of(&bytes), wanted).with_context(name),
-        FileKind::Image => from_image(&bytes, path, wanted).with_context(name),
-        FileKind::Snapshot => bail!("{}: this is a snapshot: go on with it by `wayfare resume`", path.display()),
+/// A program to run: its image, and what another image of it can be made from.
+pub struct Program {
+    /// What runs.
+    pub image: Image,
+    /// The module, where it was at hand.
+    module: Option<Vec<u8>>,
+    wanted: Wanted,
+}
+
+impl Program {
+    /// An image that can resume tasks of this program, compiled if need be.
+    ///
+    /// # Errors
+    /// When it cannot be compiled.
+    pub fn resumable(&self) -> Result<Image> {
+        let wanted = Wanted { form: Form::Resume, ..self.wanted.clone() };
+        let digest = self.image.digest();
+        match &self.module {
+            _ if self.image.form() == Form::Resume => Ok(self.image.clone()),
+            Some(wasm) => from_module(wasm, digest, &wanted),
+            None => from_digest(digest, &wanted)?.map(|p| p.image).ok_or_else(|| anyhow!(Error::StartsOnly)),
+        }
     }
 }
 
-/// The image of a module that was run here before.
+/// A program given by its file.
+///
+/// # Errors
+/// When the file is no program, or one that cannot be compiled or trusted.
+pub fn from_file(path: &Path, wanted: &Wanted) -> Result<Program> {
+    let (bytes, kind) = read(path)?;
+    let name = || path.display().to_string();
+    let (image, module) = match kind {
+        FileKind::Module => (from_module(&bytes, Digest::of(&bytes), wanted).with_context(name)?, Some(bytes)),
+        FileKind::Image => (from_image(&bytes, path, wanted).with_context(name)?, None),
+        FileKind::Snapshot => bail!("{}: this is a snapshot: go on with it by `wayfare resume`", path.display()),
+    };
+    Ok(Program { image, module, wanted: wanted.clone() })
+}
+
+/// The program of a module that was run here before.
 ///
 /// # Errors
 /// When it never was (`Ok(None)` then), or cannot be compiled.
-pub fn from_digest(digest: Digest, wanted: &Wanted) -> Result<Option<Image>> {
+pub fn from_digest(digest: Digest, wanted: &Wanted) -> Result<Option<Program>> {
     let key = locations::key()?;
-    if let Cached::Usable(image) = cached(digest, wanted, &key)? {
-        return Ok(Some(image));
-    }
-    match kept_module(digest)? {
-        Some(wasm) => from_module(&wasm, digest, wanted).map(Some),
-        None => Ok(None),
-    }
+    let image = if let Cached::Usable(image) = cached(digest, wanted, &key)? {
+        image
+    } else if let Some(wasm) = kept_module(digest)? {
+        from_module(&wasm, digest, wanted)?
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Program { image, module: None, wanted: wanted.clone() }))
 }
 
 /// The module with this digest, if it was run here before.
@@ -106,9 +135,9 @@ pub fn kept_module(digest: Digest) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// When it is not valid or cannot be captured.
 pub fn compile(wasm: &[u8], digest: Digest, wanted: &Wanted, key: &Key) -> Result<Vec<u8>> {
-    let Wanted { target, options, allow_unmovable, .. } = wanted;
+    let Wanted { target, options, form, allow_unmovable, .. } = wanted;
     let what = format!("compiling for {target}");
-    let work = || Image::compile(wasm, target, *options, *allow_unmovable, key);
+    let work = || Image::compile(wasm, target, *options, *form, *allow_unmovable, key);
     // The code generator panics on what it does not expect; that must not look like the program's own failure.
     let compiled = std::panic::catch_unwind(|| standing::while_running(&what, work));
     let image =
@@ -128,7 +157,7 @@ fn from_module(wasm: &[u8], digest: Digest, wanted: &Wanted) -> Result<Image> {
         Cached::None => {}
     }
     let bytes = compile(wasm, digest, wanted, &key)?;
-    keep(&locations::image(digest, &wanted.target, wanted.options)?, &bytes);
+    keep_image(digest, wanted, &bytes)?;
     Ok(Image::load(&bytes, &key)?)
 }
 
@@ -139,18 +168,22 @@ enum Cached {
 }
 
 fn cached(digest: Digest, wanted: &Wanted, key: &Key) -> Result<Cached> {
-    let path = locations::image(digest, &wanted.target, wanted.options)?;
-    let Ok(bytes) = std::fs::read(&path) else {
-        return Ok(Cached::None);
-    };
-    match Image::load(&bytes, key) {
-        Ok(image) if image.digest() != digest || image.options() != wanted.options => {
-            Ok(Cached::Refused("it is another program's".into()))
+    // What resumes can start as well.
+    let forms: &[Form] = if wanted.form == Form::Start { &[Form::Start, Form::Resume] } else { &[Form::Resume] };
+    let mut refused = Cached::None;
+    for form in forms {
+        let path = locations::image(digest, &wanted.target, wanted.options, *form)?;
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        match Image::load(&bytes, key) {
+            Ok(image) if image.digest() != digest || image.options() != wanted.options || image.form() != *form => {
+                refused = Cached::Refused("it is another program's".into());
+            }
+            Ok(image) => return movable(&image, wanted).map(|()| Cached::Usable(image)),
+            Err(e) if replaceable(&e) => refused = Cached::Refused(reason(&e)),
+            Err(e) => return Err(e).with_context(|| path.display().to_string()),
         }
-        Ok(image) => movable(&image, wanted).map(|()| Cached::Usable(image)),
-        Err(e) if replaceable(&e) => Ok(Cached::Refused(reason(&e))),
-        Err(e) => Err(e).with_context(|| path.display().to_string()),
     }
+    Ok(refused)
 }
 
 /// An image given as the program itself.
@@ -159,10 +192,13 @@ fn from_image(bytes: &[u8], path: &Path, wanted: &Wanted) -> Result<Image> {
     let refused = match Image::load(bytes, &key) {
         Ok(image) => {
             movable(&image, wanted)?;
-            if !wanted.explicit || ImageInfo::parse(bytes)?.target == wanted.target.triple() {
+            if wanted.explicit && ImageInfo::parse(bytes)?.target != wanted.target.triple() {
+                anyhow!("the image is for another target than {}: compile the module for it", wanted.target)
+            } else if wanted.form == Form::Resume && image.form() == Form::Start {
+                anyhow!(Error::StartsOnly)
+            } else {
                 return Ok(image);
             }
-            anyhow!("the image is for another target than {}: compile the module for it", wanted.target)
         }
         Err(e) if replaceable(&e) => anyhow!(e),
         Err(e) => return Err(e.into()),
@@ -198,6 +234,17 @@ fn movable(image: &Image, wanted: &Wanted) -> Result<()> {
         _ if wanted.allow_unmovable => Ok(()),
         reasons => bail!("cannot be moved while it runs: {} (--allow-unmovable runs it in place)", reasons.join("; ")),
     }
+}
+
+/// Puts an image in the cache, if it can run here.
+///
+/// # Errors
+/// When there is no place for a cache.
+pub fn keep_image(digest: Digest, wanted: &Wanted, image: &[u8]) -> Result<()> {
+    if wanted.target.runs_here() {
+        keep(&locations::image(digest, &wanted.target, wanted.options, wanted.form)?, image);
+    }
+    Ok(())
 }
 
 /// Puts a file in the cache. A cache that takes nothing costs time, not the run.

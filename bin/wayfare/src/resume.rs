@@ -2,7 +2,7 @@
 
 use crate::cli::Resume;
 use crate::mounts::{Mount, Mounts};
-use crate::program::{self, Wanted};
+use crate::program::{self, Program, Wanted};
 use crate::registry::Claim;
 use crate::run::{self, PROGRAM, VOLUME};
 use crate::running::{self, Plan};
@@ -10,7 +10,7 @@ use crate::{locations, output, snapshots};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wayfare_engine::{Error, Image, Options, Task};
+use wayfare_engine::{Error, Form, Options, Task};
 use wayfare_snapshot::{Digest, Snapshot};
 use wayfare_wasi::Ctx;
 
@@ -27,8 +27,8 @@ pub fn run(args: Resume) -> Result<ExitCode> {
         return Err(Error::DeltaOnly).with_context(name);
     }
     let options = Options { canonical_nan: snapshot.options.canonical_nan };
-    let wanted = Wanted::here(args.place.target.as_deref(), options, false)?;
-    let image = find(&snapshot, args.program.as_deref(), &wanted).with_context(&name)?;
+    let wanted = Wanted::here(args.place.target.as_deref(), options, Form::Resume, false)?;
+    let found = find(&snapshot, args.program.as_deref(), &wanted).with_context(&name)?;
     let volumes = volumes(&mut snapshot, &mounts.volumes).with_context(&name)?;
     let was = snapshot.options.extra.get(PROGRAM).cloned().unwrap_or_default();
     let program = args.program.as_deref().map_or(was, run::absolute);
@@ -38,13 +38,13 @@ pub fn run(args: Resume) -> Result<ExitCode> {
     snapshot.options.name = claim.name().into();
     let entry = run::entry(&claim, program, &snapshot.meta.module.to_string(), &wanted, &mounts.dirs);
     let host = run::host(&mounts.dirs)?;
-    let plan = Plan { claim, entry, image, volumes };
+    let plan = Plan { claim, entry, program: found, volumes };
     // The snapshot goes once the task has it: it is as large as the task.
     running::run(plan, move |image| Task::resume(image, &snapshot, host).with_context(name))
 }
 
-/// The image of the program that a snapshot was taken from.
-fn find(snapshot: &Snapshot<'_>, given: Option<&Path>, wanted: &Wanted) -> Result<Image> {
+/// The program that a snapshot was taken from.
+fn find(snapshot: &Snapshot<'_>, given: Option<&Path>, wanted: &Wanted) -> Result<Program> {
     let module = snapshot.meta.module;
     if let Some(given) = given {
         let (bytes, kind) = program::read(given)?;
@@ -55,8 +55,8 @@ fn find(snapshot: &Snapshot<'_>, given: Option<&Path>, wanted: &Wanted) -> Resul
         }
         return program::from_file(given, wanted);
     }
-    if let Some(image) = program::from_digest(module, wanted)? {
-        return Ok(image);
+    if let Some(program) = program::from_digest(module, wanted)? {
+        return Ok(program);
     }
     // It may still be where it was.
     let noted = snapshot.options.extra.get(PROGRAM).map(PathBuf::from);

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use wayfare_engine::{Options, Task};
+use wayfare_engine::{Form, Options, Task};
 use wayfare_wasi::Ctx;
 use wayfare_wasi::std_host::StdHost;
 
@@ -25,9 +25,9 @@ pub const VOLUME: &str = "volume:";
 /// Whatever is found before the program runs.
 pub fn run(args: Run) -> Result<ExitCode> {
     let options = Options { canonical_nan: args.canonical_nan };
-    let wanted = Wanted::here(args.place.target.as_deref(), options, args.allow_unmovable)?;
+    let wanted = Wanted::here(args.place.target.as_deref(), options, Form::Start, args.allow_unmovable)?;
     let mounts = Mounts::parse(&args.place)?;
-    let image = program::from_file(&args.program, &wanted)?;
+    let found = program::from_file(&args.program, &wanted)?;
 
     let file_name = args.program.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Ctx::builder().arg(file_name).args(args.args);
@@ -49,10 +49,10 @@ pub fn run(args: Run) -> Result<ExitCode> {
 
     let stem = args.program.file_stem().unwrap_or_default().to_string_lossy();
     let claim = Claim::new(&locations::tasks()?, args.place.name.as_deref(), &stem)?;
-    let entry = entry(&claim, absolute(&args.program), &image.digest().to_string(), &wanted, &mounts.dirs);
+    let entry = entry(&claim, absolute(&args.program), &found.image.digest().to_string(), &wanted, &mounts.dirs);
     let name = claim.name().to_string();
     let host = host(&mounts.dirs)?;
-    let plan = Plan { claim, entry, image, volumes: mounts.volumes };
+    let plan = Plan { claim, entry, program: found, volumes: mounts.volumes };
     running::run(plan, move |image| {
         let mut task = Task::start(image, &name, ctx, host).with_context(|| args.program.display().to_string())?;
         *task.extra() = extra;

@@ -16,6 +16,7 @@ use crate::atomic::Atomic;
 use crate::control::{self, Order, Reply, Request, Stats};
 use crate::mounts::Mount;
 use crate::output;
+use crate::program::Program;
 use crate::registry::{Claim, Entry};
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::Write;
@@ -44,7 +45,7 @@ pub struct Plan {
     /// What `wayfare ps` will say.
     pub entry: Entry,
     /// The program.
-    pub image: Image,
+    pub program: Program,
     /// Where the volumes go when the program has ended.
     pub volumes: Vec<Mount>,
 }
@@ -88,8 +89,9 @@ type Built = Result<(Arc<Desk>, UnixListener)>;
 
 /// Gives the process's status, or nothing when there is no task and the error went to `ready`.
 fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<Built>) -> Option<u8> {
-    let Plan { mut claim, entry, image, volumes } = plan;
-    let built = build(&image).and_then(|task| Ok((task, claim.publish(&entry)?)));
+    let Plan { mut claim, entry, program, volumes } = plan;
+    let program = Arc::new(program);
+    let built = build(&program.image).and_then(|task| Ok((task, claim.publish(&entry)?)));
     let (mut task, listener) = match built {
         Ok(built) => built,
         Err(e) => {
@@ -98,8 +100,13 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
             return None;
         }
     };
-    let desk =
-        Arc::new(Desk { handle: task.handle(), slot: Mutex::default(), turn: Mutex::default(), busy: false.into() });
+    let desk = Arc::new(Desk {
+        handle: task.handle(),
+        program: program.clone(),
+        slot: Mutex::default(),
+        turn: Mutex::default(),
+        busy: false.into(),
+    });
     let _ = ready.send(Ok((desk.clone(), listener)));
     let status = loop {
         match task.run() {
@@ -110,12 +117,14 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
             }
             Outcome::Captured => {
                 let frozen = Instant::now();
-                let Some(job) = lock(&desk.slot).take() else {
-                    continue;
-                };
-                if let Some(file) = job.carry_out(&mut task, &image, frozen) {
+                let job = lock(&desk.slot).take();
+                if let Some(file) = job.and_then(|job| job.carry_out(&mut task, &program, frozen)) {
                     let _ = writeln!(std::io::stderr(), "{}: captured to {}", entry.name, file.display());
                     break CAPTURED;
+                }
+                if let Err(e) = go_on(&mut task, &program) {
+                    output::complain(&format!("{}: the task cannot go on: {e:#}", entry.name));
+                    break 1;
                 }
             }
         }
@@ -124,8 +133,16 @@ fn live(plan: Plan, build: impl FnOnce(&Image) -> Result<Task>, ready: &Sender<B
     drop(lock(&desk.turn));
     drop(claim);
     // The process ends now: giving back its memory piece by piece would be for nothing.
-    std::mem::forget((task, image));
+    std::mem::forget((task, program));
     Some(status)
+}
+
+/// Lets a captured task go on here, by an image that can resume it.
+fn go_on(task: &mut Task, program: &Program) -> Result<()> {
+    if !task.can_go_on() {
+        task.go_over(&program.resumable()?)?;
+    }
+    Ok(())
 }
 
 /// Stores the volumes of a program that has ended.
@@ -175,8 +192,8 @@ struct Job {
 
 impl Job {
     /// On the task's thread, with the task stopped. Gives the file when the task is to end here; else it runs on.
-    fn carry_out(mut self, task: &mut Task, image: &Image, frozen: Instant) -> Option<std::path::PathBuf> {
-        let done = self.attempt(task, image, frozen);
+    fn carry_out(mut self, task: &mut Task, program: &Program, frozen: Instant) -> Option<std::path::PathBuf> {
+        let done = self.attempt(task, program, frozen);
         if !matches!(done, Ok(Some(_))) {
             task.unpause();
         }
@@ -194,9 +211,9 @@ impl Job {
         }
     }
 
-    fn attempt(&mut self, task: &mut Task, image: &Image, frozen: Instant) -> Result<Option<Stats>> {
+    fn attempt(&mut self, task: &mut Task, program: &Program, frozen: Instant) -> Result<Option<Stats>> {
         let now = task.snapshot()?;
-        let frames = image.metadata().frames(&now.frames)?.len() as u64;
+        let frames = program.image.metadata().frames(&now.frames)?.len() as u64;
         let pause_ns = (frozen - self.asked).as_nanos() as u64;
         let mut stats = Stats { file: self.order.output.clone(), frames, pause_ns, ..Stats::default() };
         let delta = match &self.base {
@@ -239,6 +256,7 @@ fn write(snapshot: &Snapshot<'_>, order: &Order, mut stats: Stats) -> Result<Sta
 /// Where requests arrive.
 struct Desk {
     handle: Handle,
+    program: Arc<Program>,
     /// Between the two threads.
     slot: Mutex<Option<Job>>,
     /// Held from a request to its answer: one at a time.
@@ -284,6 +302,10 @@ impl Desk {
 
     fn capture(&self, order: Order, client: &UnixStream) -> Result<Option<Stats>> {
         let base = order.since.as_deref().map(read_base).transpose()?;
+        if order.keep_running {
+            // Compiled, if it has to be, while the task works; the task's thread finds it in the cache.
+            self.program.resumable()?;
+        }
         let (copies, copied) = channel();
         let job = Job { order: order.clone(), base, asked: Instant::now(), client: client.try_clone()?, copies };
         *lock(&self.slot) = Some(job);

@@ -100,6 +100,7 @@ fn time_goes_on_where_it_stopped() {
 fn a_task_that_keeps_running_is_captured_again_and_again() {
     let home = Home::new();
     let expect = home.plain("sqlite", &["20000"]);
+    home.compile("sqlite");
     let task = home.start(&[], "sqlite", &["20000"]);
     let mut files = Vec::new();
     for i in 0..5 {
@@ -118,9 +119,24 @@ fn a_task_that_keeps_running_is_captured_again_and_again() {
 }
 
 #[test]
+fn a_task_without_code_to_resume_gets_it_when_it_is_to_keep_running() {
+    let home = Home::new();
+    let expect = home.plain("nbody", &["6000000"]);
+    let task = home.start(&[], "nbody", &["6000000"]);
+    for file in ["a.snap", "b.snap"] {
+        home.output(["capture", &task.name, "-o", file, "--keep-running"]).ok();
+    }
+    assert_eq!(task.end().ok().stdout, expect);
+    for file in ["a.snap", "b.snap"] {
+        assert!(expect.ends_with(&home.output(["resume", file]).ok().stdout), "{file}");
+    }
+}
+
+#[test]
 fn a_delta_and_its_base_make_a_snapshot() {
     let home = Home::new();
     let expect = home.plain("sqlite", &["100000"]);
+    home.compile("sqlite");
     let task = home.start(&[], "sqlite", &["100000"]);
     let name = task.name.clone();
     std::thread::sleep(Duration::from_millis(30));

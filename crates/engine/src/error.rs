@@ -26,6 +26,9 @@ pub enum Error {
     /// By another version of the engine.
     #[error("the image was compiled by {0}, this is {1}: compile it again")]
     StaleImage(String, String),
+    /// An image of [`crate::Form::Start`] where one that resumes is needed.
+    #[error("the image only starts tasks: give one that also resumes them (wayfare compile makes such)")]
+    StartsOnly,
     /// Changed since it was signed, or signed elsewhere.
     #[error("the image's signature does not match this user's key: compile it again here")]
     Untrusted,

@@ -189,8 +189,8 @@ impl Image {
         let engine = Engine::new(&configure(target, options)?)?;
         let code = engine.precompile_module(wasm).map_err(|e| Error::Compile(alloc::format!("{e:#}")))?;
         let metadata = metadata.encode();
-        let flags = if options.canonical_nan { CANONICAL_NAN } else { 0 }
-            | if form == Form::Start { STARTS_ONLY } else { 0 };
+        let flags =
+            if options.canonical_nan { CANONICAL_NAN } else { 0 } | if form == Form::Start { STARTS_ONLY } else { 0 };
         let mut bytes = Vec::with_capacity(FIXED + metadata.len() + code.len() + 64);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
@@ -235,7 +235,14 @@ impl Image {
         // validated module, unchanged. That is `deserialize`'s condition.
         let module = unsafe { Module::deserialize(&engine, code) }
             .map_err(|e| Error::StaleImage(alloc::format!("another engine build ({e:#})"), VERSION.into()))?;
-        Ok(Image { engine, module, meta: Arc::new(info.metadata), digest: info.module, options: info.options, form: info.form })
+        Ok(Image {
+            engine,
+            module,
+            meta: Arc::new(info.metadata),
+            digest: info.module,
+            options: info.options,
+            form: info.form,
+        })
     }
 
     /// Digest of the original module.

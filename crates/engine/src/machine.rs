@@ -61,6 +61,7 @@ pub struct Machine<T: 'static> {
     store: Store<T>,
     instance: Instance,
     meta: Arc<Metadata>,
+    polls: Memory,
     stack: Memory,
     rewind: Memory,
     registers: Registers,
@@ -91,7 +92,7 @@ impl<T: 'static> Machine<T> {
         };
         let trigger = Trigger::default();
         trigger.attach(polls.data_ptr(&store));
-        Ok(Machine { store, instance, meta, stack, rewind, registers, trigger, function_ids: None })
+        Ok(Machine { store, instance, meta, polls, stack, rewind, registers, trigger, function_ids: None })
     }
 
     /// The store.
@@ -107,6 +108,12 @@ impl<T: 'static> Machine<T> {
     /// What the module says about itself.
     pub fn metadata(&self) -> &Metadata {
         &self.meta
+    }
+
+    /// Lets another trigger than its own ask it for captures.
+    pub fn answer_to(&mut self, trigger: &Trigger) {
+        trigger.attach(self.polls.data_ptr(&self.store));
+        self.trigger = trigger.clone();
     }
 
     /// Asks for a capture from other threads.
@@ -447,7 +454,7 @@ impl<T: 'static> Machine<T> {
 
 impl<T: 'static> Drop for Machine<T> {
     fn drop(&mut self) {
-        self.trigger.detach();
+        self.trigger.detach(self.polls.data_ptr(&self.store));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A task: a machine with WASI around it, and a handle by which other threads stop it.
 
-use crate::{Error, Image, Machine, Run, State, Trigger};
+use crate::{Error, Form, Image, Machine, Run, State, Trigger};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,6 +34,7 @@ struct Inside {
     host: StdHost,
     memory: Option<Memory>,
     unwinding: Option<Global>,
+    trigger: Trigger,
     shared: Arc<Shared>,
 }
 
@@ -109,9 +110,7 @@ impl Handle {
 
 /// A program in execution.
 pub struct Task {
-    machine: Option<Machine<Inside>>,
-    /// A task that cannot be moved runs without a machine around its instance.
-    fixed: Option<(Store<Inside>, Instance)>,
+    body: Body,
     image: Image,
     name: String,
     phase: Phase,
@@ -119,6 +118,29 @@ pub struct Task {
     epoch: u64,
     handle: Handle,
     extra: BTreeMap<String, String>,
+}
+
+/// What runs.
+enum Body {
+    Movable(Machine<Inside>),
+    /// A task that cannot be moved has no machine around its instance.
+    Fixed(Store<Inside>, Instance),
+}
+
+impl Body {
+    fn inside(&mut self) -> &mut Inside {
+        match self {
+            Body::Movable(machine) => machine.store().data_mut(),
+            Body::Fixed(store, _) => store.data_mut(),
+        }
+    }
+
+    fn machine(&mut self) -> Option<&mut Machine<Inside>> {
+        match self {
+            Body::Movable(machine) => Some(machine),
+            Body::Fixed(..) => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,13 +179,17 @@ impl Task {
             return Err(Error::OptionMismatch("another setting of --canonical-nan"));
         }
         let ctx = Ctx::decode(&snapshot.wasi).map_err(|e| Error::Misfit(e.to_string()))?;
+        if image.form() == Form::Start {
+            return Err(Error::StartsOnly);
+        }
         let phase = if snapshot.options.entry == abi::START { Phase::Start } else { Phase::Entry };
         let mut task = Task::build(image, &snapshot.options.name, ctx, host, phase)?;
         task.sequence = snapshot.meta.sequence + 1;
         task.epoch = snapshot.meta.epoch;
         task.extra = snapshot.options.extra.clone();
         task.handle.shared.ran.store(snapshot.meta.progress, Ordering::Relaxed);
-        let machine = task.machine.as_mut().ok_or_else(|| Error::Unmovable(image.unmovable().to_vec()))?;
+        let unmovable = || Error::Unmovable(image.unmovable().to_vec());
+        let machine = task.body.machine().ok_or_else(unmovable)?;
         machine.restore_memories(&snapshot.memories)?;
         machine.restore(&State {
             frames: snapshot.frames.to_vec(),
@@ -173,36 +199,67 @@ impl Task {
             dropped_elem: snapshot.dropped_elem.clone(),
             refs: snapshot.refs.clone(),
         })?;
-        let inside = machine.store().data_mut();
+        let inside = task.body.inside();
         inside.ctx.resumed(&mut inside.host);
         Ok(task)
+    }
+
+    /// Whether a captured task can go on here: an image of [`Form::Start`] has no code for that.
+    pub fn can_go_on(&self) -> bool {
+        self.image.form() == Form::Resume
+    }
+
+    /// Goes over to an image of the same module that can resume, with the captured state; handles stay valid.
+    ///
+    /// # Errors
+    /// [`Error::StartsOnly`] and [`Error::OtherModule`] when the image is not such a one; else as
+    /// [`Task::resume`]. The task is then as it was.
+    pub fn go_over(&mut self, image: &Image) -> Result<(), Error> {
+        if image.form() == Form::Start {
+            return Err(Error::StartsOnly);
+        }
+        if image.digest() != self.image.digest() {
+            let (snapshot, module) = (self.image.digest().to_string(), image.digest().to_string());
+            return Err(Error::OtherModule { snapshot, module });
+        }
+        let Body::Movable(old) = &mut self.body else {
+            return Err(Error::Unmovable(image.unmovable().to_vec()));
+        };
+        let state = old.state()?;
+        let host = StdHost::new().map_err(|e| Error::System(e.to_string()))?;
+        let shared = self.handle.shared.clone();
+        let trigger = self.handle.trigger.clone();
+        // Its world is exchanged for the real one once nothing can fail any more.
+        let inside = Inside { ctx: Ctx::builder().build(), host, memory: None, unwinding: None, trigger, shared };
+        let mut body = embody(image, inside)?;
+        let Body::Movable(new) = &mut body else {
+            return Err(Error::Unmovable(image.unmovable().to_vec()));
+        };
+        new.restore_memories(&old.memories())?;
+        new.restore(&state)?;
+        let (from, to) = (old.store().data_mut(), new.store().data_mut());
+        std::mem::swap(&mut from.ctx, &mut to.ctx);
+        std::mem::swap(&mut from.host, &mut to.host);
+        new.answer_to(&self.handle.trigger);
+        self.body = body;
+        self.image = image.clone();
+        Ok(())
     }
 
     fn build(image: &Image, name: &str, mut ctx: Ctx, mut host: StdHost, phase: Phase) -> Result<Task, Error> {
         ctx.reattach(&mut host).map_err(|e| Error::System(e.to_string()))?;
         let canceller = host.canceller();
         let shared = Arc::new(Shared::default());
-        let inside = Inside { ctx, host, memory: None, unwinding: None, shared: shared.clone() };
-        let mut store = Store::new(image.engine(), inside);
-        let imports = link(&mut store, image)?;
-        let instance = Instance::new(&mut store, image.module(), &imports)?;
-        if instance.get_func(&mut store, ENTRY).is_none() {
-            return Err(Error::NoEntry(ENTRY.into()));
+        let trigger = Trigger::default();
+        let inside =
+            Inside { ctx, host, memory: None, unwinding: None, trigger: trigger.clone(), shared: shared.clone() };
+        let mut body = embody(image, inside)?;
+        if let Some(machine) = body.machine() {
+            machine.answer_to(&trigger);
         }
-        store.data_mut().memory = instance.get_memory(&mut store, "memory");
-        store.data_mut().unwinding = instance.get_global(&mut store, abi::UNWINDING);
-        let unmovable: Arc<[String]> = image.unmovable().into();
-        let (machine, fixed, trigger) = if unmovable.is_empty() {
-            let machine = Machine::new(store, instance, image.metadata().clone())?;
-            let trigger = machine.trigger();
-            (Some(machine), None, trigger)
-        } else {
-            (None, Some((store, instance)), Trigger::default())
-        };
-        let handle = Handle { trigger, canceller, shared, unmovable };
+        let handle = Handle { trigger, canceller, shared, unmovable: image.unmovable().into() };
         Ok(Task {
-            machine,
-            fixed,
+            body,
             image: image.clone(),
             name: name.into(),
             phase,
@@ -250,19 +307,24 @@ impl Task {
 
     fn run_inner(&mut self) -> Outcome {
         loop {
-            let run = match (&mut self.machine, &mut self.fixed) {
-                (Some(m), _) => {
+            let run = match &mut self.body {
+                Body::Movable(machine) => {
                     let entry = if self.phase == Phase::Start { abi::START } else { ENTRY };
-                    if m.has_frames() { m.rewind(&mut []) } else { m.call(entry, &[], &mut []) }
+                    if !machine.has_frames() {
+                        machine.call(entry, &[], &mut [])
+                    } else if self.image.form() == Form::Resume {
+                        machine.rewind(&mut [])
+                    } else {
+                        Err(Error::StartsOnly)
+                    }
                 }
-                (None, Some((store, instance))) => match instance.get_func(&mut *store, ENTRY) {
+                Body::Fixed(store, instance) => match instance.get_func(&mut *store, ENTRY) {
                     Some(f) => f.call(store, &[], &mut []).map(|()| Run::Returned).map_err(Error::from),
                     None => Err(Error::NoEntry(ENTRY.into())),
                 },
-                (None, None) => Err(Error::NoEntry(ENTRY.into())),
             };
             return match run {
-                Ok(Run::Returned) if self.phase == Phase::Start && self.machine.is_some() => {
+                Ok(Run::Returned) if self.phase == Phase::Start && self.body.machine().is_some() => {
                     self.phase = Phase::Entry;
                     continue;
                 }
@@ -283,7 +345,7 @@ impl Task {
     /// [`Error::Unmovable`] when the task cannot be captured, [`Error::Misfit`] on a reference that is
     /// not the module's own.
     pub fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
-        let Some(machine) = self.machine.as_mut() else {
+        let Body::Movable(machine) = &mut self.body else {
             return Err(Error::Unmovable(self.image.unmovable().to_vec()));
         };
         let state = machine.state()?;
@@ -325,20 +387,30 @@ impl Task {
 
     /// Lets a captured task's clock go on, before it is run on in place.
     pub fn unpause(&mut self) {
-        if let Some(machine) = self.machine.as_mut() {
-            let inside = machine.store().data_mut();
-            inside.ctx.resumed(&mut inside.host);
-        }
+        let inside = self.body.inside();
+        inside.ctx.resumed(&mut inside.host);
     }
 
     /// The WASI state, for looking at.
     pub fn wasi(&mut self) -> &Ctx {
-        match (&mut self.machine, &self.fixed) {
-            (Some(m), _) => &m.store().data().ctx,
-            (None, Some((store, _))) => &store.data().ctx,
-            (None, None) => unreachable!("a task has a store"),
-        }
+        &self.body.inside().ctx
     }
+}
+
+/// An instance with its world in a store.
+fn embody(image: &Image, inside: Inside) -> Result<Body, Error> {
+    let mut store = Store::new(image.engine(), inside);
+    let imports = link(&mut store, image)?;
+    let instance = Instance::new(&mut store, image.module(), &imports)?;
+    if instance.get_func(&mut store, ENTRY).is_none() {
+        return Err(Error::NoEntry(ENTRY.into()));
+    }
+    store.data_mut().memory = instance.get_memory(&mut store, "memory");
+    store.data_mut().unwinding = instance.get_global(&mut store, abi::UNWINDING);
+    if !image.unmovable().is_empty() {
+        return Ok(Body::Fixed(store, instance));
+    }
+    Ok(Body::Movable(Machine::new(store, instance, image.metadata().clone())?))
 }
 
 /// A host function for each import, or the list of those there are none for.
@@ -413,6 +485,8 @@ fn host_call(
             if let Some(r) = results.first_mut() {
                 *r = Val::I32(0);
             }
+            // The poll words first: after some calls they are all that is looked at.
+            inside.trigger.fire();
             return unwinding.set(&mut *caller, Val::I32(1));
         }
         // A stale cancellation: nobody asks any more.

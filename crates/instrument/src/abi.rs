@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! poll memory (byte offsets)             written by the host, from any thread
-//!      0  loops       15 x i32, one per loop (modulo 15)
-//!     60  entry       i32, of function entries
-//!     64  fence       i32, written by the guest, never read
+//!      0  loops       62 x i32, one per loop of a function (modulo 62)
+//!    248  entry       i32, of function entries and of calls that are polled after
+//!    256  fence       i32, written by the guest, never read
 //!
 //! stack memory (byte offsets)
 //!      0  dropped     one byte per data segment, then one per element segment
@@ -37,11 +37,12 @@
 /// Byte offset of the loop poll words.
 pub const POLLS: u32 = 0;
 /// Number of loop poll words.
-pub const POLL_WORDS: u32 = 15;
-/// Byte offset of the poll word of function entries.
-pub const ENTRY: u32 = 60;
+pub const POLL_WORDS: u32 = 62;
+/// Byte offset of the poll word of function entries, and of calls that are polled after. Whoever sets
+/// [`UNWINDING`] sets this one first: after such a call it is the only word looked at.
+pub const ENTRY: u32 = 248;
 /// Byte offset of a word that is written to keep loads of a poll word apart, and never read.
-pub const FENCE: u32 = 64;
+pub const FENCE: u32 = 256;
 /// Byte offset of the dropped-segment flags, in the stack memory.
 pub const DROPPED: u32 = 0;
 /// Bytes at the end of every frame: resume slot (u32) and point (u32), little endian.
@@ -67,7 +68,8 @@ pub const LIMIT: &str = "wayfare:limit";
 pub const REFS: &str = "wayfare:refs-used";
 /// Export of the poll countdown.
 pub const COUNTDOWN: &str = "wayfare:countdown";
-/// Export of the table of resume entries: one `[] -> results` function per function that may capture.
+/// Export of the table of resume clones: one `[] -> results` function per function that may capture; empty
+/// in a module that only starts tasks.
 pub const RESUME_TABLE: &str = "wayfare:resume";
 /// Export of the table of every function that may exist as a reference.
 pub const FUNCTIONS_TABLE: &str = "wayfare:functions";

@@ -8,8 +8,8 @@ use crate::transform::{Error, Options};
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashMap};
-use wasmparser::{Operator, ValType};
 use wasmparser::types::CoreTypeId;
+use wasmparser::{Operator, ValType};
 
 /// What the call graph says about each function index.
 pub struct CallGraph {
@@ -45,8 +45,7 @@ impl CallGraph {
 
     /// Whether a function polls after a call through a type.
     pub fn polls_after_indirect(&self, caller: u32, ty: &CoreTypeId) -> bool {
-        self.return_polls[caller as usize]
-            && self.indirect_component.get(ty) == Some(&self.component[caller as usize])
+        self.return_polls[caller as usize] && self.indirect_component.get(ty) == Some(&self.component[caller as usize])
     }
 }
 
@@ -134,7 +133,9 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
     }
     let mut captures = vec![false; edges.len()];
     let mut work: Vec<usize> = (0..n)
-        .filter(|i| blocking[*i] || entry_polls[*i] || return_polls[*i] || (*i >= imports && summaries[*i - imports].has_loop))
+        .filter(|i| {
+            blocking[*i] || entry_polls[*i] || return_polls[*i] || (*i >= imports && summaries[*i - imports].has_loop)
+        })
         .collect();
     let mut callers: Vec<Vec<u32>> = vec![Vec::new(); edges.len()];
     for (from, out) in edges.iter().enumerate() {

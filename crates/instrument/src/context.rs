@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use wasm_encoder::{BlockType, Instruction as I};
 use wasmparser::ValType;
 
-
 /// Functions added to every module, after its own.
 #[derive(Clone, Copy)]
 pub struct Helpers {
@@ -204,7 +203,6 @@ impl<'m> Context<'m> {
 pub fn val_type(ty: ValType) -> wasm_encoder::ValType {
     ty.try_into().expect("types of operands name types of this module")
 }
-
 
 /// A value of a type that nobody looks at; `None` where a type has none.
 pub fn dummy(ty: ValType) -> Option<I<'static>> {

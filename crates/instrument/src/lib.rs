@@ -23,6 +23,8 @@ mod callgraph;
 #[cfg(feature = "transform")]
 mod context;
 #[cfg(feature = "transform")]
+mod cover;
+#[cfg(feature = "transform")]
 mod emit;
 #[cfg(feature = "transform")]
 mod helpers;

@@ -52,11 +52,12 @@ impl BitSet {
     }
 }
 
+/// A basic block; blocks are in code order.
 #[derive(Default)]
-struct Block {
+pub struct Block {
     /// Operator range.
-    ops: std::ops::Range<u32>,
-    successors: Vec<u32>,
+    pub ops: std::ops::Range<u32>,
+    pub successors: Vec<u32>,
 }
 
 /// Live locals (of the original function) at each point of the scan, in order.
@@ -131,7 +132,8 @@ pub fn live_at_points(s: &Scan<'_>) -> Vec<BitSet> {
     result
 }
 
-fn blocks(s: &Scan<'_>) -> Vec<Block> {
+/// Splits a function in basic blocks.
+pub fn blocks(s: &Scan<'_>) -> Vec<Block> {
     // First find where blocks begin, then wire them.
     let mut starts: Vec<u32> = vec![0];
     let in_try = |open: &[u32]| open.iter().any(|c| s.constructs[*c as usize].kind == Kind::Try);

@@ -6,8 +6,8 @@ use crate::meta::{PointKind, SlotType};
 use crate::parse::{Module, is_function_ref};
 use crate::scan::{Kind, NONE, Scan};
 use crate::strip::{self, Strip};
-use crate::transform::Refusal;
-use std::collections::HashMap;
+use crate::transform::{Options, Refusal};
+use std::collections::{HashMap, HashSet};
 use wasmparser::{Operator, RefType, ValType};
 
 /// A local that the transformation adds.
@@ -131,12 +131,13 @@ pub struct Plan {
     pub refusals: Vec<Refusal>,
 }
 
-/// Estimated code bytes: a value written at a point; one handed to the shared code; one made up for it.
+/// What a value costs that is written at a point; that is handed to the shared code; that is made up for
+/// it. In code bytes, roughly, but tuned for time.
 const WRITTEN: i64 = 7;
-const HANDED: i64 = 2;
-const MADE_UP: i64 = 5;
+const HANDED: i64 = 0;
+const MADE_UP: i64 = 2;
 /// Places at most where the shared code is entered.
-const SHARED_ENTRIES: usize = 4;
+const SHARED_ENTRIES: usize = 8;
 
 impl Plan {
     /// The place where a point enters the shared code, as an index into `shared`.
@@ -179,7 +180,7 @@ fn gain(live: &[u32], shared: u32) -> i64 {
 }
 
 /// Plans one function.
-pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Plan {
+pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> Plan {
     let live = liveness::live_at_points(s);
     let mut p = Plan {
         locals: Locals { first: s.locals.len() as u32, map: HashMap::new(), types: Vec::new() },
@@ -198,6 +199,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
     let mut types: HashMap<u32, ValType> = HashMap::new();
     let mut uses: HashMap<u32, u32> = HashMap::new();
     let mut per_point: Vec<Vec<u32>> = Vec::new();
+    let mut results: HashSet<u32> = HashSet::new();
     for (i, point) in s.points.iter().enumerate() {
         let mut all: Vec<u32> = live[i].iter().collect();
         for l in &all {
@@ -219,6 +221,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         if point.kind == PointKind::Return {
             for (k, ty) in point.results.iter().enumerate() {
                 let l = p.locals.index(Temp::Result(k as u32, *ty));
+                results.insert(l);
                 types.insert(l, nullable(*ty));
                 all.push(l);
             }
@@ -264,6 +267,10 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
         let home = s.constructs[s.points[i].construct as usize].region;
         for slot in &slots {
             let local = p.slots[*slot as usize].local;
+            if results.contains(&local) && !s.points[i].kind.is_innermost() {
+                // The callee's own results stand there by then.
+                continue;
+            }
             let (mut region, mut child) = (home, NONE);
             if local < s.locals.len() as u32 && p.slots[*slot as usize].slot != SlotType::Func {
                 while s.constructs[region as usize].kind == Kind::Loop && !assigned[&region].contains(local) {
@@ -308,10 +315,10 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, strip_mine: bool) -> Pl
     }
     p.choose_shared();
     hoist(s, &mut p);
-    if strip_mine {
+    if options.strip_mine {
         for (i, c) in s.constructs.iter().enumerate() {
             if c.kind == Kind::Loop
-                && let Some(strip) = strip::recognise(s, i as u32)
+                && let Some(strip) = strip::recognise(s, i as u32, options.countdown)
             {
                 p.strips.insert(i as u32, strip);
             }

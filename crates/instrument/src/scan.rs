@@ -1,6 +1,7 @@
 //! First pass over a function: validates it, drops dead code, and finds constructs and migration points.
 
 use crate::callgraph::CallGraph;
+use crate::cover;
 use crate::meta::PointKind;
 use crate::parse::{Body, Module};
 use crate::transform::Error;
@@ -66,6 +67,13 @@ pub struct Point {
     pub results: Vec<ValType>,
     /// The construct it lies directly in (for a loop header: the loop's parent).
     pub construct: u32,
+}
+
+impl Point {
+    /// The poll after a call's return.
+    pub fn poll_after(&self) -> Point {
+        Point { kind: PointKind::Return, stack: self.stack.clone(), results: self.results.clone(), ..*self }
+    }
 }
 
 /// What the first pass learns.
@@ -196,8 +204,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>) -> Result<Sca
                 _ => false,
             };
             if polls && !again {
-                let call = s.points.last().expect("just pushed");
-                let poll = Point { kind: PointKind::Return, stack: call.stack.clone(), results: call.results.clone(), ..*call };
+                let poll = s.points.last().expect("just pushed").poll_after();
                 s.point(poll);
             }
         }
@@ -208,6 +215,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>) -> Result<Sca
         s.ops.push(Op { operator, start: start as u32, end: end as u32, construct, falls_in: !dead, top });
     }
     reader.finish()?;
+    cover::cover_loops(m, &mut s);
     Ok(s)
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use wayfare_engine::{Image, Outcome, Stopped, Task};
+use wayfare_engine::{Form, Image, Outcome, Stopped, Task};
 use wayfare_snapshot::{Compression, Limits, Pages, Snapshot};
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let (mut frozen, mut copies, mut resumes, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for program in chosen(args) {
-        let image = load(&read(args, program.name)?, true)?;
+        let image = load(&read(args, program.name)?, Some(Form::Resume))?;
         let mut f = Figures::default();
         for _ in 0..args.runs {
             one(&image, program, &mut f)?;

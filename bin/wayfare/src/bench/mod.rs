@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use wayfare_engine::{Image, Key, Options, THREAD_STACK, Target, Task};
+use wayfare_engine::{Form, Image, Key, Options, THREAD_STACK, Target, Task};
 use wayfare_wasi::std_host::{StdHost, StreamSource};
 use wayfare_wasi::{Ctx, Stream};
 
@@ -133,13 +133,13 @@ fn read(args: &Bench, name: &str) -> Result<Vec<u8>> {
 /// A key for images that never leave this process.
 const KEY: Key = Key([0x5a; 32]);
 
-fn load(wasm: &[u8], instrumented: bool) -> Result<Image> {
+/// The image of a module, plain without a form.
+fn load(wasm: &[u8], form: Option<Form>) -> Result<Image> {
     let target = Target::host();
     let options = Options::default();
-    let bytes = if instrumented {
-        Image::compile(wasm, &target, options, false, &KEY)?
-    } else {
-        Image::compile_plain(wasm, &target, options, &KEY)?
+    let bytes = match form {
+        Some(form) => Image::compile(wasm, &target, options, form, false, &KEY)?,
+        None => Image::compile_plain(wasm, &target, options, &KEY)?,
     };
     Ok(Image::load(&bytes, &KEY)?)
 }

@@ -4,12 +4,12 @@ use super::{Bench, Program, Row, chosen, geometric_mean, load, median, on_task_t
 use anyhow::{Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
-use wayfare_engine::{Image, Outcome};
+use wayfare_engine::{Form, Image, Outcome};
 
 /// The rows of the table.
 pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let (mut times, mut sizes) = (Vec::new(), Vec::new());
+    let (mut times, mut sizes, mut with_clones) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bytes, mut seconds) = (0usize, 0.0);
     for program in chosen(args) {
         let wasm = read(args, program.name)?;
@@ -17,8 +17,10 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         wayfare_instrument::instrument(&wasm, &wayfare_instrument::Options::default())?;
         seconds += began.elapsed().as_secs_f64();
         bytes += wasm.len();
-        let (plain, instrumented) = (load(&wasm, false)?, load(&wasm, true)?);
-        let size = instrumented.module().text().len() as f64 / plain.module().text().len() as f64;
+        let (plain, instrumented) = (load(&wasm, None)?, load(&wasm, Some(Form::Start))?);
+        let text = |image: &Image| image.module().text().len() as f64;
+        let size = text(&instrumented) / text(&plain);
+        with_clones.push(text(&load(&wasm, Some(Form::Resume))?) / text(&plain));
         let mut ratios = Vec::new();
         run(&plain, program)?;
         run(&instrumented, program)?;
@@ -49,19 +51,12 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         });
     }
     let mut total = |name: &str, value, unit, target, at_least| {
-        rows.push(Row {
-            name: name.into(),
-            value,
-            unit,
-            target: Some(target),
-            at_least,
-            ratio: None,
-            note: String::new(),
-        });
+        rows.push(Row { name: name.into(), value, unit, target, at_least, ratio: None, note: String::new() });
     };
-    total("time, geometric mean", geometric_mean(&times), "ratio", 1.03, false);
-    total("code size, geometric mean", geometric_mean(&sizes), "ratio", 2.0, false);
-    total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", 10.0, true);
+    total("time, geometric mean", geometric_mean(&times), "ratio", Some(1.03), false);
+    total("code size, geometric mean", geometric_mean(&sizes), "ratio", Some(2.0), false);
+    total("the same, to resume as well", geometric_mean(&with_clones), "ratio", None, false);
+    total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", Some(10.0), true);
     Ok(rows)
 }
 

@@ -70,6 +70,11 @@ impl Home {
         self.output(all).ok().stdout
     }
 
+    /// Compiles a guest, so that a resume or a capture in place need not.
+    pub fn compile(&self, name: &str) {
+        self.output(["compile".as_ref(), guest(name).as_os_str(), "-o".as_ref(), "compiled.img".as_ref()]).ok();
+    }
+
     /// Starts a guest and waits until `wayfare ps` lists it.
     pub fn start(&self, options: &[&str], name: &str, args: &[&str]) -> Task<'_> {
         let mut all = vec!["run".into()];

@@ -84,34 +84,38 @@ impl Emitter<'_, '_> {
         self.set_all(&c.params, |k, t| Temp::Label(level, k, t));
         self.set_all(own, |k, t| Temp::Depth(base + k, t));
         self.close_at(index * 4);
+        let polls = c.header != NONE;
         let poll = abi::POLLS + 4 * (self.loops % abi::POLL_WORDS);
-        if self.loops >= abi::POLL_WORDS {
+        if polls && self.loops >= abi::POLL_WORDS {
             // This loop shares its word with an earlier one: a store between keeps their loads apart.
             self.i(I::I32Const(0));
             self.i(I::I32Const(0));
             let at = self.poll(abi::FENCE);
             self.i(I::I32Store(at));
         }
-        self.loops += 1;
+        self.loops += u32::from(polls);
         let strip = self.p.strips.get(&op.construct).copied();
         let label = if strip.is_some() { self.fresh() } else { Label::Construct(op.construct) };
         self.i(I::Loop(BlockType::Empty));
         self.push_label(label, NOT_HOISTED);
         self.open_region(op.construct);
-        self.load_poll(poll);
-        let cold = self.unlikely_if();
-        if self.enters(c) {
-            self.global(Globals::rewinding);
-            let inner = self.unlikely_if();
-            self.dispatch(op.construct);
-            self.end_of(inner);
-        }
-        self.capture(c.header);
-        self.end_of(cold);
         if let Some(strip) = strip {
-            self.chunk(strip);
+            self.chunk(strip, poll, c.header);
             self.i(I::Loop(BlockType::Empty));
             self.push_label(Label::Construct(op.construct), NOT_HOISTED);
+        } else if polls || self.enters(c) {
+            self.load_poll(poll);
+            let cold = self.unlikely_if();
+            if self.enters(c) {
+                self.global(Globals::rewinding);
+                let inner = self.unlikely_if();
+                self.dispatch(op.construct);
+                self.end_of(inner);
+            }
+            if polls {
+                self.capture(c.header);
+            }
+            self.end_of(cold);
         }
         self.open.push(op.construct);
         self.get_all(&c.params, |k, t| Temp::Label(level, k, t));
@@ -134,8 +138,11 @@ impl Emitter<'_, '_> {
         });
     }
 
-    /// Sets the bound of the next chunk.
-    fn chunk(&mut self, s: Strip) {
+    /// Before a strip-mined loop: where what remains is more than a chunk, polls and sets a bound to stop
+    /// at; else lets the loop run to its end without a poll.
+    fn chunk(&mut self, s: Strip, poll: u32, header: u32) {
+        self.bound(s.bound);
+        self.set(Temp::Limit);
         let span = s.chunk * s.step.unsigned_abs();
         let distance = |e: &mut Self| {
             if s.step > 0 {
@@ -147,10 +154,6 @@ impl Emitter<'_, '_> {
             }
             e.i(I::I32Sub);
         };
-        self.i(I::LocalGet(s.induction));
-        self.i(I::I32Const((s.chunk as i32).wrapping_mul(s.step)));
-        self.i(I::I32Add);
-        self.bound(s.bound);
         distance(self);
         if s.compare == Compare::Ne {
             // Distance 0 is a full turn, as the body runs before the comparison.
@@ -172,8 +175,16 @@ impl Emitter<'_, '_> {
             self.compare(s.compare);
             self.i(I::I32And);
         }
-        self.i(I::Select);
+        let long = self.unlikely_if();
+        self.load_poll(poll);
+        let cold = self.unlikely_if();
+        self.capture(header);
+        self.end_of(cold);
+        self.i(I::LocalGet(s.induction));
+        self.i(I::I32Const((s.chunk as i32).wrapping_mul(s.step)));
+        self.i(I::I32Add);
         self.set(Temp::Limit);
+        self.end_of(long);
     }
 
     pub(super) fn start_try(&mut self, op: &Op<'_>, index: u32, catches: &[Catch]) {

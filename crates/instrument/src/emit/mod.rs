@@ -39,13 +39,13 @@ mod constructs;
 mod points;
 mod resume;
 
+use crate::abi;
 use crate::context::{Code, Context, Globals, Rewritten, dummy, val_type};
 use crate::meta::PointKind;
 use crate::parse::Body;
 use crate::plan::{self, Label, Plan, Temp};
 use crate::scan::{self, Kind, Op, Scan};
 use crate::transform::{Error, Refusal};
-use crate::abi;
 use std::collections::HashMap;
 use wasm_encoder::{BlockType, Encode, Instruction as I, MemArg};
 use wasmparser::{Operator, ValType};
@@ -53,18 +53,22 @@ use wasmparser::{Operator, ValType};
 /// Copies a function through.
 pub fn keep(body: Body<'_>) -> Result<Rewritten, Error> {
     let index = body.validate.index;
-    Ok(Rewritten { index, code: Code { bytes: body.body.as_bytes().to_vec(), ..Code::default() }, ..Rewritten::default() })
+    Ok(Rewritten {
+        index,
+        code: Code { bytes: body.body.as_bytes().to_vec(), ..Code::default() },
+        ..Rewritten::default()
+    })
 }
 
 /// Rewrites a function that may capture.
 pub fn rewrite(cx: &Context<'_>, body: Body<'_>) -> Result<Rewritten, Error> {
     let index = body.validate.index;
     let scan = scan::scan(cx.module, cx.graph, body)?;
-    let plan = plan::plan(cx.module, &scan, index, cx.options.strip_mine);
+    let plan = plan::plan(cx.module, &scan, index, cx.options);
     if !plan.refusals.is_empty() {
         return Ok(Rewritten { index, refusals: plan.refusals, ..Rewritten::default() });
     }
-    let clone = cx.options.resume_clones.then(|| {
+    let clone = (cx.options.resume_clones && cx.slots.contains_key(&index)).then(|| {
         let mut e = Emitter::new(cx, &scan, plan.clone(), index, true);
         e.function();
         e.finish()
@@ -395,7 +399,8 @@ impl<'a, 'm> Emitter<'a, 'm> {
     }
 
     fn made_nullable(&self, local: u32) -> bool {
-        (self.clone || local as usize >= self.s.params) && matches!(self.s.locals[local as usize], ValType::Ref(r) if !r.is_nullable())
+        (self.clone || local as usize >= self.s.params)
+            && matches!(self.s.locals[local as usize], ValType::Ref(r) if !r.is_nullable())
     }
 
     fn drop_segment(&mut self, op: &Op<'_>, flag: u32) {

@@ -61,14 +61,14 @@ impl Emitter<'_, '_> {
                 }
                 Way::Innermost => {
                     self.resumed();
-                    self.pads(region, range.start, &members);
+                    self.land(region, range.start, &members);
                 }
                 Way::Call(class) => {
                     self.resume_callee(*class);
                     if members.len() > 1 {
                         self.load_point(range.start);
                     }
-                    self.pads(region, range.start, &members);
+                    self.land(region, range.start, &members);
                 }
                 Way::CallInTry(q) => {
                     let slots = self.p.at_home.remove(&(region, *q)).unwrap_or_default();
@@ -129,30 +129,32 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// One pad per point: restores its locals and goes to its landing.
-    fn pads(&mut self, region: u32, base: u32, members: &[u32]) {
-        let pads: Vec<Label> = members.iter().map(|_| self.fresh()).collect();
-        for pad in pads.iter().rev() {
-            self.block(*pad);
+    /// Restores the locals that any of these points needs, and goes to the point's landing. What is dead at
+    /// the point gets whatever lies in the frame, and nobody looks.
+    fn land(&mut self, region: u32, base: u32, members: &[u32]) {
+        let mut slots = Vec::new();
+        for q in members {
+            slots.extend(self.p.at_home.remove(&(region, *q)).unwrap_or_default());
         }
+        slots.sort_unstable();
+        slots.dedup();
+        self.restore(&slots);
+        let landings: Vec<Label> = members.iter().map(|q| self.landing(*q)).collect();
         // Places of the table that belong to other groups are never taken; any target will do.
         let (first, last) = (members[0], members[members.len() - 1]);
-        let table: Vec<Label> = (first..=last).map(|q| pads[members.partition_point(|m| *m < q)]).collect();
+        let table: Vec<Label> = (first..=last).map(|q| landings[members.partition_point(|m| *m < q)]).collect();
         self.choose(first - base, &table);
-        for (q, pad) in members.iter().zip(&pads) {
-            self.end_of(*pad);
-            let slots = self.p.at_home.remove(&(region, *q)).unwrap_or_default();
-            self.restore(&slots);
-            let landing = match self.s.points[*q as usize].kind {
-                PointKind::Loop => {
-                    let c = self.s.constructs.iter().position(|c| c.header == *q);
-                    Label::Before(c.expect("a header belongs to a loop") as u32)
-                }
-                PointKind::Entry => Label::Entered,
-                PointKind::Return => Label::Resumed(*q - 1),
-                _ => Label::Resumed(*q),
-            };
-            self.br(landing);
+    }
+
+    fn landing(&self, point: u32) -> Label {
+        match self.s.points[point as usize].kind {
+            PointKind::Loop => {
+                let c = self.s.constructs.iter().position(|c| c.header == point);
+                Label::Before(c.expect("a header belongs to a loop") as u32)
+            }
+            PointKind::Entry => Label::Entered,
+            PointKind::Return => Label::Resumed(point - 1),
+            _ => Label::Resumed(point),
         }
     }
 

@@ -1,0 +1,117 @@
+//! Loops whose every turn passes a call that may capture: the check after that call becomes the poll, and
+//! the loop's header needs none.
+
+use crate::liveness::{self, Block};
+use crate::meta::PointKind;
+use crate::parse::Module;
+use crate::plan;
+use crate::scan::{Kind, NONE, Point, Scan};
+
+/// Calls tried for one loop.
+const CANDIDATES: usize = 8;
+
+/// Takes the polls off headers that do not need them, and adds polls after calls in exchange.
+pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>) {
+    let loops = s.constructs.iter().filter(|c| c.header != NONE).count();
+    let calls = s.points.iter().any(|p| matches!(p.kind, PointKind::Call(_) | PointKind::CallIndirect));
+    if loops == 0 || !calls {
+        return;
+    }
+    let blocks = liveness::blocks(s);
+    let block_of = |op: u32| blocks.partition_point(|b| b.ops.start <= op) - 1;
+    // An exception leaves a call without passing the check after it.
+    let usable = |p: &Point| !s.in_try(p.construct);
+    let mut polled = vec![false; blocks.len()];
+    for p in s.points.iter().filter(|p| p.kind == PointKind::Return && usable(p)) {
+        polled[block_of(p.op)] = true;
+    }
+    let mut polls_after = vec![false; s.points.len()];
+    let mut covered = vec![false; s.constructs.len()];
+    let mut walk = Walk { blocks: &blocks, seen: vec![0; blocks.len()], round: 0, work: Vec::new() };
+    for (i, c) in s.constructs.iter().enumerate().rev().filter(|(_, c)| c.header != NONE) {
+        let header = block_of(c.start);
+        if !walk.turns(header, |b| polled[b]) {
+            covered[i] = true;
+            continue;
+        }
+        let first = s.points.partition_point(|p| p.op <= c.start);
+        let last = s.points.partition_point(|p| p.op < c.end);
+        let candidates = (first..last).filter(|q| {
+            let p = &s.points[*q];
+            matches!(p.kind, PointKind::Call(_) | PointKind::CallIndirect)
+                && s.loop_around(p.construct) == i as u32
+                && usable(p)
+                && p.results.iter().all(|t| plan::slot_type(m, *t).is_some())
+        });
+        for q in candidates.take(CANDIDATES) {
+            let at = block_of(s.points[q].op);
+            if !walk.turns(header, |b| polled[b] || b == at) {
+                polls_after[q] = true;
+                polled[at] = true;
+                covered[i] = true;
+                break;
+            }
+        }
+    }
+    let mut headers: Vec<(u32, usize)> =
+        s.constructs.iter().enumerate().filter_map(|(i, c)| (c.header != NONE).then_some((c.header, i))).collect();
+    headers.sort_unstable();
+    let mut headers = headers.into_iter().peekable();
+    let old = std::mem::take(&mut s.points);
+    for (q, point) in (0u32..).zip(old) {
+        if let Some((_, construct)) = headers.next_if(|(header, _)| *header == q) {
+            if covered[construct] {
+                s.constructs[construct].header = NONE;
+                continue;
+            }
+            s.constructs[construct].header = s.points.len() as u32;
+        }
+        let poll = polls_after[q as usize].then(|| point.poll_after());
+        s.points.push(point);
+        s.points.extend(poll);
+    }
+}
+
+/// Walks over a function's blocks.
+struct Walk<'b> {
+    blocks: &'b [Block],
+    seen: Vec<u32>,
+    round: u32,
+    work: Vec<usize>,
+}
+
+impl Walk<'_> {
+    /// Whether a loop can turn without entering one of these blocks.
+    fn turns(&mut self, header: usize, closed: impl Fn(usize) -> bool) -> bool {
+        if closed(header) {
+            return false;
+        }
+        self.round += 1;
+        self.work.clear();
+        self.work.push(header);
+        while let Some(b) = self.work.pop() {
+            for next in &self.blocks[b].successors {
+                let next = *next as usize;
+                if next == header {
+                    return true;
+                }
+                // Blocks before the header are outside of the loop.
+                if next > header && !closed(next) && self.seen[next] != self.round {
+                    self.seen[next] = self.round;
+                    self.work.push(next);
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Scan<'_> {
+    /// The innermost loop around a construct, itself included.
+    fn loop_around(&self, mut construct: u32) -> u32 {
+        while construct != NONE && self.constructs[construct as usize].kind != Kind::Loop {
+            construct = self.constructs[construct as usize].parent;
+        }
+        construct
+    }
+}
