@@ -17,7 +17,8 @@ fuzz_target!(|bytes: &[u8]| {
     if choice & 4 != 0 {
         wasm = densify(&wasm, 50).expect("a valid module can be written anew");
     }
-    let options = Options { strip_mine: choice & 8 == 0, countdown: choice & 16 != 0, ..Options::default() };
+    let chunk = if choice & 8 == 0 { 1 << 17 } else { 1 };
+    let options = Options { chunk, countdown: choice & 16 != 0, ..Options::default() };
     match instrument(&wasm, &options) {
         Ok(out) => {
             wasmparser::Validator::new_with_features(features()).validate_all(&out.wasm).expect("the output is valid");

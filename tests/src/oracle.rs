@@ -35,7 +35,8 @@ pub fn check(wasm: &[u8], seed: u64) -> Result<Verdict, String> {
     let mut random = Random::new(seed);
     // Half of the programs get more polls, between any two instructions; the original is the same.
     let dense = random.below(2) == 0;
-    let options = Options { strip_mine: random.below(4) != 0, ..Options::default() };
+    let chunk = [0, 1, 100, Options::default().chunk][random.below(4) as usize];
+    let options = Options { chunk, ..Options::default() };
     let source = if dense { densify(wasm, 25)? } else { wasm.to_vec() };
     let out = match instrument(&source, &options) {
         Ok(out) => out,

@@ -5,9 +5,9 @@ use wasmtime::{Engine, Instance, Module, Store, Val};
 use wayfare_engine::{Machine, Options, Run, Target, configure};
 use wayfare_instrument::{Options as Instrument, instrument};
 
-fn machine(wat: &str) -> impl Fn() -> Machine<()> {
+fn machine(wat: &str, chunk: u32) -> impl Fn() -> Machine<()> {
     let wasm = wat::parse_str(wat).expect("valid test module");
-    let options = Instrument { countdown: true, ..Instrument::default() };
+    let options = Instrument { countdown: true, chunk, ..Instrument::default() };
     let out = instrument(&wasm, &options).expect("instruments");
     let engine = Engine::new(&configure(&Target::host(), Options::default()).unwrap()).unwrap();
     let module = Module::new(&engine, &out.wasm).expect("compiles");
@@ -21,7 +21,12 @@ fn machine(wat: &str) -> impl Fn() -> Machine<()> {
 
 /// Runs `f(args)` undisturbed, then captured at every poll and moved to a fresh machine each time.
 fn moves_unnoticed(wat: &str, args: &[Val], expect: &[Val]) {
-    let fresh = machine(wat);
+    // Counted loops that poll after every turn.
+    moves_in_chunks(1, wat, args, expect);
+}
+
+fn moves_in_chunks(chunk: u32, wat: &str, args: &[Val], expect: &[Val]) {
+    let fresh = machine(wat, chunk);
     let mut results = vec![Val::I32(0); expect.len()];
     let mut plain = fresh();
     assert_eq!(plain.call("f", args, &mut results).unwrap(), Run::Returned);
@@ -229,7 +234,8 @@ fn counted_loops_in_chunks_count_right() {
                 break;
             }
         }
-        moves_unnoticed(&wat, &[Val::I32(0)], &[Val::I32(count)]);
+        moves_in_chunks(Instrument::default().chunk, &wat, &[Val::I32(0)], &[Val::I32(count)]);
+        moves_in_chunks(100_000, &wat, &[Val::I32(0)], &[Val::I32(count)]);
     }
 }
 

@@ -315,10 +315,10 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
     }
     p.choose_shared();
     hoist(s, &mut p);
-    if options.strip_mine {
+    if options.chunk > 0 {
         for (i, c) in s.constructs.iter().enumerate() {
             if c.kind == Kind::Loop
-                && let Some(strip) = strip::recognise(s, i as u32, options.countdown)
+                && let Some(strip) = strip::recognise(s, i as u32, options.chunk)
             {
                 p.strips.insert(i as u32, strip);
             }

@@ -55,11 +55,8 @@ pub struct Strip {
     pub chunk: u32,
 }
 
-/// Work per chunk, in operators: some tens of microseconds.
-const BUDGET: u32 = 1 << 17;
-
-/// Recognises a loop construct. `short` makes chunks of three iterations, for tests.
-pub fn recognise(s: &Scan<'_>, construct: u32, short: bool) -> Option<Strip> {
+/// Recognises a loop construct. A chunk takes about `work` operators.
+pub fn recognise(s: &Scan<'_>, construct: u32, work: u32) -> Option<Strip> {
     let c = &s.constructs[construct as usize];
     debug_assert_eq!(c.kind, Kind::Loop);
     if c.landing || !c.params.is_empty() || !c.results.is_empty() {
@@ -124,12 +121,11 @@ pub fn recognise(s: &Scan<'_>, construct: u32, short: bool) -> Option<Strip> {
         Compare::LtS | Compare::LtU => up,
         Compare::GtS | Compare::GtU => !up,
     };
-    let chunk = (BUDGET / cost.max(1)).clamp(1, 1 << 16);
-    // A chunk must be far from wrapping around, and worth its overhead.
-    if !sound || chunk < 16 || step.unsigned_abs() > 1 << 12 {
+    let chunk = (work / cost.max(1)).clamp(1, 1 << 16);
+    // A chunk must be far from wrapping around.
+    if !sound || step.unsigned_abs() > 1 << 12 {
         return None;
     }
-    let chunk = if short { 3 } else { chunk };
     Some(Strip { induction, step, bound, compare, tail: c.start + 2 + value_at as u32, chunk })
 }
 

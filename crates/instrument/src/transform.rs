@@ -10,8 +10,9 @@ use std::fmt;
 pub struct Options {
     /// Imports, as (module, name), that may block and are issued again after a resume.
     pub blocking_imports: Vec<(String, String)>,
-    /// Split loops with a known induction variable in chunks, so that their bodies hold no poll.
-    pub strip_mine: bool,
+    /// Split loops with a known induction variable in chunks of about so many operators, so that their
+    /// bodies hold no poll; 0 lets every loop poll.
+    pub chunk: u32,
     /// Add to each function that may capture the clone by which a captured stack is taken back. Without
     /// them the module starts tasks, and those can be captured; with them it also resumes.
     pub resume_clones: bool,
@@ -29,7 +30,8 @@ impl Default for Options {
                 .into_iter()
                 .map(wasi)
                 .collect(),
-            strip_mine: true,
+            // Some tens of microseconds.
+            chunk: 1 << 17,
             resume_clones: true,
             countdown: false,
             allow_unmovable: false,
