@@ -21,33 +21,47 @@ capture() {
     "$WAYFARE" capture "$name" -o "$output" --json
 }
 
+# A task that was captured ends with status 75.
+expect_captured() {
+    local status=0
+    wait "$1" || status=$?
+    ((status == 75)) || {
+        echo "the task ended with status $status before it was captured" >&2
+        exit 1
+    }
+}
+
 field() { sed -n "s/.*\"$1\": *\([0-9][0-9]*\).*/\1/p" <<<"$2" | head -n 1; }
 
 row() { printf '%-9s %-9s %14s %12s  %s\n' "$@"; }
 
 move() {
-    local name=$1 wasm=$2 stats first second
+    local name=$1 wasm=$2 image=$work/$1.aarch64.img first second result status
+    local whole=$work/$1.whole out=$work/$1.out
     shift 2
-    local whole=$work/$name.whole out=$work/$name.out
+    # Compiling for both ISAs is work for this machine, not for the emulated one.
+    "$WAYFARE" compile "$wasm" -o "$work/$name.x86_64.img"
+    "$WAYFARE" compile "$wasm" --target aarch64 -o "$image"
     "$WAYFARE" run "$wasm" -- "$@" >"$whole"
 
     "$WAYFARE" run --name "$name" "$wasm" -- "$@" >"$out" 2>/dev/null &
-    first=$(capture "$name" "$work/$name.1.snap" 0.6)
-    wait $! || true
+    first=$(capture "$name" "$work/$name.1.snap" 0.3)
+    expect_captured $!
     row "$name" x86-64 "$(field bytes "$first")" "$(($(field pause_ns "$first") / 1000)) us" captured
 
-    "${aarch64[@]}" resume "$work/$name.1.snap" >>"$out" 2>/dev/null &
-    second=$(capture "$name" "$work/$name.2.snap" 3)
-    wait $! || true
+    "${aarch64[@]}" resume "$work/$name.1.snap" --program "$image" >>"$out" 2>/dev/null &
+    second=$(capture "$name" "$work/$name.2.snap" 2)
+    expect_captured $!
     row "$name" AArch64 "$(field bytes "$second")" "$(($(field pause_ns "$second") / 1000)) us" captured
 
-    "$WAYFARE" resume "$work/$name.2.snap" >>"$out"
-    if cmp -s "$whole" "$out"; then stats="done, output identical"; else stats="done, OUTPUT DIFFERS"; fi
-    row "$name" x86-64 - - "$stats"
-    cmp "$whole" "$out"
+    status=0
+    "$WAYFARE" resume "$work/$name.2.snap" >>"$out" || status=$?
+    result="finished, output identical to an undisturbed run"
+    cmp -s "$whole" "$out" || result="finished, OUTPUT DIFFERS"
+    row "$name" x86-64 - - "$result"
+    ((status == 0)) && cmp "$whole" "$out"
 }
 
-# Compiling for AArch64 is work for the machine with a compiler, not for the one that resumes.
 row program ran-on snapshot-bytes pause result
 move sqlite "$GUESTS/sqlite.wasm" 200000
 move npb_cg "$GUESTS/npb_cg.wasm" A

@@ -2,6 +2,8 @@
 //! alternative in one run, as a ratio, because machines differ and drift.
 
 mod capture;
+mod hello;
+mod large;
 mod overhead;
 
 use crate::cli::Format;

@@ -1,6 +1,6 @@
 //! What a program that is never captured pays for being capturable: time, code size, build time.
 
-use super::{Bench, Program, Row, chosen, geometric_mean, load, median, on_task_thread, read, task};
+use super::{Bench, Program, Row, chosen, geometric_mean, hello, large, load, median, on_task_thread, read, task};
 use anyhow::{Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
@@ -50,14 +50,23 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
             note: format!("plain {best:.2} s, code {size:.2}"),
         });
     }
-    let mut total = |name: &str, value, unit, target, at_least| {
-        rows.push(Row { name: name.into(), value, unit, target, at_least, ratio: None, note: String::new() });
-    };
-    total("time, geometric mean", geometric_mean(&times), "ratio", Some(1.03), false);
-    total("code size, geometric mean", geometric_mean(&sizes), "ratio", Some(2.0), false);
-    total("the same, to resume as well", geometric_mean(&with_clones), "ratio", None, false);
-    total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", Some(10.0), true);
+    rows.extend([
+        total("time, geometric mean", geometric_mean(&times), "ratio", Some(1.03)),
+        total("code size, geometric mean", geometric_mean(&sizes), "ratio", Some(2.0)),
+        total("the same, to resume as well", geometric_mean(&with_clones), "ratio", None),
+        Row { at_least: true, ..total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", Some(10.0)) },
+    ]);
+    if args.only.is_empty() {
+        let (seconds, memory) = large::measure(&read(args, "sqlite")?)?;
+        rows.push(total("instrumenting 50 MB", seconds, "s", Some(10.0)));
+        rows.push(total("instrumenting 50 MB, memory", memory as f64 / 1e9, "GB", Some(2.0)));
+        rows.push(hello::measure(args)?);
+    }
     Ok(rows)
+}
+
+fn total(name: &str, value: f64, unit: &'static str, target: Option<f64>) -> Row {
+    Row { name: name.into(), value, unit, target, at_least: false, ratio: None, note: String::new() }
 }
 
 /// Processor seconds of one run.

@@ -49,7 +49,19 @@ impl Home {
 
     /// `wayfare` with these arguments.
     pub fn wayfare<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wayfare"));
+        self.here(Command::new(env!("CARGO_BIN_EXE_wayfare")), args)
+    }
+
+    /// The same for another ISA: `WAYFARE_AARCH64` holds the command.
+    pub fn elsewhere<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        let words = std::env::var("WAYFARE_AARCH64").expect("set by ./x test");
+        let mut words = words.split_whitespace();
+        let mut command = Command::new(words.next().expect("a command"));
+        command.args(words);
+        self.here(command, args)
+    }
+
+    fn here<A: AsRef<std::ffi::OsStr>>(&self, mut command: Command, args: impl IntoIterator<Item = A>) -> Command {
         command.args(args).current_dir(self.dir.path().join("work"));
         for (variable, dir) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
             command.env(variable, self.dir.path().join(dir));
@@ -60,7 +72,12 @@ impl Home {
 
     /// Runs it to its end.
     pub fn output<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Done {
-        Done::of(self.wayfare(args).output().unwrap())
+        self.ended(&mut self.wayfare(args))
+    }
+
+    /// Runs a command to its end.
+    pub fn ended(&self, command: &mut Command) -> Done {
+        Done::of(command.output().unwrap())
     }
 
     /// Runs a guest to its end, for what it prints.
@@ -86,8 +103,13 @@ impl Home {
 
     /// Starts a command that runs a task; gives it back when its socket is there.
     pub fn spawn<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Task<'_> {
+        self.begin(self.wayfare(args).stdin(Stdio::piped()))
+    }
+
+    /// The same for any command.
+    pub fn begin(&self, command: &mut Command) -> Task<'_> {
         let before = self.sockets();
-        let child = self.wayfare(args).stdin(Stdio::piped()).spawn().unwrap();
+        let child = command.spawn().unwrap();
         let mut task = Task { home: self, child, name: String::new() };
         let began = Instant::now();
         while task.name.is_empty() {
