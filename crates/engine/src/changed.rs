@@ -108,10 +108,14 @@ mod linux {
             // a live vector of that many.
             let found = unsafe { rustix::ioctl::ioctl(fd.as_fd(), Scan(&mut arg)) }.ok()?;
             for r in &regions[..found] {
-                let (first, count) = ((r.start - start) / PAGE_SIZE as u64, (r.end - r.start) / PAGE_SIZE as u64);
+                // A scan that goes on behind a full vector may begin inside of a huge page, and then reports
+                // pages before it once more.
+                let page = |address: u64| address.clamp(start, end).saturating_sub(start) / PAGE_SIZE as u64;
+                let (first, behind) = (page(r.start), page(r.end));
                 match out.last_mut() {
-                    Some((f, n)) if *f + *n == first => *n += count,
-                    _ => out.push((first, count)),
+                    Some((f, n)) if *f + *n >= first => *n = (*n).max(behind.saturating_sub(*f)),
+                    _ if behind > first => out.push((first, behind - first)),
+                    _ => {}
                 }
             }
             if arg.walk_end <= at {

@@ -59,10 +59,10 @@ impl Trigger {
                 let word = unsafe { AtomicU32::from_ptr(base.add(offset as usize).cast::<u32>()) };
                 word.store(value, Ordering::Relaxed);
             };
+            word(abi::ENTRY);
             for i in 0..abi::POLL_WORDS {
                 word(abi::POLLS + 4 * i);
             }
-            word(abi::ENTRY);
         }
         self.0.writers.fetch_sub(1, Ordering::SeqCst);
     }

@@ -39,7 +39,7 @@ pub const POLLS: u32 = 0;
 /// Number of loop poll words.
 pub const POLL_WORDS: u32 = 62;
 /// Byte offset of the poll word of function entries, and of calls that are polled after. Whoever sets
-/// [`UNWINDING`] sets this one first: after such a call it is the only word looked at.
+/// [`UNWINDING`] sets this one too, on the task's own thread: after such a call it is the only word looked at.
 pub const ENTRY: u32 = 248;
 /// Byte offset of a word that is written to keep loads of a poll word apart, and never read.
 pub const FENCE: u32 = 256;

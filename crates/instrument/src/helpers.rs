@@ -38,6 +38,8 @@ fn pushed(cx: &Context<'_>, headroom: u32) -> Function {
     b.i32_const(8).i32_sub().local_get(header).i64_store(at(cx, 0));
     b.local_get(sp).global_set(cx.globals.sp());
     b.i32_const(1).global_set(cx.globals.unwinding());
+    // The host may have set the word of a loop, and not yet this one, which is all that some callers look at.
+    b.i32_const(0).i32_const(1).i32_store(MemArg { offset: u64::from(abi::ENTRY), align: 2, memory_index: cx.polls });
     keep_room(&mut b, cx, headroom, sp, pages);
     b.end();
     f

@@ -1,13 +1,16 @@
 //! How long a capture stops a program, what it costs against a plain copy, and how soon a resume runs.
 
 use super::{Bench, Program, Row, chosen, geometric_mean, host, load, median, on_task_thread, read, task};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use wayfare_engine::{Form, Image, Outcome, Stopped, Task};
 use wayfare_snapshot::{Compression, Limits, Pages, Snapshot};
+
+/// Captures of one run, if it lasts that long.
+const CAPTURES: usize = 40;
 
 #[derive(Default)]
 struct Figures {
@@ -79,28 +82,35 @@ fn one(image: &Image, program: &Program, f: &mut Figures) -> Result<()> {
         let mut task = task(image, program)?;
         let handle = task.handle();
         let (asked, times) = mpsc::channel::<Instant>();
+        let (runs, running) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut wait = Duration::from_millis(17);
-                for _ in 0..12 {
+                for () in running.iter().take(CAPTURES) {
                     std::thread::sleep(wait);
-                    wait = Duration::from_micros((wait.as_micros() as u64 * 7 + 13_577) % 90_000);
-                    if asked.send(Instant::now()).is_err() || handle.capture().ok() != Some(Stopped::Captured) {
+                    wait = Duration::from_micros((wait.as_micros() as u64 * 7 + 3_577) % 20_000);
+                    let now = Instant::now();
+                    if asked.send(now).is_err() || handle.capture().ok() != Some(Stopped::Captured) {
                         return;
                     }
                 }
             });
-            let mut captures = 0;
+            // Dropped on every way out, or the other thread would wait for ever.
+            let (runs, mut captures) = (runs, 0);
+            let _ = runs.send(());
             loop {
                 match task.run() {
                     Outcome::Captured => {
                         let now = Instant::now();
-                        let asked = times.recv().context("a capture that nobody asked for")?;
-                        f.frozen.push((now - asked).as_secs_f64() * 1e3);
-                        if captures % 4 == 1 {
-                            weigh(image, &mut task, f)?;
+                        // A request that was repeated while the first one was being met captures once more.
+                        if let Ok(asked) = times.try_recv() {
+                            f.frozen.push((now - asked).as_secs_f64() * 1e3);
+                            if captures % 8 == 1 {
+                                weigh(image, &mut task, f)?;
+                            }
+                            captures += 1;
+                            let _ = runs.send(());
                         }
-                        captures += 1;
                         task.unpause();
                     }
                     Outcome::Exited(0) => return Ok(()),
