@@ -397,6 +397,15 @@ impl Task {
     }
 }
 
+impl Drop for Task {
+    /// Whoever waits for a capture need not wait any longer.
+    fn drop(&mut self) {
+        let shared = &self.handle.shared;
+        shared.stopped.lock().unwrap_or_else(|e| e.into_inner()).1 = true;
+        shared.changed.notify_all();
+    }
+}
+
 /// An instance with its world in a store.
 fn embody(image: &Image, inside: Inside) -> Result<Body, Error> {
     let mut store = Store::new(image.engine(), inside);
