@@ -131,7 +131,8 @@ Examples:
   wayfare capture app -o app.snap --compress zstd --json
 
 Without --keep-running the task stops once the snapshot is on the disk, and `wayfare run` ends with
-status 75. If anything goes wrong the task goes on as before.")]
+status 75. If anything goes wrong the task goes on as before. To go on here, it needs code that a task
+that was only started does not have: the first --keep-running of a program compiles that.")]
 pub struct Capture {
     /// The task's name, as `wayfare ps` shows it
     pub name: String,

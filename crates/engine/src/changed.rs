@@ -21,6 +21,28 @@ pub fn changed_pages(memory: &[u8]) -> Vec<(u64, u64)> {
     alloc::vec![(0, pages)]
 }
 
+/// Copies to memory that has hardly been touched yet: most of the time goes to making its pages real, which
+/// several threads, and the kernel in one go, do quicker than one fault after the other.
+pub fn fill(copies: Vec<(&mut [u8], &[u8])>) {
+    #[cfg(feature = "std")]
+    {
+        use rayon::prelude::*;
+        /// Bytes that are worth another thread.
+        const PIECE: usize = 1 << 20;
+        let pieces = copies.into_iter().flat_map(|(to, from)| to.chunks_mut(PIECE).zip(from.chunks(PIECE)));
+        let pieces: Vec<_> = pieces.collect();
+        pieces.into_par_iter().for_each(|(to, from)| {
+            #[cfg(target_os = "linux")]
+            linux::populate(to);
+            to.copy_from_slice(from);
+        });
+    }
+    #[cfg(not(feature = "std"))]
+    for (to, from) in copies {
+        to.copy_from_slice(from);
+    }
+}
+
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod linux {
     use super::{PAGE_SIZE, Vec};
@@ -124,6 +146,19 @@ mod linux {
             at = arg.walk_end;
         }
         Some(out)
+    }
+
+    /// Below this many bytes the call costs more than it spares.
+    const POPULATE_FROM: usize = 16 * PAGE_SIZE;
+
+    pub fn populate(pages: &mut [u8]) {
+        let skew = pages.as_ptr().align_offset(PAGE_SIZE);
+        let Some(whole) = pages.get_mut(skew..).filter(|p| p.len() >= POPULATE_FROM) else { return };
+        let len = whole.len() & !(PAGE_SIZE - 1);
+        let advice = rustix::mm::Advice::LinuxPopulateWrite;
+        // SAFETY: the range is page-aligned and within a slice that we hold exclusively; populating it does
+        // what a write fault does, and changes no byte. An error (an old kernel) leaves all as it was.
+        let _ = unsafe { rustix::mm::madvise(whole.as_mut_ptr().cast(), len, advice) };
     }
 
     struct Scan<'a>(&'a mut ScanArg);

@@ -17,7 +17,7 @@ use alloc::vec::Vec;
 use wasmtime::{AsContext, AsContextMut, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
 use wayfare_instrument::meta::Metadata;
-use wayfare_snapshot::{GlobalValue, MemoryState, PAGE_SIZE, PageRun, TableState};
+use wayfare_snapshot::{GlobalValue, MemoryState, PAGE_SIZE, PageRun, Pages, TableState};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,25 +428,32 @@ impl<T: 'static> Machine<T> {
             memory.grow(&mut self.store, (state.size - size) / page).map_err(|_| {
                 Error::Misfit(format!("memory {} needs {} bytes: too many here", state.index, state.size))
             })?;
-            let data = memory.data_mut(self.store.as_context_mut());
+            let mut rest = memory.data_mut(self.store.as_context_mut());
+            let (mut at, mut copies) = (0, Vec::new());
             for run in &state.runs {
+                let past = || Error::Misfit(format!("memory {} has pages past its end", state.index));
                 let from = run.first_page as usize * PAGE_SIZE;
+                let skip = from.checked_sub(at).ok_or_else(past)?;
+                let (_, tail) = core::mem::take(&mut rest).split_at_mut_checked(skip).ok_or_else(past)?;
+                let len = match &run.pages {
+                    Pages::Bytes(bytes) => bytes.len(),
+                    // The last page may be a part of one.
+                    Pages::Zero(pages) => tail.len().min((*pages as usize).saturating_mul(PAGE_SIZE)),
+                };
+                let (to, tail) = tail.split_at_mut_checked(len).ok_or_else(past)?;
+                at = from + to.len();
+                rest = tail;
                 match &run.pages {
-                    wayfare_snapshot::Pages::Bytes(bytes) => match data.get_mut(from..from + bytes.len()) {
-                        Some(to) => to.copy_from_slice(bytes),
-                        None => return Err(Error::Misfit(format!("memory {} has pages past its end", state.index))),
-                    },
-                    wayfare_snapshot::Pages::Zero(pages) => {
-                        let to = (from + *pages as usize * PAGE_SIZE).min(data.len());
-                        // Only pages that the initial image fills: writing to the others would make them real.
-                        for page in data.get_mut(from..to).unwrap_or_default().chunks_mut(PAGE_SIZE) {
-                            if page.iter().any(|b| *b != 0) {
-                                page.fill(0);
-                            }
+                    Pages::Bytes(bytes) => copies.push((to, &bytes[..])),
+                    // Only pages that the initial image fills: writing to the others would make them real.
+                    Pages::Zero(_) => {
+                        for page in to.chunks_mut(PAGE_SIZE).filter(|page| page.iter().any(|b| *b != 0)) {
+                            page.fill(0);
                         }
                     }
                 }
             }
+            changed::fill(copies);
         }
         Ok(())
     }

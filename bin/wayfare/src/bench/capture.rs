@@ -122,9 +122,10 @@ fn one(image: &Image, program: &Program, f: &mut Figures) -> Result<()> {
     })
 }
 
-/// A capture to a file and back, each against a plain copy of the same pages.
+/// A capture to a file and back, each against a plain copy of the same pages; both files are on the disk at
+/// the end, as the command has it.
 fn weigh(image: &Image, task: &mut Task, f: &mut Figures) -> Result<()> {
-    let directory = tempfile::tempdir()?;
+    let directory = tempfile::tempdir_in(std::env::current_dir()?)?;
     let (path, copy) = (directory.path().join("snapshot"), directory.path().join("copy"));
     // Warm both: the first pass over the pages pays for their cache misses.
     let snapshot = task.snapshot()?;
@@ -135,6 +136,7 @@ fn weigh(image: &Image, task: &mut Task, f: &mut Figures) -> Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&path)?);
     wayfare_snapshot::encode_into(&snapshot, Compression::Lz4, &mut file).map_err(|e| anyhow::anyhow!("{e}"))?;
     file.flush()?;
+    file.get_ref().sync_all()?;
     let capture = began.elapsed().as_secs_f64();
     let non_zero: usize = snapshot
         .memories
@@ -171,5 +173,6 @@ fn plain_copy(snapshot: &Snapshot<'_>, path: &std::path::Path) -> Result<f64> {
             file.write_all(bytes)?;
         }
     }
+    file.sync_all()?;
     Ok(began.elapsed().as_secs_f64())
 }
