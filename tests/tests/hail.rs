@@ -67,12 +67,7 @@ fn host(output: &File) -> StdHost {
 }
 
 /// What the program prints, and how often it was captured; `pause` is the time to the n-th request.
-fn run(
-    image: &Image,
-    name: &str,
-    args: &[&str],
-    mut pause: impl FnMut(u64) -> Duration + Send,
-) -> (Vec<u8>, u64) {
+fn run(image: &Image, name: &str, args: &[&str], mut pause: impl FnMut(u64) -> Duration + Send) -> (Vec<u8>, u64) {
     let mut output = tempfile::tempfile().expect("a file");
     let ctx = Ctx::builder().arg(name).args(args.iter().copied()).build();
     let mut task = Task::start(image, name, ctx, host(&output)).expect("starts");

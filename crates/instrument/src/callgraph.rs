@@ -5,9 +5,10 @@
 
 use crate::parse::{Body, Module};
 use crate::transform::{Error, Options};
+use hashbrown::HashMap;
 use petgraph::graph::NodeIndex;
 use rayon::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use wasmparser::types::CoreTypeId;
 use wasmparser::{Operator, ValType};
 

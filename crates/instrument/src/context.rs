@@ -4,7 +4,7 @@ use crate::abi;
 use crate::callgraph::CallGraph;
 use crate::parse::Module;
 use crate::transform::{Options, Refusal};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use wasm_encoder::{BlockType, Instruction as I};
 use wasmparser::ValType;
 

@@ -1,20 +1,19 @@
-//! Loops whose every turn passes a call that may capture: the check after that call becomes the poll, and
-//! the loop's header needs none.
+//! Loops whose every turn passes another poll, an inner loop's or one after a call that may capture (then the
+//! check that is there anyway becomes the poll): their headers need none.
 
 use crate::liveness::{self, Block};
 use crate::meta::PointKind;
 use crate::parse::Module;
 use crate::plan;
 use crate::scan::{Kind, NONE, Point, Scan};
+use crate::strip;
 
 /// Calls tried for one loop.
 const CANDIDATES: usize = 8;
 
 /// Takes the polls off headers that do not need them, and adds polls after calls in exchange.
-pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>) {
-    let loops = s.constructs.iter().filter(|c| c.header != NONE).count();
-    let calls = s.points.iter().any(|p| matches!(p.kind, PointKind::Call(_) | PointKind::CallIndirect));
-    if loops == 0 || !calls {
+pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
+    if s.points.iter().filter(|p| p.kind == PointKind::Loop).count() == 0 || s.points.len() < 2 {
         return;
     }
     let blocks = liveness::blocks(s);
@@ -43,14 +42,13 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>) {
                 && usable(p)
                 && p.results.iter().all(|t| plan::slot_type(m, *t).is_some())
         });
-        for q in candidates.take(CANDIDATES) {
-            let at = block_of(s.points[q].op);
-            if !walk.turns(header, |b| polled[b] || b == at) {
-                polls_after[q] = true;
-                polled[at] = true;
-                covered[i] = true;
-                break;
-            }
+        let mut candidates = candidates.take(CANDIDATES).map(|q| (q, block_of(s.points[q].op)));
+        if let Some((q, at)) = candidates.find(|(_, at)| !walk.turns(header, |b| polled[b] || b == *at)) {
+            polls_after[q] = true;
+            polled[at] = true;
+            covered[i] = true;
+        } else if chunk == 0 || strip::recognise(s, i as u32, chunk).is_none() {
+            polled[header] = true;
         }
     }
     let mut headers: Vec<(u32, usize)> =

@@ -2,7 +2,7 @@
 
 use crate::abi;
 use crate::transform::{Error, Refusal, features};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::ops::Range;
 use wasmparser::{
     CompositeInnerType, ElementItems, ElementKind, ExternalKind, FuncToValidate, FuncType, FuncValidator,

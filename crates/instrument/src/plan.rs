@@ -7,7 +7,7 @@ use crate::parse::{Module, is_function_ref};
 use crate::scan::{Kind, NONE, Scan};
 use crate::strip::{self, Strip};
 use crate::transform::{Options, Refusal};
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use wasmparser::{Operator, RefType, ValType};
 
 /// A local that the transformation adds.
@@ -153,7 +153,7 @@ impl Plan {
     /// handed over by a branch, it may lie anywhere (measured on SQLite: time 1.35 to 1.03, size 2.1 to 1.8).
     fn choose_shared(&mut self) {
         let shareable = self.slots.iter().take_while(|s| s.slot != SlotType::Func).count() as u32;
-        let step = shareable.div_ceil(64).max(1) as usize;
+        let step = shareable.div_ceil(32).max(1) as usize;
         let mut gains = vec![0; self.live.len()];
         while self.shared.len() < SHARED_ENTRIES {
             // The shared code itself is written once.
@@ -195,6 +195,12 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
         strips: HashMap::new(),
         refusals: Vec::new(),
     };
+    let mut header_of: HashMap<u32, u32> = HashMap::new();
+    for (i, c) in s.constructs.iter().enumerate() {
+        if c.header != NONE {
+            header_of.insert(c.header, i as u32);
+        }
+    }
     // The locals of each point, then their order in the frame: most often live first, for short offsets.
     let mut types: HashMap<u32, ValType> = HashMap::new();
     let mut uses: HashMap<u32, u32> = HashMap::new();
@@ -211,7 +217,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
             all.push(l);
         }
         if point.kind == PointKind::Loop {
-            let c = s.constructs.iter().find(|c| c.header == i as u32).expect("a header belongs to a loop");
+            let c = &s.constructs[header_of[&(i as u32)] as usize];
             for (k, ty) in c.params.iter().enumerate() {
                 let l = p.locals.index(Temp::Label(c.level, k as u32, *ty));
                 types.insert(l, nullable(*ty));
@@ -249,12 +255,6 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
     // A saved reference that is stale would name an entry that is gone: those are written at every point.
     let references: Vec<u32> =
         (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
-    let mut header_of: HashMap<u32, u32> = HashMap::new();
-    for (i, c) in s.constructs.iter().enumerate() {
-        if c.header != NONE {
-            header_of.insert(c.header, i as u32);
-        }
-    }
     let assigned = assigned_in_loops(s);
     let mut towards: HashMap<(u32, u32), BitSet> = HashMap::new();
     for (i, all) in per_point.iter().enumerate() {

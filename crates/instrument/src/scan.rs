@@ -87,8 +87,8 @@ pub struct Scan<'a> {
     pub ty: FuncType,
 }
 
-/// Scans one function that may capture.
-pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>) -> Result<Scan<'a>, Error> {
+/// Scans one function that may capture. `chunk` is the option of that name.
+pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -> Result<Scan<'a>, Error> {
     let function = body.validate.index;
     let ty = m.type_of(function).clone();
     let mut v = body.validate.into_validator(FuncValidatorAllocations::default());
@@ -215,7 +215,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>) -> Result<Sca
         s.ops.push(Op { operator, start: start as u32, end: end as u32, construct, falls_in: !dead, top });
     }
     reader.finish()?;
-    cover::cover_loops(m, &mut s);
+    cover::cover_loops(m, &mut s, chunk);
     Ok(s)
 }
 

@@ -46,7 +46,7 @@ use crate::parse::Body;
 use crate::plan::{self, Label, Plan, Temp};
 use crate::scan::{self, Kind, Op, Scan};
 use crate::transform::{Error, Refusal};
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use wasm_encoder::{BlockType, Encode, Instruction as I, MemArg};
 use wasmparser::{Operator, ValType};
 
@@ -63,7 +63,7 @@ pub fn keep(body: Body<'_>) -> Result<Rewritten, Error> {
 /// Rewrites a function that may capture.
 pub fn rewrite(cx: &Context<'_>, body: Body<'_>) -> Result<Rewritten, Error> {
     let index = body.validate.index;
-    let scan = scan::scan(cx.module, cx.graph, body)?;
+    let scan = scan::scan(cx.module, cx.graph, body, cx.options.chunk)?;
     let plan = plan::plan(cx.module, &scan, index, cx.options);
     if !plan.refusals.is_empty() {
         return Ok(Rewritten { index, refusals: plan.refusals, ..Rewritten::default() });
