@@ -121,6 +121,7 @@ pub struct Task {
 }
 
 /// What runs.
+#[expect(clippy::large_enum_variant, reason = "there is one in a task, and the large one is the usual one")]
 enum Body {
     Movable(Machine<Inside>),
     /// A task that cannot be moved has no machine around its instance.
