@@ -68,6 +68,8 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
         s.points.push(point);
         s.points.extend(poll);
     }
+    // A loop that cannot turn at all may have been the only thing to land at.
+    s.mark_landings();
 }
 
 /// Walks over a function's blocks.

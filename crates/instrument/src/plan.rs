@@ -342,7 +342,7 @@ fn hoist(s: &Scan<'_>, p: &mut Plan) {
                     add(outer, c.else_op * 4 + 1, Label::Else(i));
                 }
             }
-            Kind::Loop => add(outer, c.start * 4, Label::Before(i)),
+            Kind::Loop if c.landing || c.header != NONE => add(outer, c.start * 4, Label::Before(i)),
             Kind::Try if c.landing => add(outer, c.start * 4, Label::Before(i)),
             _ => {}
         }

@@ -160,7 +160,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -
                 let c = &mut s.constructs[construct as usize];
                 c.header = s.points.len() as u32;
                 let stack = c.under.clone();
-                s.point(Point {
+                s.points.push(Point {
                     op: index,
                     offset: start as u32,
                     kind: PointKind::Loop,
@@ -187,7 +187,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -
             if !again {
                 stack.truncate(stack.len() - args);
             }
-            s.point(Point {
+            s.points.push(Point {
                 op: index,
                 offset: start as u32,
                 kind,
@@ -205,7 +205,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -
             };
             if polls && !again {
                 let poll = s.points.last().expect("just pushed").poll_after();
-                s.point(poll);
+                s.points.push(poll);
             }
         }
         let top = matches!(operator, Operator::BrOnNull { .. } | Operator::BrOnNonNull { .. })
@@ -215,6 +215,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -
         s.ops.push(Op { operator, start: start as u32, end: end as u32, construct, falls_in: !dead, top });
     }
     reader.finish()?;
+    s.mark_landings();
     cover::cover_loops(m, &mut s, chunk);
     Ok(s)
 }
@@ -272,13 +273,17 @@ impl<'a> Scan<'a> {
         false
     }
 
-    /// Adds a point; everything around it will be entered in the middle by a resumed frame.
-    fn point(&mut self, point: Point) {
-        let mut c = point.construct;
-        while c != NONE && !std::mem::replace(&mut self.constructs[c as usize].landing, true) {
-            c = self.constructs[c as usize].parent;
+    /// Everything around a point will be entered in the middle by a resumed frame.
+    pub fn mark_landings(&mut self) {
+        for c in &mut self.constructs {
+            c.landing = false;
         }
-        self.points.push(point);
+        for point in &self.points {
+            let mut c = point.construct;
+            while c != NONE && !std::mem::replace(&mut self.constructs[c as usize].landing, true) {
+                c = self.constructs[c as usize].parent;
+            }
+        }
     }
 
     /// For a call that may capture: its kind, its callee's type, and operands besides the arguments.
