@@ -30,8 +30,8 @@ impl Default for Options {
                 .into_iter()
                 .map(wasi)
                 .collect(),
-            // Some tens of microseconds.
-            chunk: 1 << 17,
+            // About ten microseconds, and a millisecond where each turn faults a page in.
+            chunk: 1 << 15,
             resume_clones: true,
             countdown: false,
             allow_unmovable: false,
