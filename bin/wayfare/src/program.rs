@@ -4,6 +4,7 @@
 use crate::{atomic, locations, output, standing};
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
+use std::sync::OnceLock;
 use wayfare_engine::{Error, Form, Image, ImageInfo, Key, Options, Target};
 use wayfare_snapshot::Digest;
 
@@ -75,21 +76,31 @@ pub struct Program {
     /// The module, where it was at hand.
     module: Option<Vec<u8>>,
     wanted: Wanted,
+    /// Once it was needed.
+    resumable: OnceLock<Image>,
 }
 
 impl Program {
+    fn new(image: Image, module: Option<Vec<u8>>, wanted: &Wanted) -> Program {
+        Program { image, module, wanted: wanted.clone(), resumable: OnceLock::new() }
+    }
+
     /// An image that can resume tasks of this program, compiled if need be.
     ///
     /// # Errors
     /// When it cannot be compiled.
     pub fn resumable(&self) -> Result<Image> {
+        if let Some(image) = self.resumable.get() {
+            return Ok(image.clone());
+        }
         let wanted = Wanted { form: Form::Resume, ..self.wanted.clone() };
         let digest = self.image.digest();
-        match &self.module {
-            _ if self.image.form() == Form::Resume => Ok(self.image.clone()),
-            Some(wasm) => from_module(wasm, digest, &wanted),
-            None => from_digest(digest, &wanted)?.map(|p| p.image).ok_or_else(|| anyhow!(Error::StartsOnly)),
-        }
+        let image = match &self.module {
+            _ if self.image.form() == Form::Resume => self.image.clone(),
+            Some(wasm) => from_module(wasm, digest, &wanted)?,
+            None => from_digest(digest, &wanted)?.map(|p| p.image).ok_or_else(|| anyhow!(Error::StartsOnly))?,
+        };
+        Ok(self.resumable.get_or_init(|| image).clone())
     }
 }
 
@@ -105,7 +116,7 @@ pub fn from_file(path: &Path, wanted: &Wanted) -> Result<Program> {
         FileKind::Image => (from_image(&bytes, path, wanted).with_context(name)?, None),
         FileKind::Snapshot => bail!("{}: this is a snapshot: go on with it by `wayfare resume`", path.display()),
     };
-    Ok(Program { image, module, wanted: wanted.clone() })
+    Ok(Program::new(image, module, wanted))
 }
 
 /// The program of a module that was run here before.
@@ -121,7 +132,7 @@ pub fn from_digest(digest: Digest, wanted: &Wanted) -> Result<Option<Program>> {
     } else {
         return Ok(None);
     };
-    Ok(Some(Program { image, module: None, wanted: wanted.clone() }))
+    Ok(Some(Program::new(image, None, wanted)))
 }
 
 /// The module with this digest, if it was run here before.

@@ -226,6 +226,8 @@ impl Job {
             return write(wanted, &self.order, stats).map(Some);
         }
         let copy = wanted.clone().into_owned();
+        // Part of what the task is held for, the first time.
+        go_on(task, program)?;
         stats.held_ns = Some(frozen.elapsed().as_nanos() as u64);
         // If nobody takes it, nobody waits for it.
         let _ = self.copies.send((copy, stats));
@@ -303,7 +305,7 @@ impl Desk {
     fn capture(&self, order: Order, client: &UnixStream) -> Result<Option<Stats>> {
         let base = order.since.as_deref().map(read_base).transpose()?;
         if order.keep_running {
-            // Compiled, if it has to be, while the task works; the task's thread finds it in the cache.
+            // Compiled, if it has to be, and loaded while the task works.
             self.program.resumable()?;
         }
         let (copies, copied) = channel();

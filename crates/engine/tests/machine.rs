@@ -260,3 +260,27 @@ fn one_result_type_under_two_names_moves() {
         &[Val::I32(7)],
     );
 }
+
+#[test]
+fn calls_that_all_end_in_an_exception_can_be_captured() {
+    // No call of $f returns: it throws how often it was called below, and calls itself again when it catches that.
+    moves_unnoticed(
+        r#"(module
+          (tag $e (param i32))
+          (func $f (param $n i32) (local $sum i32)
+            (if (i32.eqz (local.get $n)) (then (throw $e (i32.const 1))))
+            (local.set $sum (block $first (result i32)
+              (try_table (catch $e $first) (call $f (i32.sub (local.get $n) (i32.const 1))))
+              (unreachable)))
+            (local.set $sum (i32.add (local.get $sum) (block $second (result i32)
+              (try_table (catch $e $second) (call $f (i32.sub (local.get $n) (i32.const 1))))
+              (unreachable))))
+            (throw $e (local.get $sum)))
+          (func (export "f") (param i32) (result i32)
+            (block $end (result i32)
+              (try_table (catch $e $end) (call $f (local.get 0)))
+              (unreachable))))"#,
+        &[Val::I32(6)],
+        &[Val::I32(64)],
+    );
+}

@@ -61,6 +61,7 @@ struct Summary {
     references: Vec<u32>,
     mutated_tables: Vec<u32>,
     has_loop: bool,
+    has_try: bool,
     /// (is an element segment, index)
     drops: Vec<(bool, u32)>,
 }
@@ -131,6 +132,15 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
             entry_polls[f] = false;
             return_polls[f] = true;
         }
+    }
+    // A call that ends in an exception passes no poll after it. Whoever catches it, and may call again, polls
+    // at its own entry, so that calls that all end so cannot go on for ever either.
+    let mut polled = vec![false; edges.len()];
+    for f in (0..n).filter(|f| return_polls[*f]) {
+        polled[component[f] as usize] = true;
+    }
+    for (i, s) in summaries.iter().enumerate() {
+        entry_polls[imports + i] |= s.has_try && polled[component[imports + i] as usize];
     }
     let mut captures = vec![false; edges.len()];
     let mut work: Vec<usize> = (0..n)
@@ -248,6 +258,7 @@ fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> 
     while !reader.eof() {
         match reader.read()? {
             Operator::Loop { .. } => s.has_loop = true,
+            Operator::TryTable { .. } => s.has_try = true,
             Operator::DataDrop { data_index } => s.drops.push((false, data_index)),
             Operator::ElemDrop { elem_index } => s.drops.push((true, elem_index)),
             Operator::Call { function_index } => s.calls.push(function_index),

@@ -13,7 +13,7 @@ const CANDIDATES: usize = 8;
 
 /// Takes the polls off headers that do not need them, and adds polls after calls in exchange.
 pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
-    if s.points.iter().filter(|p| p.kind == PointKind::Loop).count() == 0 || s.points.len() < 2 {
+    if s.points.len() < 2 || !s.points.iter().any(|p| p.kind == PointKind::Loop) {
         return;
     }
     let blocks = liveness::blocks(s);
@@ -28,8 +28,8 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
     let mut covered = vec![false; s.constructs.len()];
     let mut walk = Walk { blocks: &blocks, seen: vec![0; blocks.len()], round: 0, work: Vec::new() };
     for (i, c) in s.constructs.iter().enumerate().rev().filter(|(_, c)| c.header != NONE) {
-        let header = block_of(c.start);
-        if !walk.turns(header, |b| polled[b]) {
+        let (header, end) = (block_of(c.start), block_of(c.end));
+        if !walk.turns(header, end, |b| polled[b]) {
             covered[i] = true;
             continue;
         }
@@ -43,7 +43,7 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
                 && p.results.iter().all(|t| plan::slot_type(m, *t).is_some())
         });
         let mut candidates = candidates.take(CANDIDATES).map(|q| (q, block_of(s.points[q].op)));
-        if let Some((q, at)) = candidates.find(|(_, at)| !walk.turns(header, |b| polled[b] || b == *at)) {
+        if let Some((q, at)) = candidates.find(|(_, at)| !walk.turns(header, end, |b| polled[b] || b == *at)) {
             polls_after[q] = true;
             polled[at] = true;
             covered[i] = true;
@@ -81,8 +81,8 @@ struct Walk<'b> {
 }
 
 impl Walk<'_> {
-    /// Whether a loop can turn without entering one of these blocks.
-    fn turns(&mut self, header: usize, closed: impl Fn(usize) -> bool) -> bool {
+    /// Whether a loop, from its header's block to that of its end, can turn without entering closed blocks.
+    fn turns(&mut self, header: usize, end: usize, closed: impl Fn(usize) -> bool) -> bool {
         if closed(header) {
             return false;
         }
@@ -95,8 +95,8 @@ impl Walk<'_> {
                 if next == header {
                     return true;
                 }
-                // Blocks before the header are outside of the loop.
-                if next > header && !closed(next) && self.seen[next] != self.round {
+                // Control that has left the loop comes back, if at all, by another entry.
+                if (header..=end).contains(&next) && !closed(next) && self.seen[next] != self.round {
                     self.seen[next] = self.round;
                     self.work.push(next);
                 }

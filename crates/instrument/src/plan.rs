@@ -255,17 +255,53 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
     // A saved reference that is stale would name an entry that is gone: those are written at every point.
     let references: Vec<u32> =
         (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
-    let assigned = assigned_in_loops(s);
-    let mut towards: HashMap<(u32, u32), BitSet> = HashMap::new();
-    for (i, all) in per_point.iter().enumerate() {
+    for all in &per_point {
         let mut slots: Vec<u32> = all.iter().filter_map(|l| slot_of.get(l).copied()).collect();
         slots.extend(&references);
         slots.sort_unstable();
         slots.dedup();
+        p.live.push(slots);
+    }
+    for op in &s.ops {
+        let callee = match op.operator {
+            Operator::ReturnCall { function_index } => m.type_of(function_index),
+            Operator::ReturnCallIndirect { type_index, .. } | Operator::ReturnCallRef { type_index } => {
+                m.types[type_index as usize].as_ref().expect("validated: a function type")
+            }
+            _ => continue,
+        };
+        // The caller's frame would expect the results of this function, and find the callee's.
+        if callee.results() != s.ty.results() {
+            let reason = "tail-calls a function that returns a subtype of what it returns itself".into();
+            p.refusals.push(Refusal { place: m.name_of(function), reason });
+        }
+    }
+    p.choose_shared();
+    if options.resume_clones {
+        plan_resume(s, &results, &mut p);
+        hoist(s, &mut p);
+    }
+    if options.chunk > 0 {
+        for (i, c) in s.constructs.iter().enumerate() {
+            if c.kind == Kind::Loop
+                && let Some(strip) = strip::recognise(s, i as u32, options.chunk)
+            {
+                p.strips.insert(i as u32, strip);
+            }
+        }
+    }
+    p
+}
+
+/// Where each local is restored. `results` are those that hold a call's results.
+fn plan_resume(s: &Scan<'_>, results: &HashSet<u32>, p: &mut Plan) {
+    let assigned = assigned_in_loops(s);
+    let mut towards: HashMap<(u32, u32), BitSet> = HashMap::new();
+    for (i, slots) in p.live.iter().enumerate() {
         // A local is restored in the innermost region around the point that assigns it: further out its
         // value would be overwritten, further in it would stop being invariant there for the optimiser.
         let home = s.constructs[s.points[i].construct as usize].region;
-        for slot in &slots {
+        for slot in slots {
             let local = p.slots[*slot as usize].local;
             if results.contains(&local) && !s.points[i].kind.is_innermost() {
                 // The callee's own results stand there by then.
@@ -285,7 +321,6 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
                 towards.entry((region, child)).or_insert_with(|| BitSet::new(p.slots.len())).insert(*slot);
             }
         }
-        p.live.push(slots);
         let mut region = home;
         loop {
             let r = p.points.entry(region).or_insert(i as u32..i as u32 + 1);
@@ -299,32 +334,6 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
         }
     }
     p.towards = towards.into_iter().map(|(way, set)| (way, set.iter().collect())).collect();
-    for op in &s.ops {
-        let callee = match op.operator {
-            Operator::ReturnCall { function_index } => m.type_of(function_index),
-            Operator::ReturnCallIndirect { type_index, .. } | Operator::ReturnCallRef { type_index } => {
-                m.types[type_index as usize].as_ref().expect("validated: a function type")
-            }
-            _ => continue,
-        };
-        // The caller's frame would expect the results of this function, and find the callee's.
-        if callee.results() != s.ty.results() {
-            let reason = "tail-calls a function that returns a subtype of what it returns itself".into();
-            p.refusals.push(Refusal { place: m.name_of(function), reason });
-        }
-    }
-    p.choose_shared();
-    hoist(s, &mut p);
-    if options.chunk > 0 {
-        for (i, c) in s.constructs.iter().enumerate() {
-            if c.kind == Kind::Loop
-                && let Some(strip) = strip::recognise(s, i as u32, options.chunk)
-            {
-                p.strips.insert(i as u32, strip);
-            }
-        }
-    }
-    p
 }
 
 fn hoist(s: &Scan<'_>, p: &mut Plan) {

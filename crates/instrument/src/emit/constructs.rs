@@ -15,14 +15,19 @@ impl Emitter<'_, '_> {
         self.clone && c.landing
     }
 
-    pub(super) fn start_block(&mut self, op: &Op<'_>) {
-        let c = &self.s.constructs[op.construct as usize];
-        let level = c.level;
-        self.set_all(&c.params, |k, t| Temp::Param(level, k, t));
+    /// Puts a construct's parameters in locals, and the operands under them if there is a point inside.
+    fn put_away(&mut self, c: &Construct) {
+        self.set_all(&c.params, |k, t| Temp::Param(c.level, k, t));
         if c.landing {
             let (own, base) = self.own(&c.under);
             self.set_all(own, |k, t| Temp::Depth(base + k, t));
         }
+    }
+
+    pub(super) fn start_block(&mut self, op: &Op<'_>) {
+        let c = &self.s.constructs[op.construct as usize];
+        let level = c.level;
+        self.put_away(c);
         if !self.enters(c) {
             self.block(Label::Construct(op.construct));
         }
@@ -190,10 +195,8 @@ impl Emitter<'_, '_> {
     pub(super) fn start_try(&mut self, op: &Op<'_>, index: u32, catches: &[Catch]) {
         let c = &self.s.constructs[op.construct as usize];
         let level = c.level;
-        self.set_all(&c.params, |k, t| Temp::Param(level, k, t));
+        self.put_away(c);
         if c.landing {
-            let (own, base) = self.own(&c.under);
-            self.set_all(own, |k, t| Temp::Depth(base + k, t));
             self.close_at(index * 4);
         }
         // One block per catch takes the caught values; its code passes them on to the catch's label.

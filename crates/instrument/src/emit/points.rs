@@ -11,7 +11,7 @@ use wasmparser::{Operator, ValType};
 
 impl Emitter<'_, '_> {
     pub(super) fn enter_function(&mut self) {
-        let entry = self.s.points.first().filter(|p| p.kind == PointKind::Entry).is_some();
+        let entry = self.s.points.first().is_some_and(|p| p.kind == PointKind::Entry);
         self.open_region(0);
         if self.clone {
             self.block(Label::Entered);
@@ -130,7 +130,7 @@ impl Emitter<'_, '_> {
         self.set_all(&p.results, Temp::Result);
         let polled = self.s.points.get(point as usize + 1).is_some_and(|p| p.kind == PointKind::Return);
         if polled {
-            // Whoever sets `unwinding` has set the poll word before.
+            // Whoever sets `unwinding` sets this word too, on this thread.
             self.load_poll(abi::ENTRY);
             let cold = self.unlikely_if();
             self.global(Globals::unwinding);

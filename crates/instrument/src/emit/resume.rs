@@ -23,8 +23,8 @@ enum Way {
 }
 
 impl Emitter<'_, '_> {
-    /// In a region's cold path while rewinding: goes to the point, or towards it, by a pad that restores
-    /// the locals it needs.
+    /// At a region's top while rewinding: restores the locals that are restored here, and goes to the point
+    /// or towards it.
     ///
     /// The callee of a call point runs before anything is restored: what lives across a call lives in
     /// memory, and would do so on the hot path too (measured: SQLite's interpreter loop 3.8 times slower).
