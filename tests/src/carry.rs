@@ -167,7 +167,7 @@ impl<'p> Carried<'p> {
             Ended::Wasm(e) => Ended::Broken(format!("no second instance: {e:#}")),
             e => e,
         })?;
-        next.restore_memories(&memories).map_err(|e| broken("restore of memories", e))?;
+        next.restore_memories(&memories[..]).map_err(|e| broken("restore of memories", e))?;
         next.restore(&state).map_err(|e| broken("restore", e))?;
         self.machine = next;
         Ok(())

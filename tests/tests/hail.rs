@@ -99,7 +99,7 @@ fn run(image: &Image, name: &str, args: &[&str], mut pause: impl FnMut(u64) -> D
                             .then(|| wayfare_snapshot::encode(&snapshot, Compression::Lz4).expect("encodes"))
                     };
                     if let Some(bytes) = bytes {
-                        let snapshot = wayfare_snapshot::decode(&bytes, &Limits::default()).expect("decodes");
+                        let snapshot = wayfare_snapshot::open(&bytes, &Limits::default()).expect("opens");
                         task = Task::resume(image, &snapshot, host(&output)).expect("resumes");
                     } else {
                         task.unpause();

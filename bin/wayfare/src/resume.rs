@@ -6,12 +6,12 @@ use crate::program::{self, Program, Wanted};
 use crate::registry::Claim;
 use crate::run::{self, PROGRAM, VOLUME};
 use crate::running::{self, Plan};
-use crate::{locations, output, snapshots};
+use crate::{locations, output};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wayfare_engine::{Error, Form, Options, Task};
-use wayfare_snapshot::{Digest, Snapshot};
+use wayfare_snapshot::{Digest, Limits, Snapshot};
 use wayfare_wasi::Ctx;
 
 /// Runs it.
@@ -22,14 +22,16 @@ pub fn run(args: Resume) -> Result<ExitCode> {
     let mounts = Mounts::parse(&args.place)?;
     let file = args.snapshot.clone();
     let name = move || file.display().to_string();
-    let mut snapshot = snapshots::read(&args.snapshot)?;
+    let bytes = std::fs::read(&args.snapshot).with_context(&name)?;
+    let mut packed = wayfare_snapshot::open(bytes, &Limits::default()).with_context(&name)?;
+    let snapshot = &mut packed.snapshot;
     if snapshot.meta.base.is_some() {
         return Err(Error::DeltaOnly).with_context(name);
     }
     let options = Options { canonical_nan: snapshot.options.canonical_nan };
     let wanted = Wanted::here(args.place.target.as_deref(), options, Form::Resume, false)?;
-    let found = find(&snapshot, args.program.as_deref(), &wanted).with_context(&name)?;
-    let volumes = volumes(&mut snapshot, &mounts.volumes).with_context(&name)?;
+    let found = find(snapshot, args.program.as_deref(), &wanted).with_context(&name)?;
+    let volumes = volumes(snapshot, &mounts.volumes).with_context(&name)?;
     let was = snapshot.options.extra.get(PROGRAM).cloned().unwrap_or_default();
     let program = args.program.as_deref().map_or(was, run::absolute);
     snapshot.options.extra.insert(PROGRAM.into(), program.clone());
@@ -40,7 +42,7 @@ pub fn run(args: Resume) -> Result<ExitCode> {
     let host = run::host(&mounts.dirs)?;
     let plan = Plan { claim, entry, program: found, volumes };
     // The snapshot goes once the task has it: it is as large as the task.
-    running::run(plan, move |image| Task::resume(image, &snapshot, host).with_context(name))
+    running::run(plan, move |image| Task::resume(image, &packed, host).with_context(name))
 }
 
 /// The program that a snapshot was taken from.

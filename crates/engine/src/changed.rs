@@ -21,26 +21,13 @@ pub fn changed_pages(memory: &[u8]) -> Vec<(u64, u64)> {
     alloc::vec![(0, pages)]
 }
 
-/// Copies to memory that has hardly been touched yet: most of the time goes to making its pages real, which
-/// several threads, and the kernel in one go, do quicker than one fault after the other.
-pub fn fill(copies: Vec<(&mut [u8], &[u8])>) {
-    #[cfg(feature = "std")]
-    {
-        use rayon::prelude::*;
-        /// Bytes that are worth another thread.
-        const PIECE: usize = 1 << 20;
-        let pieces = copies.into_iter().flat_map(|(to, from)| to.chunks_mut(PIECE).zip(from.chunks(PIECE)));
-        let pieces: Vec<_> = pieces.collect();
-        pieces.into_par_iter().for_each(|(to, from)| {
-            #[cfg(target_os = "linux")]
-            linux::populate(to);
-            to.copy_from_slice(from);
-        });
-    }
-    #[cfg(not(feature = "std"))]
-    for (to, from) in copies {
-        to.copy_from_slice(from);
-    }
+/// Makes pages that are about to be written real. Most of the time of filling fresh memory goes to that, and the
+/// kernel in one go does it quicker than one fault after the other.
+pub fn populate(pages: &mut [u8]) {
+    #[cfg(all(feature = "std", target_os = "linux"))]
+    linux::populate(pages);
+    #[cfg(not(all(feature = "std", target_os = "linux")))]
+    let _ = pages;
 }
 
 #[cfg(all(feature = "std", target_os = "linux"))]

@@ -14,10 +14,10 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use wasmtime::{AsContext, AsContextMut, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
+use wasmtime::{AsContext, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
-use wayfare_instrument::meta::Metadata;
-use wayfare_snapshot::{GlobalValue, MemoryState, PAGE_SIZE, PageRun, Pages, TableState};
+use wayfare_instrument::meta::{Frame, Metadata, Reference};
+use wayfare_snapshot::{GlobalValue, Memories, MemoryMap, MemoryState, PAGE_SIZE, PageRun, TableState};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,7 +300,7 @@ impl<T: 'static> Machine<T> {
         let meta = self.meta.clone();
         let frames = meta.frames(&state.frames)?;
         for frame in &frames {
-            check_references(frame, state.refs.len())?;
+            check_references(&self.meta, frame, state.refs.len())?;
         }
         if frames.is_empty() {
             return Err(Error::Misfit("it holds no frame to go on with".to_string()));
@@ -413,12 +413,13 @@ impl<T: 'static> Machine<T> {
     /// Gives a fresh instance's memories the sizes and pages of a full snapshot.
     ///
     /// # Errors
-    /// [`Error::Misfit`] when they are not this module's, [`Error::Wasm`] when there is no room.
-    pub fn restore_memories(&mut self, memories: &[MemoryState<'_>]) -> Result<(), Error> {
-        if memories.iter().map(|m| m.index).ne(0..self.meta.memories) {
+    /// [`Error::Misfit`] when they are not this module's or damaged, [`Error::Wasm`] when there is no room.
+    pub fn restore_memories<M: Memories + ?Sized>(&mut self, memories: &M) -> Result<(), Error> {
+        let map = memories.map();
+        if map.iter().map(|m| m.index).ne(0..self.meta.memories) {
             return Err(Error::Misfit("its memories are not the module's".to_string()));
         }
-        for state in memories {
+        for state in &map {
             let Some(memory) = self.memory(state.index) else { continue };
             let page = memory.page_size(&self.store);
             let size = memory.data_size(&self.store) as u64;
@@ -428,35 +429,43 @@ impl<T: 'static> Machine<T> {
             memory.grow(&mut self.store, (state.size - size) / page).map_err(|_| {
                 Error::Misfit(format!("memory {} needs {} bytes: too many here", state.index, state.size))
             })?;
-            let mut rest = memory.data_mut(self.store.as_context_mut());
-            let (mut at, mut copies) = (0, Vec::new());
-            for run in &state.runs {
-                let past = || Error::Misfit(format!("memory {} has pages past its end", state.index));
-                let from = run.first_page as usize * PAGE_SIZE;
-                let skip = from.checked_sub(at).ok_or_else(past)?;
-                let (_, tail) = core::mem::take(&mut rest).split_at_mut_checked(skip).ok_or_else(past)?;
-                let len = match &run.pages {
-                    Pages::Bytes(bytes) => bytes.len(),
-                    // The last page may be a part of one.
-                    Pages::Zero(pages) => tail.len().min((*pages as usize).saturating_mul(PAGE_SIZE)),
-                };
-                let (to, tail) = tail.split_at_mut_checked(len).ok_or_else(past)?;
-                at = from + to.len();
-                rest = tail;
-                match &run.pages {
-                    Pages::Bytes(bytes) => copies.push((to, &bytes[..])),
-                    // Only pages that the initial image fills: writing to the others would make them real.
-                    Pages::Zero(_) => {
-                        for page in to.chunks_mut(PAGE_SIZE).filter(|page| page.iter().any(|b| *b != 0)) {
-                            page.fill(0);
-                        }
-                    }
-                }
-            }
-            changed::fill(copies);
         }
-        Ok(())
+        let mut targets = Vec::new();
+        for state in &map {
+            let Some(memory) = self.memory(state.index) else { continue };
+            // SAFETY: each memory is borrowed once here, and the store is not used until the last use of `targets`:
+            // nothing grows, moves or reads these bytes meanwhile.
+            let data =
+                unsafe { core::slice::from_raw_parts_mut(memory.data_ptr(&self.store), memory.data_size(&self.store)) };
+            take_runs(data, state, &mut targets)?;
+        }
+        memories.fill(targets, &changed::populate).map_err(|e| Error::Misfit(e.to_string()))
     }
+}
+
+/// Cuts a memory's runs of bytes out of it, and clears those of zeros.
+fn take_runs<'d>(mut rest: &'d mut [u8], state: &MemoryMap, targets: &mut Vec<&'d mut [u8]>) -> Result<(), Error> {
+    let past = || Error::Misfit(format!("memory {} has pages past its end", state.index));
+    let mut at = 0;
+    for run in &state.runs {
+        let from = (run.first_page as usize).checked_mul(PAGE_SIZE).ok_or_else(past)?;
+        let skip = from.checked_sub(at).ok_or_else(past)?;
+        let (_, tail) = rest.split_at_mut_checked(skip).ok_or_else(past)?;
+        // The last page may be a part of one.
+        let len = tail.len().min((run.pages as usize).saturating_mul(PAGE_SIZE));
+        let (to, tail) = tail.split_at_mut(len);
+        at = from + len;
+        rest = tail;
+        if !run.zero {
+            targets.push(to);
+            continue;
+        }
+        // Only pages that the initial image fills: writing to the others would make them real.
+        for page in to.chunks_mut(PAGE_SIZE).filter(|page| page.iter().any(|b| *b != 0)) {
+            page.fill(0);
+        }
+    }
+    Ok(())
 }
 
 impl<T: 'static> Drop for Machine<T> {
@@ -465,15 +474,25 @@ impl<T: 'static> Drop for Machine<T> {
     }
 }
 
-/// A reference slot must be null or name a saved reference: the guest would trap on anything else.
-fn check_references(frame: &wayfare_instrument::meta::Frame<'_>, refs: usize) -> Result<(), Error> {
+/// A reference slot must be null or hold what a guest can have saved: it would trap on anything else.
+fn check_references(meta: &Metadata, frame: &Frame<'_>, refs: usize) -> Result<(), Error> {
     for slot in &frame.function.slots {
-        if slot.ty == wayfare_instrument::meta::SlotType::Func {
-            let at = slot.offset as usize;
-            let value = frame.bytes.get(at..at + 4).map_or(u32::MAX, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            if value as usize > refs {
-                return Err(Error::Misfit("a frame names a saved reference that is not there".to_string()));
-            }
+        if !slot.ty.is_reference() {
+            continue;
+        }
+        let at = slot.offset as usize;
+        let held = frame.bytes.get(at..at + slot.ty.size() as usize).and_then(|b| meta.reference(slot.ty, b));
+        let known = |f: &Reference<'_>| matches!(f, Reference::Func(n) if *n as usize <= refs);
+        let fits = match held {
+            Some(Reference::Exn(_, values)) => values
+                .iter()
+                .all(|(ty, bytes)| !ty.is_reference() || meta.reference(*ty, bytes).as_ref().is_some_and(known)),
+            Some(Reference::NullExn) => true,
+            Some(f @ Reference::Func(_)) => known(&f),
+            None => false,
+        };
+        if !fits {
+            return Err(Error::Misfit("a frame holds a reference to nothing that is there".to_string()));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use wasmtime::{Caller, Extern, ExternType, Func, Global, Instance, Memory, Store, Val};
 use wayfare_instrument::abi;
-use wayfare_snapshot::{Meta, Snapshot, TaskOptions};
+use wayfare_snapshot::{Meta, Packed, Snapshot, TaskOptions};
 use wayfare_wasi::std_host::{Canceller, StdHost};
 use wayfare_wasi::{Control, Ctx, Function, Host, MODULE, ValType, Woken};
 
@@ -168,7 +168,8 @@ impl Task {
     /// # Errors
     /// Whatever makes the snapshot unusable here, found before anything runs: another module, a delta
     /// without its base, frames that cannot be, descriptors that cannot be opened again (all listed).
-    pub fn resume(image: &Image, snapshot: &Snapshot<'_>, host: StdHost) -> Result<Task, Error> {
+    pub fn resume(image: &Image, packed: &Packed<'_>, host: StdHost) -> Result<Task, Error> {
+        let snapshot = &packed.snapshot;
         if snapshot.meta.module != image.digest() {
             let (snapshot, module) = (snapshot.meta.module.to_string(), image.digest().to_string());
             return Err(Error::OtherModule { snapshot, module });
@@ -191,7 +192,7 @@ impl Task {
         task.handle.shared.ran.store(snapshot.meta.progress, Ordering::Relaxed);
         let unmovable = || Error::Unmovable(image.unmovable().to_vec());
         let machine = task.body.machine().ok_or_else(unmovable)?;
-        machine.restore_memories(&snapshot.memories)?;
+        machine.restore_memories(packed)?;
         machine.restore(&State {
             frames: snapshot.frames.to_vec(),
             globals: snapshot.globals.clone(),
@@ -236,7 +237,7 @@ impl Task {
         let Body::Movable(new) = &mut body else {
             return Err(Error::Unmovable(image.unmovable().to_vec()));
         };
-        new.restore_memories(&old.memories())?;
+        new.restore_memories(&old.memories()[..])?;
         new.restore(&state)?;
         let (from, to) = (old.store().data_mut(), new.store().data_mut());
         std::mem::swap(&mut from.ctx, &mut to.ctx);

@@ -48,7 +48,7 @@ fn moves_in_chunks(chunk: u32, wat: &str, args: &[Val], expect: &[Val]) {
                 })
                 .collect();
             let mut next = fresh();
-            next.restore_memories(&memories).unwrap();
+            next.restore_memories(&memories[..]).unwrap();
             next.restore(&state).unwrap();
             next.arm(Some(stride + 1)).unwrap();
             m = next;
@@ -283,4 +283,108 @@ fn calls_that_all_end_in_an_exception_can_be_captured() {
         &[Val::I32(6)],
         &[Val::I32(64)],
     );
+}
+
+#[test]
+fn caught_exceptions_move() {
+    // As C++ cleans up: catch all by reference, run destructors, throw it again; and one kept on the stack.
+    let wat = r#"(module
+          (type $t (func (param i32) (result i32)))
+          (tag $none)
+          (tag $e (param i32 i64 (ref $t)))
+          (tag $wide (param v128))
+          (global $ran (mut i64) (i64.const 0))
+          (elem declare func $double)
+          (func $double (type $t) (i32.shl (local.get 0) (i32.const 1)))
+          (func $spin (param i32) (local i32)
+            (loop $l
+              (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+              (br_if $l (i32.lt_s (local.get 1) (local.get 0)))))
+          (func $destructor (param i64)
+            (call $spin (i32.const 3))
+            (global.set $ran (i64.add (i64.mul (global.get $ran) (i64.const 10)) (local.get 0))))
+          (func $throws (param $kind i32)
+            (call $spin (i32.const 2))
+            (if (i32.eq (local.get $kind) (i32.const 1))
+              (then (throw $e (i32.const 21) (i64.const 100000) (ref.func $double))))
+            (if (i32.eq (local.get $kind) (i32.const 2)) (then (throw $wide (v128.const i64x2 7 9))))
+            (if (i32.eq (local.get $kind) (i32.const 3)) (then (throw $none))))
+          (func $cleans_up (param $kind i32) (local $x exnref)
+            (local.set $x (block $caught (result exnref)
+              (try_table (catch_all_ref $caught) (call $throws (local.get $kind)))
+              (call $destructor (i64.const 9))
+              (return)))
+            (call $destructor (i64.const 1))
+            (call $destructor (i64.const 2))
+            (throw_ref (local.get $x)))
+          (func $handles (param $kind i32) (result i64) (local $x (ref null exn)) (local $f (ref null $t)) (local $n i32) (local $big i64)
+            (block $none (result exnref)
+              (block $wide (result v128)
+                (block $e (result i32 i64 (ref $t) (ref exn))
+                  (try_table (catch_ref $e $e) (catch $wide $wide) (catch_all_ref $none) (call $cleans_up (local.get $kind)))
+                  (return (global.get $ran)))
+                (call $destructor (i64.const 3))
+                (local.set $x)
+                (local.set $f)
+                (local.set $big)
+                (local.set $n)
+                ;; Once more, with the one that was kept; what it carried stays on the stack.
+                (block $again (result i32 i64 (ref $t))
+                  (try_table (catch $e $again) (call $spin (i32.const 4)) (throw_ref (local.get $x)))
+                  (unreachable))
+                (call $destructor (i64.const 4))
+                (local.set $f)
+                (i64.add (global.get $ran))
+                (local.set $big)
+                (i64.extend_i32_s (call_ref $t (local.get $f)))
+                (i64.add (local.get $big))
+                (return))
+              (call $spin (i32.const 2))
+              (return (i64.mul (i64x2.extract_lane 1) (global.get $ran))))
+            (call $destructor (i64.const 5))
+            (drop)
+            (return (global.get $ran)))
+          (func (export "f") (param i32) (result i64)
+            (i64.add (i64.mul (call $handles (i32.const 0)) (i64.const 1000000)) (call $handles (local.get 0)))))"#;
+    for (kind, expected) in [(1, 9_191_276), (2, 9_008_208), (3, 9_009_125)] {
+        moves_unnoticed(wat, &[Val::I32(kind)], &[Val::I64(expected)]);
+    }
+}
+
+#[test]
+fn an_exception_that_cannot_be_is_refused() {
+    let fresh = machine(
+        r#"(module
+          (tag $e (param i32))
+          (func $spin (param i32) (local i32)
+            (loop $l
+              (local.set 1 (i32.add (local.get 1) (i32.const 1)))
+              (br_if $l (i32.lt_s (local.get 1) (local.get 0)))))
+          (func (export "f") (param i32) (result i32) (local $x exnref)
+            (block $again (result i32)
+              (try_table (catch $e $again)
+                (local.set $x (block $caught (result exnref)
+                  (try_table (catch_all_ref $caught) (throw $e (local.get 0)))
+                  (unreachable)))
+                (call $spin (i32.const 5))
+                (throw_ref (local.get $x)))
+              (unreachable))))"#,
+        1,
+    );
+    let mut m = fresh();
+    let mut results = [Val::I32(0)];
+    m.arm(Some(2)).unwrap();
+    assert_eq!(m.call("f", &[Val::I32(9)], &mut results).unwrap(), Run::Captured);
+    let state = m.state().unwrap();
+    let mut next = fresh();
+    next.restore(&state).unwrap();
+    next.arm(Some(1000)).unwrap();
+    assert_eq!(next.rewind(&mut results).unwrap(), Run::Returned);
+    assert_eq!(results[0].unwrap_i32(), 9);
+
+    // The word before the exception's only value, 9, is its tag.
+    let at = state.frames.windows(8).position(|w| w == [1, 0, 0, 0, 9, 0, 0, 0]).expect("an exception");
+    let mut damaged = state.clone();
+    damaged.frames[at] = 2;
+    assert!(fresh().restore(&damaged).is_err());
 }

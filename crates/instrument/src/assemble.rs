@@ -5,6 +5,7 @@ use crate::context::{Code, Context, Globals, Rewritten, val_type};
 use crate::helpers;
 use crate::meta::Metadata;
 use crate::parse::Module;
+use crate::plan;
 use crate::transform::Error;
 use wasm_encoder::{BranchHint, BranchHints, CustomSection, Encode, ExportKind, Section, SectionId, TypeSection};
 
@@ -36,6 +37,9 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
         area,
         headroom,
         referable: cx.graph.referable.clone(),
+        tags: plan::exn_slot(m)
+            .map(|_| m.tags.iter().filter_map(|tag| plan::tag_values(m, *tag)).collect())
+            .unwrap_or_default(),
         has_start: m.start.is_some(),
         countdown: cx.options.countdown,
         unmovable: Vec::new(),

@@ -28,6 +28,10 @@ pub struct CallGraph {
     component: Vec<u32>,
     /// Strongly connected component of calls through each type.
     indirect_component: HashMap<CoreTypeId, u32>,
+    /// Operators that a call of each function takes at most, roughly, where it does not capture: it then neither
+    /// loops nor recurs.
+    work: Vec<u32>,
+    indirect_work: HashMap<CoreTypeId, u32>,
     /// Whether a call through this type may reach a function that captures.
     pub indirect: HashMap<CoreTypeId, bool>,
     /// Every function that may exist as a reference, ascending.
@@ -44,11 +48,25 @@ impl CallGraph {
         self.return_polls[caller as usize] && self.component[caller as usize] == self.component[callee as usize]
     }
 
+    /// Operators that a call takes, roughly; nothing for other operators.
+    pub fn work(&self, m: &Module<'_>, op: &Operator<'_>) -> u32 {
+        match op {
+            Operator::Call { function_index } => self.work[*function_index as usize],
+            Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => {
+                self.indirect_work.get(&m.type_ids[*type_index as usize]).copied().unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+
     /// Whether a function polls after a call through a type.
     pub fn polls_after_indirect(&self, caller: u32, ty: &CoreTypeId) -> bool {
         self.return_polls[caller as usize] && self.indirect_component.get(ty) == Some(&self.component[caller as usize])
     }
 }
+
+/// Operators that take as long as a call of the host, which mostly is a system call.
+const HOST_CALL: u32 = 1000;
 
 #[derive(Default)]
 struct Summary {
@@ -60,6 +78,7 @@ struct Summary {
     tail_indirect: Vec<u32>,
     references: Vec<u32>,
     mutated_tables: Vec<u32>,
+    operators: u32,
     has_loop: bool,
     has_try: bool,
     /// (is an element segment, index)
@@ -164,6 +183,18 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
             }
         }
     }
+    // Components are numbered with callees first.
+    let mut work: Vec<u32> = vec![HOST_CALL; edges.len()];
+    let mut order: Vec<usize> = (imports..edges.len()).collect();
+    order.sort_unstable_by_key(|node| component[*node]);
+    for node in order {
+        let callees = edges[node].iter().map(|callee| work[*callee as usize]);
+        work[node] = match summaries.get(node - imports).filter(|_| node < n) {
+            Some(s) => callees.fold(s.operators, u32::saturating_add),
+            None => callees.max().unwrap_or(0),
+        };
+    }
+    let indirect_work = type_nodes.iter().map(|(id, node)| (*id, work[*node])).collect();
     let indirect = type_nodes.iter().map(|(id, node)| (*id, captures[*node])).collect();
     captures.truncate(n);
     let mut component = component;
@@ -183,6 +214,8 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
         return_polls,
         component,
         indirect_component,
+        work,
+        indirect_work,
         indirect,
         referable,
         mutated_tables,
@@ -256,6 +289,7 @@ fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> 
     let mut s = Summary::default();
     let mut reader = body.body.get_operators_reader()?;
     while !reader.eof() {
+        s.operators += 1;
         match reader.read()? {
             Operator::Loop { .. } => s.has_loop = true,
             Operator::TryTable { .. } => s.has_try = true,

@@ -3,6 +3,7 @@
 use crate::abi;
 use crate::callgraph::CallGraph;
 use crate::parse::Module;
+use crate::plan;
 use crate::transform::{Options, Refusal};
 use hashbrown::HashMap;
 use wasm_encoder::{BlockType, Instruction as I};
@@ -19,6 +20,10 @@ pub struct Helpers {
     pub save_ref: u32,
     /// `(i32) -> funcref`.
     pub load_ref: u32,
+    /// `(exnref, address: i32)`: writes an exception into a frame.
+    pub save_exn: u32,
+    /// `(address: i32) -> exnref`.
+    pub load_exn: u32,
     pub drop_segments: u32,
     /// Per class of results: `(size: i32) -> results`, takes a frame off and calls the next one's function.
     pub resume_first: u32,
@@ -27,7 +32,7 @@ pub struct Helpers {
 }
 
 /// Helpers that every module gets; after them come those per class, and the clones.
-pub const FIXED_HELPERS: u32 = 5;
+pub const FIXED_HELPERS: u32 = 7;
 
 /// Globals added to every module, after its own.
 #[derive(Clone, Copy)]
@@ -130,7 +135,9 @@ impl<'m> Context<'m> {
             pushed_again: first + 1,
             save_ref: first + 2,
             load_ref: first + 3,
-            drop_segments: first + 4,
+            save_exn: first + 4,
+            load_exn: first + 5,
+            drop_segments: first + 6,
             resume_first: first + FIXED_HELPERS,
             clone_first: first + FIXED_HELPERS + classes.len() as u32,
         };
@@ -153,11 +160,15 @@ impl<'m> Context<'m> {
             slots,
         };
         let funcref = ValType::Ref(wasmparser::RefType::FUNCREF);
+        // A module that only mentions the type of exceptions would be given a heap for them.
+        let exceptions = plan::exn_slot(module).map(|_| ValType::Ref(wasmparser::RefType::EXNREF));
         c.new_types.extend([
             (vec![ValType::I64, ValType::I32], vec![]),
             (vec![ValType::I32, ValType::I32], vec![]),
             (vec![funcref], vec![ValType::I32]),
             (vec![ValType::I32], vec![funcref]),
+            exceptions.map_or((vec![], vec![]), |exn| (vec![exn, ValType::I32], vec![])),
+            exceptions.map_or((vec![], vec![]), |exn| (vec![ValType::I32], vec![exn])),
             (vec![], vec![]),
         ]);
         for class in c.classes.clone() {

@@ -47,7 +47,7 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
             polls_after[q] = true;
             polled[at] = true;
             covered[i] = true;
-        } else if chunk == 0 || strip::recognise(s, i as u32, chunk).is_none() {
+        } else if strip::recognise(m, s, i as u32, chunk).is_none() {
             polled[header] = true;
         }
     }

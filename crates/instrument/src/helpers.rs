@@ -1,5 +1,7 @@
 //! The functions added to every module: completing a frame, taking one off, saved references.
 
+mod exceptions;
+
 use crate::abi;
 use crate::context::{Context, FIXED_HELPERS};
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg};
@@ -18,7 +20,15 @@ pub fn types(cx: &Context<'_>) -> Vec<u32> {
 
 /// Bodies of the helpers, in the order of [`types`]. `headroom` is the largest frame.
 pub fn bodies(cx: &Context<'_>, headroom: u32) -> Vec<Function> {
-    let mut out = vec![pushed(cx, headroom), pushed_again(cx, headroom), save_ref(cx), load_ref(cx), drop_segments(cx)];
+    let mut out = vec![
+        pushed(cx, headroom),
+        pushed_again(cx, headroom),
+        save_ref(cx),
+        load_ref(cx),
+        exceptions::save(cx),
+        exceptions::load(cx),
+        drop_segments(cx),
+    ];
     for class in 0..cx.classes.len() as u32 {
         out.push(resume_class(cx, class));
     }

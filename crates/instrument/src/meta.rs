@@ -6,11 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Version of the encoding of [`Metadata`] and of the frames it describes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A value's type, as a frame stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum SlotType {
     /// 4 bytes, little endian.
     I32,
@@ -24,6 +23,9 @@ pub enum SlotType {
     V128,
     /// 4 bytes: 0 for null, else 1 + index in the table of saved references.
     Func,
+    /// This many bytes: 4 for 0 (null) or 1 + the exception's tag, then its values as [`Metadata::tags`] has
+    /// them, each right after the other, then nothing of meaning.
+    Exn(u32),
 }
 
 impl SlotType {
@@ -33,19 +35,28 @@ impl SlotType {
             SlotType::I32 | SlotType::F32 | SlotType::Func => 4,
             SlotType::I64 | SlotType::F64 => 8,
             SlotType::V128 => 16,
+            SlotType::Exn(size) => size,
         }
     }
 
-    fn from_u8(v: u8) -> Option<Self> {
-        Some(match v {
-            0 => SlotType::I32,
-            1 => SlotType::I64,
-            2 => SlotType::F32,
-            3 => SlotType::F64,
-            4 => SlotType::V128,
-            5 => SlotType::Func,
-            _ => return None,
-        })
+    /// Whether it is a reference, which must be what a program saved: any other bytes name nothing.
+    pub const fn is_reference(self) -> bool {
+        matches!(self, SlotType::Func | SlotType::Exn(_))
+    }
+
+    fn encode(self, w: &mut Vec<u8>) {
+        w.push(match self {
+            SlotType::I32 => 0,
+            SlotType::I64 => 1,
+            SlotType::F32 => 2,
+            SlotType::F64 => 3,
+            SlotType::V128 => 4,
+            SlotType::Func => 5,
+            SlotType::Exn(_) => 6,
+        });
+        if let SlotType::Exn(size) = self {
+            put(w, size);
+        }
     }
 }
 
@@ -125,6 +136,8 @@ pub struct Metadata {
     pub total_functions: u32,
     /// Mutable globals, by index.
     pub globals: Vec<u32>,
+    /// Types of the values that exceptions of each tag carry; empty where no exception can be in a frame.
+    pub tags: Vec<Vec<SlotType>>,
     /// Memories of the original module (all exported under [`crate::abi::MEMORY_PREFIX`]).
     pub memories: u32,
     /// Tables that the module can change, by index.
@@ -145,6 +158,17 @@ pub struct Metadata {
     pub countdown: bool,
     /// Why a task of this module cannot be captured; empty when it can.
     pub unmovable: Vec<String>,
+}
+
+/// A reference in a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// 0 for null, else 1 + an index in the table of saved references.
+    Func(u32),
+    /// A caught exception: its tag, and its values as bytes of a frame.
+    Exn(u32, Vec<(SlotType, &'a [u8])>),
+    /// No exception.
+    NullExn,
 }
 
 /// Why metadata could not be read.
@@ -186,6 +210,22 @@ pub struct Frame<'a> {
 }
 
 impl Metadata {
+    /// What a reference slot of a frame holds; `None` if no program can have saved that.
+    pub fn reference<'a>(&self, ty: SlotType, bytes: &'a [u8]) -> Option<Reference<'a>> {
+        let (word, mut rest) = bytes.split_first_chunk()?;
+        let word = u32::from_le_bytes(*word);
+        let Some(tag) = word.checked_sub(1).filter(|_| ty != SlotType::Func) else {
+            return Some(if ty == SlotType::Func { Reference::Func(word) } else { Reference::NullExn });
+        };
+        let mut values = Vec::new();
+        for ty in self.tags.get(tag as usize)? {
+            let (value, behind) = rest.split_at_checked(ty.size() as usize)?;
+            values.push((*ty, value));
+            rest = behind;
+        }
+        Some(Reference::Exn(tag, values))
+    }
+
     /// Splits a save area in its frames, outermost first, and checks that each may follow the other.
     ///
     /// # Errors
@@ -237,6 +277,11 @@ impl Metadata {
         put_all(&mut w, &self.globals);
         put_all(&mut w, &self.tables);
         put_all(&mut w, &self.referable);
+        put(&mut w, self.tags.len() as u32);
+        for tag in &self.tags {
+            put(&mut w, tag.len() as u32);
+            tag.iter().for_each(|ty| ty.encode(&mut w));
+        }
         put(&mut w, self.unmovable.len() as u32);
         for reason in &self.unmovable {
             put(&mut w, reason.len() as u32);
@@ -250,7 +295,7 @@ impl Metadata {
             put(&mut w, f.slots.len() as u32);
             for s in &f.slots {
                 put(&mut w, s.local);
-                w.push(s.ty as u8);
+                s.ty.encode(&mut w);
                 put(&mut w, s.offset);
             }
             put(&mut w, f.points.len() as u32);
@@ -299,6 +344,10 @@ impl Metadata {
         m.globals = r.list()?;
         m.tables = r.list()?;
         m.referable = r.list()?;
+        for _ in 0..r.count()? {
+            let values = r.count()?;
+            m.tags.push((0..values).map(|_| r.slot_type()).collect::<Result<_, _>>()?);
+        }
         for _ in 0..r.count()? {
             let len = r.count()?;
             let text = r.take(len)?;
@@ -369,12 +418,25 @@ impl<'a> Reader<'a> {
         (0..n).map(|_| self.u32()).collect()
     }
 
+    fn slot_type(&mut self) -> Result<SlotType, MetaError> {
+        Ok(match self.u8()? {
+            0 => SlotType::I32,
+            1 => SlotType::I64,
+            2 => SlotType::F32,
+            3 => SlotType::F64,
+            4 => SlotType::V128,
+            5 => SlotType::Func,
+            6 => SlotType::Exn(self.u32()?),
+            _ => return Err(MetaError::Damaged(self.at)),
+        })
+    }
+
     fn function(&mut self) -> Result<Function, MetaError> {
         let (index, result_class, locals, frame_size) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
         let mut slots = Vec::new();
         for _ in 0..self.count()? {
             let local = self.u32()?;
-            let ty = SlotType::from_u8(self.u8()?).ok_or(MetaError::Damaged(self.at))?;
+            let ty = self.slot_type()?;
             let offset = self.u32()?;
             // A slot that reaches past its frame would make every later reader index out of bounds.
             if u64::from(offset) + u64::from(ty.size()) + 8 > u64::from(frame_size) {

@@ -116,6 +116,8 @@ pub struct Plan {
     pub frame_size: u32,
     /// Places where points enter the code that they share, ascending: it writes the slots before that one.
     pub shared: Vec<u32>,
+    /// Points of loops without points inside: they write all they have themselves.
+    pub tight: HashSet<u32>,
     /// Per point, indices of `slots`.
     pub live: Vec<Vec<u32>>,
     /// Per (region, point directly in it): indices of `slots` to restore on the way to the point.
@@ -152,7 +154,7 @@ impl Plan {
     /// know these places to be cold (regalloc2) takes each for a reason to have the value in a register;
     /// handed over by a branch, it may lie anywhere (measured on SQLite: time 1.35 to 1.03, size 2.1 to 1.8).
     fn choose_shared(&mut self) {
-        let shareable = self.slots.iter().take_while(|s| s.slot != SlotType::Func).count() as u32;
+        let shareable = self.slots.iter().take_while(|s| !s.slot.is_reference()).count() as u32;
         let step = shareable.div_ceil(32).max(1) as usize;
         let mut gains = vec![0; self.live.len()];
         while self.shared.len() < SHARED_ENTRIES {
@@ -187,6 +189,12 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
         slots: Vec::new(),
         frame_size: 0,
         shared: Vec::new(),
+        tight: s
+            .constructs
+            .iter()
+            .filter(|c| c.kind == Kind::Loop && c.header != NONE && !c.landing)
+            .map(|c| c.header)
+            .collect(),
         live: Vec::new(),
         at_home: HashMap::new(),
         towards: HashMap::new(),
@@ -253,8 +261,7 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
     }
     p.frame_size += crate::abi::FRAME_HEADER;
     // A saved reference that is stale would name an entry that is gone: those are written at every point.
-    let references: Vec<u32> =
-        (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot == SlotType::Func).collect();
+    let references: Vec<u32> = (0..p.slots.len() as u32).filter(|i| p.slots[*i as usize].slot.is_reference()).collect();
     for all in &per_point {
         let mut slots: Vec<u32> = all.iter().filter_map(|l| slot_of.get(l).copied()).collect();
         slots.extend(&references);
@@ -281,13 +288,9 @@ pub fn plan(m: &Module<'_>, s: &Scan<'_>, function: u32, options: &Options) -> P
         plan_resume(s, &results, &mut p);
         hoist(s, &mut p);
     }
-    if options.chunk > 0 {
-        for (i, c) in s.constructs.iter().enumerate() {
-            if c.kind == Kind::Loop
-                && let Some(strip) = strip::recognise(s, i as u32, options.chunk)
-            {
-                p.strips.insert(i as u32, strip);
-            }
+    for (i, _) in s.constructs.iter().enumerate().filter(|(_, c)| c.kind == Kind::Loop) {
+        if let Some(strip) = strip::recognise(m, s, i as u32, options.chunk) {
+            p.strips.insert(i as u32, strip);
         }
     }
     p
@@ -308,7 +311,7 @@ fn plan_resume(s: &Scan<'_>, results: &HashSet<u32>, p: &mut Plan) {
                 continue;
             }
             let (mut region, mut child) = (home, NONE);
-            if local < s.locals.len() as u32 && p.slots[*slot as usize].slot != SlotType::Func {
+            if local < s.locals.len() as u32 && !p.slots[*slot as usize].slot.is_reference() {
                 while s.constructs[region as usize].kind == Kind::Loop && !assigned[&region].contains(local) {
                     let parent = s.constructs[region as usize].parent;
                     child = region;
@@ -406,14 +409,38 @@ pub fn slot_type(m: &Module<'_>, ty: ValType) -> Option<SlotType> {
         ValType::F64 => SlotType::F64,
         ValType::V128 => SlotType::V128,
         ValType::Ref(r) if is_function_ref(m, r) => SlotType::Func,
+        ValType::Ref(r) if r.heap_type() == RefType::EXNREF.heap_type() => return exn_slot(m),
         ValType::Ref(_) => return None,
     })
+}
+
+/// How a frame stores an exception; `None` where there is no tag, or one whose exceptions carry what no frame
+/// can store.
+pub fn exn_slot(m: &Module<'_>) -> Option<SlotType> {
+    let sizes = m.tags.iter().map(|tag| Some(tag_values(m, *tag)?.iter().map(|ty| ty.size()).sum::<u32>()));
+    let largest = sizes.collect::<Option<Vec<u32>>>()?.into_iter().max()?;
+    Some(SlotType::Exn(4 + largest))
+}
+
+/// How a frame stores the values of an exception, given its tag's type.
+pub fn tag_values(m: &Module<'_>, ty: u32) -> Option<Vec<SlotType>> {
+    let params = m.types[ty as usize].as_ref().expect("validated").params();
+    params
+        .iter()
+        .map(|ty| match *ty {
+            // An exception within another one would need room without end.
+            ValType::Ref(r) if !is_function_ref(m, r) => None,
+            other => slot_type(m, other),
+        })
+        .collect()
 }
 
 fn describe(ty: ValType) -> String {
     match ty {
         ValType::Ref(r) if r == RefType::EXTERNREF => "an externref".into(),
-        ValType::Ref(r) if r == RefType::EXNREF || r == RefType::EXN => "a caught exception (exnref)".into(),
+        ValType::Ref(r) if r == RefType::EXNREF || r == RefType::EXN => {
+            "an exception (exnref) where some carry a reference other than a function".into()
+        }
         ValType::Ref(r) => format!("a reference of type {r}"),
         other => format!("a value of type {other}"),
     }

@@ -85,10 +85,11 @@ pub struct Scan<'a> {
     pub locals: Vec<ValType>,
     pub params: usize,
     pub ty: FuncType,
+    pub graph: &'a CallGraph,
 }
 
 /// Scans one function that may capture. `chunk` is the option of that name.
-pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -> Result<Scan<'a>, Error> {
+pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32) -> Result<Scan<'a>, Error> {
     let function = body.validate.index;
     let ty = m.type_of(function).clone();
     let mut v = body.validate.into_validator(FuncValidatorAllocations::default());
@@ -116,6 +117,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &CallGraph, body: Body<'a>, chunk: u32) -
         locals: local_types,
         params: ty.params().len(),
         ty,
+        graph,
     };
     if graph.entry_polls[function as usize] {
         s.points.push(Point {

@@ -20,7 +20,8 @@
 //! Where the number of remaining iterations cannot be told (a step that never meets the bound), every
 //! chunk is bounded all the same, so that an endless loop stays capturable.
 
-use crate::scan::{Kind, Scan};
+use crate::parse::Module;
+use crate::scan::{Kind, NONE, Scan};
 use wasmparser::{Operator, ValType};
 
 /// A comparison that keeps the loop going.
@@ -56,10 +57,10 @@ pub struct Strip {
 }
 
 /// Recognises a loop construct. A chunk takes about `work` operators.
-pub fn recognise(s: &Scan<'_>, construct: u32, work: u32) -> Option<Strip> {
+pub fn recognise(m: &Module<'_>, s: &Scan<'_>, construct: u32, work: u32) -> Option<Strip> {
     let c = &s.constructs[construct as usize];
     debug_assert_eq!(c.kind, Kind::Loop);
-    if c.landing || !c.params.is_empty() || !c.results.is_empty() {
+    if work == 0 || c.header == NONE || c.landing || !c.params.is_empty() || !c.results.is_empty() {
         return None;
     }
     let body = &s.ops[c.start as usize + 1..c.end as usize];
@@ -109,11 +110,12 @@ pub fn recognise(s: &Scan<'_>, construct: u32, work: u32) -> Option<Strip> {
             {
                 return None;
             }
-            Operator::Call { .. } | Operator::CallIndirect { .. } | Operator::CallRef { .. } => cost += 1000,
-            Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::TableCopy { .. } => cost += 10_000,
-            _ => {}
+            Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::TableCopy { .. } => {
+                cost = cost.saturating_add(10_000);
+            }
+            other => cost = cost.saturating_add(s.graph.work(m, other)),
         }
-        cost += 1;
+        cost = cost.saturating_add(1);
     }
     let up = step > 0;
     let sound = match compare {

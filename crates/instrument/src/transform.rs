@@ -31,7 +31,7 @@ impl Default for Options {
                 .map(wasi)
                 .collect(),
             // About ten microseconds, and a millisecond where each turn faults a page in.
-            chunk: 1 << 15,
+            chunk: 1 << 13,
             resume_clones: true,
             countdown: false,
             allow_unmovable: false,

@@ -212,21 +212,49 @@ impl<'b> Stream<'b> {
     }
 
     /// Unpacks into the slices of `out`, one after the other; together they must have the stream's length.
-    pub(crate) fn unpack(self, out: Vec<&mut [u8]>) -> Result<(), Error> {
+    /// `prepare` sees each piece right before it is written, on the thread that writes it.
+    pub(crate) fn unpack(&self, out: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
         let targets = cut_mut(out);
         debug_assert_eq!(targets.len() as u64, self.total.div_ceil(CHUNK_SIZE as u64));
-        let work = self.chunks.into_iter().zip(targets).collect();
-        let done = par::map(work, Scratch::default, |scratch, ((codec, packed), target)| {
-            unpack_one(scratch, codec, packed, target)
+        let work = self.chunks.iter().zip(targets).collect();
+        let done = par::map(work, Scratch::default, |scratch, ((codec, packed), mut target)| {
+            target.iter_mut().for_each(|piece| prepare(piece));
+            unpack_one(scratch, *codec, packed, target)
         });
         done.into_iter().collect()
+    }
+
+    /// Where the chunks are, to find them again.
+    pub(crate) fn directory(&self) -> Directory {
+        let chunks = self.chunks.iter().map(|(codec, packed)| (*codec, packed.len())).collect();
+        Directory { total: self.total, chunks }
     }
 
     /// Unpacks into a new vector.
     pub(crate) fn into_vec(self) -> Result<Vec<u8>, Error> {
         let mut out = vec![0; self.total as usize];
-        self.unpack(vec![&mut out[..]])?;
+        self.unpack(vec![&mut out[..]], &|_| ())?;
         Ok(out)
+    }
+}
+
+/// A [`Stream`] apart from its bytes.
+pub(crate) struct Directory {
+    total: u64,
+    chunks: Vec<(u8, usize)>,
+}
+
+impl Directory {
+    /// The stream that `bytes` end with.
+    pub(crate) fn stream<'b>(&self, bytes: &'b [u8]) -> Stream<'b> {
+        let len: usize = self.chunks.iter().map(|(_, len)| len).sum();
+        let mut rest = &bytes[bytes.len() - len..];
+        let mut take = |(codec, len): &(u8, usize)| {
+            let (head, tail) = rest.split_at(*len);
+            rest = tail;
+            (*codec, head)
+        };
+        Stream { total: self.total, chunks: self.chunks.iter().map(&mut take).collect() }
     }
 }
 

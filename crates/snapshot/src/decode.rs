@@ -1,8 +1,8 @@
 //! Bytes from outside become a snapshot, or are refused before they cost anything.
 
-use crate::chunk::Stream;
+use crate::chunk::{Directory, Stream};
 use crate::encode::checksum;
-use crate::pages::run_bytes;
+use crate::pages::{MapRun, Memories, MemoryMap, run_bytes};
 use crate::sections::{self, Section, VERSION};
 use crate::wire::Reader;
 use crate::{Digest, Error, Header, MemoryState, Meta, PAGE_SIZE, PageRun, Pages, Snapshot};
@@ -28,17 +28,80 @@ impl Default for Limits {
     }
 }
 
+/// A snapshot of which everything is decoded but the pages of its memories, which mostly are all of it: they
+/// can be unpacked to where they are needed.
+pub struct Packed<'b> {
+    /// The rest; its memories are empty.
+    pub snapshot: Snapshot<'static>,
+    memories: Vec<Mapped>,
+    /// Where the pages lie in `bytes`: that section is the last one.
+    pages: Directory,
+    bytes: Cow<'b, [u8]>,
+}
+
+impl Packed<'_> {
+    /// The whole snapshot.
+    ///
+    /// # Errors
+    /// When packed bytes are damaged.
+    pub fn unpack(self) -> Result<Snapshot<'static>, Error> {
+        let runs = self.memories.iter().flat_map(|memory| &memory.runs).filter(|run| !run.zero);
+        let mut buffers: Vec<Vec<u8>> = runs.map(|run| vec![0; run.bytes as usize]).collect();
+        self.pages.stream(&self.bytes).unpack(buffers.iter_mut().map(|buffer| &mut buffer[..]).collect(), &|_| ())?;
+        let mut buffers = buffers.into_iter();
+        let mut state = |memory: Mapped| MemoryState {
+            index: memory.index,
+            size: memory.size,
+            runs: memory
+                .runs
+                .iter()
+                .map(|run| PageRun {
+                    first_page: run.page,
+                    pages: match run.zero {
+                        true => Pages::Zero(run.pages),
+                        false => Pages::Bytes(Cow::Owned(buffers.next().unwrap_or_default())),
+                    },
+                })
+                .collect(),
+        };
+        let memories = self.memories.into_iter().map(&mut state).collect();
+        Ok(Snapshot { memories, ..self.snapshot })
+    }
+}
+
+impl Memories for Packed<'_> {
+    fn map(&self) -> Vec<MemoryMap> {
+        let run = |run: &MappedRun| MapRun { first_page: run.page, pages: run.pages, zero: run.zero };
+        let memory = |m: &Mapped| MemoryMap { index: m.index, size: m.size, runs: m.runs.iter().map(run).collect() };
+        self.memories.iter().map(memory).collect()
+    }
+
+    fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
+        self.pages.stream(&self.bytes).unpack(targets, prepare)
+    }
+}
+
 /// Decodes a snapshot: header, then the length against `limits` and the bytes, then the checksum, then the sections.
 ///
 /// # Errors
 /// One variant for every way in which bytes can be no snapshot; see [`Error`].
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, Error> {
-    let header = Header::parse(bytes)?;
+    open(bytes, limits)?.unpack()
+}
+
+/// [`decode`] but for the pages of the memories.
+///
+/// # Errors
+/// As [`decode`], except that damage within packed pages is found when they are unpacked (such damage means that
+/// they were sealed so: the checksum is verified here).
+pub fn open<'b>(bytes: impl Into<Cow<'b, [u8]>>, limits: &Limits) -> Result<Packed<'b>, Error> {
+    let bytes = bytes.into();
+    let header = Header::parse(&bytes)?;
     let len = header.total_len.max(bytes.len() as u64);
     if len > limits.max_len {
         return Err(Error::TooLong { len, cap: limits.max_len });
     }
-    let header = sealed(header, bytes)?;
+    let header = sealed(header, &bytes)?;
     let id = header.id();
     let meta = Meta {
         module: header.module,
@@ -48,9 +111,10 @@ pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, Error>
         progress: header.progress,
         id: Some(id),
     };
-    let snapshot = body(meta, &bytes[Header::LEN..], limits)?;
+    let (snapshot, memories, pages) = body(meta, &bytes[Header::LEN..], limits)?;
     snapshot.check()?;
-    Ok(snapshot)
+    crate::state::ascending("memories", memories.iter().map(|memory| memory.index))?;
+    Ok(Packed { snapshot, memories, pages, bytes })
 }
 
 /// Checks header, length and checksum without decoding: that the bytes arrived as they were sealed.
@@ -81,7 +145,8 @@ fn sealed(header: Header, bytes: &[u8]) -> Result<Header, Error> {
     Ok(header)
 }
 
-fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, Error> {
+fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<(Snapshot<'static>, Vec<Mapped>, Directory), Error> {
+    let mut packed = None;
     let mut snapshot = Snapshot { meta, ..Snapshot::default() };
     let mut room = Room { left: limits.max_memory, cap: limits.max_memory };
     let mut rest = Reader::new("body", bytes);
@@ -100,10 +165,7 @@ fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, 
             Section::Wasi => snapshot.wasi = blob(&mut r, &mut room)?,
             Section::Memories => {
                 let (memories, stream) = memories(&mut r, &mut room)?;
-                // Leftover bytes are refused before memory is set aside for the pages.
-                r.finish()?;
-                snapshot.memories = unpack(memories, stream)?;
-                continue;
+                packed = Some((memories, stream.directory()));
             }
         }
         r.finish()?;
@@ -111,7 +173,8 @@ fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<Snapshot<'static>, 
     if rest.left() > 0 {
         return Err(extra_section(rest));
     }
-    Ok(snapshot)
+    let (memories, pages) = packed.expect("one of all sections");
+    Ok((snapshot, memories, pages))
 }
 
 /// The payload of the next section, which must be the expected one.
@@ -174,7 +237,7 @@ fn blob(r: &mut Reader<'_>, room: &mut Room) -> Result<Cow<'static, [u8]>, Error
     Stream::read(r, len)?.into_vec().map(Cow::Owned)
 }
 
-/// Reads maps and directory. Runs of bytes are still empty: [`unpack`] sets their memory aside and fills it.
+/// Reads maps and directory. No memory is set aside yet.
 fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Stream<'b>), Error> {
     let count = r.count(3)?;
     let mut out = Vec::with_capacity(count);
@@ -201,7 +264,7 @@ fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Str
             total += bytes;
             map.push(MappedRun { page, pages, zero, bytes });
         }
-        out.push(Mapped { index, size, map });
+        out.push(Mapped { index, size, runs: map });
     }
     let stream = Stream::read(r, total)?;
     Ok((out, stream))
@@ -210,7 +273,7 @@ fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Str
 struct Mapped {
     index: u32,
     size: u64,
-    map: Vec<MappedRun>,
+    runs: Vec<MappedRun>,
 }
 
 struct MappedRun {
@@ -218,27 +281,4 @@ struct MappedRun {
     pages: u64,
     zero: bool,
     bytes: u64,
-}
-
-fn unpack(mapped: Vec<Mapped>, stream: Stream<'_>) -> Result<Vec<MemoryState<'static>>, Error> {
-    let runs = mapped.iter().flat_map(|memory| &memory.map).filter(|run| !run.zero);
-    let mut buffers: Vec<Vec<u8>> = runs.map(|run| vec![0; run.bytes as usize]).collect();
-    stream.unpack(buffers.iter_mut().map(|buffer| &mut buffer[..]).collect())?;
-    let mut buffers = buffers.into_iter();
-    let mut state = |memory: Mapped| MemoryState {
-        index: memory.index,
-        size: memory.size,
-        runs: memory
-            .map
-            .iter()
-            .map(|run| PageRun {
-                first_page: run.page,
-                pages: match run.zero {
-                    true => Pages::Zero(run.pages),
-                    false => Pages::Bytes(Cow::Owned(buffers.next().unwrap_or_default())),
-                },
-            })
-            .collect(),
-    };
-    Ok(mapped.into_iter().map(&mut state).collect())
 }

@@ -56,14 +56,14 @@ mod io;
 
 pub use algebra::{apply, diff, squash};
 pub use chunk::{CHUNK_SIZE, Compression};
-pub use decode::{Limits, decode, id, verify};
+pub use decode::{Limits, Packed, decode, id, open, verify};
 pub use digest::{Digest, ParseDigestError};
 #[doc(hidden)]
 pub use encode::reseal;
 pub use encode::{EncodeIntoError, Encoded, Sink, encode, encode_into, encode_parts};
 pub use error::Error;
 pub use header::{FORMAT, Header, Kind, MAGIC};
-pub use pages::{MemoryState, PageRun, Pages};
+pub use pages::{MapRun, Memories, MemoryMap, MemoryState, PageRun, Pages};
 pub use state::{GlobalValue, Meta, Snapshot, TableState, TaskOptions};
 
 /// Bytes in a page, the unit in which snapshots compare and store linear memory (not the 64 KiB page of WebAssembly).

@@ -39,6 +39,85 @@ pub enum Pages<'a> {
     Bytes(Cow<'a, [u8]>),
 }
 
+/// Memories from which others can be filled.
+pub trait Memories {
+    /// Which runs there are: ascending and without overlap, in memories of ascending indices.
+    fn map(&self) -> Vec<MemoryMap>;
+
+    /// Writes the runs of bytes, in the map's order, to `targets`, which have their lengths. `prepare` sees each
+    /// part of them right before it is written, on the thread that writes it.
+    ///
+    /// # Errors
+    /// When packed bytes are damaged; any of them may be written by then.
+    fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error>;
+}
+
+/// A [`MemoryState`] without its bytes.
+#[derive(Clone, Debug)]
+pub struct MemoryMap {
+    /// Index of the memory in the module.
+    pub index: u32,
+    /// Size in bytes.
+    pub size: u64,
+    /// Runs of pages.
+    pub runs: Vec<MapRun>,
+}
+
+/// A [`PageRun`] without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRun {
+    /// Number of the first page, in units of [`PAGE_SIZE`].
+    pub first_page: u64,
+    /// Number of pages, a short last one included.
+    pub pages: u64,
+    /// Whether it is a run of zeros.
+    pub zero: bool,
+}
+
+impl Memories for [MemoryState<'_>] {
+    fn map(&self) -> Vec<MemoryMap> {
+        let zero = |run: &PageRun<'_>| matches!(run.pages, Pages::Zero(_));
+        let run = |run: &PageRun<'_>| MapRun { first_page: run.first_page, pages: run.page_count(), zero: zero(run) };
+        let memory =
+            |m: &MemoryState<'_>| MemoryMap { index: m.index, size: m.size, runs: m.runs.iter().map(run).collect() };
+        self.iter().map(memory).collect()
+    }
+
+    fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
+        /// Bytes that are worth another thread.
+        const PIECE: usize = 1 << 20;
+        let runs = self.iter().flat_map(|memory| &memory.runs).filter_map(|run| match &run.pages {
+            Pages::Zero(_) => None,
+            Pages::Bytes(bytes) => Some(&bytes[..]),
+        });
+        let targets: Vec<(&mut [u8], &[u8])> = targets.into_iter().zip(runs).collect();
+        if targets.iter().any(|(to, from)| to.len() != from.len()) {
+            let (memory, page) = self.first().map_or((0, 0), |m| (m.index, m.size / PAGE));
+            return Err(Error::PartialPage { memory, page });
+        }
+        let pieces = targets.into_iter().flat_map(|(to, from)| to.chunks_mut(PIECE).zip(from.chunks(PIECE)));
+        crate::par::map(
+            pieces.collect(),
+            || (),
+            |(), (to, from): (&mut [u8], &[u8])| {
+                prepare(to);
+                to.copy_from_slice(from);
+            },
+        );
+        Ok(())
+    }
+}
+
+impl<M: Memories + ?Sized> Memories for &M {
+    fn map(&self) -> Vec<MemoryMap> {
+        (**self).map()
+    }
+
+    fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
+        (**self).fill(targets, prepare)
+    }
+}
+
 impl<'a> PageRun<'a> {
     /// A run of bytes, borrowed or owned.
     pub fn bytes(first_page: u64, bytes: impl Into<Cow<'a, [u8]>>) -> Self {

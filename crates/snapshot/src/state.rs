@@ -163,7 +163,7 @@ impl TableState {
     }
 }
 
-fn ascending(name: &'static str, indices: impl Iterator<Item = u32>) -> Result<(), Error> {
+pub(crate) fn ascending(name: &'static str, indices: impl Iterator<Item = u32>) -> Result<(), Error> {
     let mut next = 0;
     for index in indices.map(u64::from) {
         if index < next {

@@ -165,6 +165,24 @@ proptest! {
     }
 
     #[test]
+    fn memory_can_be_filled_from_packed_bytes(x in snapshot(), how in compression()) {
+        let bytes = encode(&x, how).unwrap();
+        let packed = open(&bytes, &Limits::default()).unwrap();
+        let decoded = decode(&bytes, &Limits::default()).unwrap();
+        let runs = |m: &MemoryMap| -> Vec<usize> {
+            let len = |r: &MapRun| (r.pages * PAGE_SIZE as u64).min(m.size - r.first_page * PAGE_SIZE as u64) as usize;
+            m.runs.iter().filter(|r| !r.zero).map(len).collect()
+        };
+        let filled = |from: &dyn Memories| {
+            let mut all: Vec<Vec<u8>> = from.map().iter().flat_map(runs).map(|len| vec![0xee; len]).collect();
+            from.fill(all.iter_mut().map(|run| &mut run[..]).collect(), &|_| ()).unwrap();
+            all
+        };
+        prop_assert_eq!(filled(&packed), filled(&&decoded.memories[..]));
+        prop_assert_eq!(packed.unpack().unwrap(), x);
+    }
+
+    #[test]
     fn all_ways_to_encode_give_the_same_bytes(x in snapshot(), how in compression()) {
         let bytes = encode(&x, how).unwrap();
         let mut sink = Vec::new();

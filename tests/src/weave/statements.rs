@@ -2,7 +2,10 @@
 
 use super::values::Weaver;
 use super::{FUNCREF, KINDS, SLOTS, TYPES};
-use wasm_encoder::{BlockType, Catch, Instruction as I, MemArg, ValType};
+use wasm_encoder::{AbstractHeapType, BlockType, Catch, HeapType, Instruction as I, MemArg, RefType, ValType};
+
+const EXN: HeapType = HeapType::Abstract { shared: false, ty: AbstractHeapType::Exn };
+const EXNREF: ValType = ValType::Ref(RefType { nullable: true, heap_type: EXN });
 
 impl Weaver<'_> {
     pub(super) fn statement(&mut self, depth: u32) {
@@ -149,7 +152,11 @@ impl Weaver<'_> {
         self.open(I::Block(BlockType::FunctionType(self.block_types)), Some(vec![ValType::I32, ValType::I64]));
         let catch = if all { Catch::All { label: 1 } } else { Catch::One { tag: 0, label: 0 } };
         self.open(I::TryTable(BlockType::Empty, vec![catch].into()), Some(vec![]));
-        self.inside(depth);
+        if depth > 0 && self.below(3) == 0 {
+            self.clean_up(depth - 1);
+        } else {
+            self.inside(depth);
+        }
         // What is assigned here is often seen by the handler alone.
         self.assign(depth);
         self.call_statement(depth);
@@ -167,6 +174,29 @@ impl Weaver<'_> {
         self.i(I::LocalSet(i));
         self.close();
         self.fold();
+    }
+
+    /// As C++ runs destructors: catches whatever is thrown, does something, and throws it again.
+    fn clean_up(&mut self, depth: u32) {
+        let caught = self.local(EXNREF);
+        self.open(I::Block(BlockType::Result(EXNREF)), None);
+        self.open(I::TryTable(BlockType::Empty, vec![Catch::AllRef { label: 0 }].into()), Some(vec![]));
+        self.inside(depth);
+        self.call_statement(depth);
+        self.close();
+        self.i(I::RefNull(EXN));
+        self.close();
+        self.i(I::LocalSet(caught));
+        self.inside(depth);
+        self.i(I::LocalGet(caught));
+        self.inside(depth);
+        self.i(I::LocalTee(caught));
+        self.i(I::RefIsNull);
+        self.i(I::I32Eqz);
+        self.open(I::If(BlockType::Empty), Some(vec![]));
+        self.i(I::LocalGet(caught));
+        self.i(I::ThrowRef);
+        self.close();
     }
 
     /// Does something when a value happens to be divisible by four.

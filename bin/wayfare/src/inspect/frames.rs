@@ -3,7 +3,7 @@
 use super::names::Names;
 use anyhow::Result;
 use serde_json::{Value, json};
-use wayfare_instrument::meta::{Frame, Metadata, PointKind, Slot, SlotType};
+use wayfare_instrument::meta::{Frame, Metadata, PointKind, Reference, SlotType};
 use wayfare_snapshot::Snapshot;
 
 /// The frames, outermost first.
@@ -12,10 +12,10 @@ use wayfare_snapshot::Snapshot;
 /// When they cannot be a stack of this module.
 pub fn frames(snapshot: &Snapshot<'_>, meta: &Metadata, names: &Names) -> Result<Vec<Value>> {
     let frames = meta.frames(&snapshot.frames)?;
-    Ok(frames.iter().map(|frame| view(frame, snapshot, names)).collect())
+    Ok(frames.iter().map(|frame| view(frame, snapshot, meta, names)).collect())
 }
 
-fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, names: &Names) -> Value {
+fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, meta: &Metadata, names: &Names) -> Value {
     let function = frame.function;
     let point = &function.points[frame.point];
     let (kind, callee) = match point.kind {
@@ -37,7 +37,9 @@ fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, names: &Names) -> Value {
                 // An operand that had to be put aside for the capture.
                 None => format!("operand {}", slot.local - function.locals),
             };
-            let (ty, value, shown) = read(frame.bytes, slot, snapshot);
+            let at = slot.offset as usize;
+            let bytes = frame.bytes.get(at..at + slot.ty.size() as usize).unwrap_or_default();
+            let (ty, value, shown) = read(slot.ty, bytes, meta, snapshot);
             json!({ "name": name, "local": slot.local, "type": ty, "value": value, "shown": shown })
         })
         .collect();
@@ -52,13 +54,14 @@ fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, names: &Names) -> Value {
 }
 
 /// Type, value, and the value as people read it.
-fn read(frame: &[u8], slot: Slot, snapshot: &Snapshot<'_>) -> (&'static str, Value, String) {
-    let at = slot.offset as usize;
-    let bytes = frame.get(at..at + slot.ty.size() as usize).unwrap_or_default();
+fn read(ty: SlotType, bytes: &[u8], meta: &Metadata, snapshot: &Snapshot<'_>) -> (&'static str, Value, String) {
+    if let SlotType::Exn(_) = ty {
+        return exception(bytes, ty, meta, snapshot);
+    }
     let mut wide = [0; 16];
     wide[..bytes.len()].copy_from_slice(bytes);
     let bits = u128::from_le_bytes(wide);
-    match slot.ty {
+    match ty {
         SlotType::I32 => ("i32", json!(bits as u32 as i32), integer((bits as u32 as i32).into(), bits)),
         SlotType::I64 => ("i64", json!(bits as u64 as i64), integer(bits as u64 as i64, bits)),
         SlotType::F32 => float("f32", f32::from_bits(bits as u32).into(), bits),
@@ -68,7 +71,20 @@ fn read(frame: &[u8], slot: Slot, snapshot: &Snapshot<'_>) -> (&'static str, Val
             let function = (bits as usize).checked_sub(1).and_then(|i| snapshot.refs.get(i).copied().flatten());
             ("funcref", json!(function), function.map_or("null".into(), |f| format!("function {f}")))
         }
+        SlotType::Exn(_) => unreachable!("read above"),
     }
+}
+
+/// A caught exception: its tag and what it carries.
+fn exception(bytes: &[u8], ty: SlotType, meta: &Metadata, snapshot: &Snapshot<'_>) -> (&'static str, Value, String) {
+    let Some(Reference::Exn(tag, values)) = meta.reference(ty, bytes) else {
+        return ("exnref", Value::Null, "null".into());
+    };
+    let values: Vec<_> = values.iter().map(|(ty, bytes)| read(*ty, bytes, meta, snapshot)).collect();
+    let shown: Vec<&str> = values.iter().map(|(_, _, shown)| shown.as_str()).collect();
+    let shown = format!("exception with tag {tag} ({})", shown.join(", "));
+    let values: Vec<&Value> = values.iter().map(|(_, value, _)| value).collect();
+    ("exnref", json!({ "tag": tag, "values": values }), shown)
 }
 
 /// Hexadecimal too where the number may be an address or bits.

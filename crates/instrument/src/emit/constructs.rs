@@ -148,47 +148,49 @@ impl Emitter<'_, '_> {
     fn chunk(&mut self, s: Strip, poll: u32, header: u32) {
         self.bound(s.bound);
         self.set(Temp::Limit);
-        let span = s.chunk * s.step.unsigned_abs();
-        let distance = |e: &mut Self| {
-            if s.step > 0 {
-                e.bound(s.bound);
-                e.i(I::LocalGet(s.induction));
-            } else {
-                e.i(I::LocalGet(s.induction));
-                e.bound(s.bound);
-            }
-            e.i(I::I32Sub);
-        };
-        distance(self);
-        if s.compare == Compare::Ne {
-            // Distance 0 is a full turn, as the body runs before the comparison.
-            self.i(I::I32Const(1));
-            self.i(I::I32Sub);
-            self.i(I::I32Const(span as i32));
-            self.i(I::I32GeU);
-            if s.step.unsigned_abs() > 1 {
-                distance(self);
-                self.i(I::I32Const(s.step.unsigned_abs() as i32 - 1));
-                self.i(I::I32And);
-                self.i(I::I32Or);
-            }
+        let step = s.step.unsigned_abs();
+        if s.step > 0 {
+            self.bound(s.bound);
+            self.i(I::LocalGet(s.induction));
         } else {
-            self.i(I::I32Const(span as i32));
-            self.i(I::I32GtU);
             self.i(I::LocalGet(s.induction));
             self.bound(s.bound);
-            self.compare(s.compare);
-            self.i(I::I32And);
+        }
+        self.i(I::I32Sub);
+        if s.compare == Compare::Ne {
+            // Distance 0 is a full turn, as the body runs before the comparison.
+            self.i(I::I32Const(step as i32));
+            self.i(I::I32Sub);
+            if step > 1 {
+                // A distance that is no multiple of the step becomes a long one: it is never met.
+                self.i(I::I32Const(step.trailing_zeros() as i32));
+                self.i(I::I32Rotr);
+            }
+            self.i(I::I32Const(s.chunk as i32));
+            self.i(I::I32GeU);
+        } else {
+            self.i(I::I32Const((s.chunk * step) as i32));
+            self.i(I::I32GtU);
         }
         let long = self.unlikely_if();
         self.load_poll(poll);
         let cold = self.unlikely_if();
         self.capture(header);
         self.end_of(cold);
+        // Past the bound the distance is long, too, though the loop turns only once.
+        let ahead = (s.compare != Compare::Ne).then(|| {
+            self.i(I::LocalGet(s.induction));
+            self.bound(s.bound);
+            self.compare(s.compare);
+            self.unlikely_if()
+        });
         self.i(I::LocalGet(s.induction));
         self.i(I::I32Const((s.chunk as i32).wrapping_mul(s.step)));
         self.i(I::I32Add);
         self.set(Temp::Limit);
+        if let Some(ahead) = ahead {
+            self.end_of(ahead);
+        }
         self.end_of(long);
     }
 

@@ -88,6 +88,7 @@ struct Emitter<'a, 'm> {
     /// Open labels with the place where a hoisted one closes.
     labels: Vec<(Label, u32)>,
     depth: HashMap<Label, u32>,
+    /// Branches that are hardly ever taken.
     unlikely: Vec<u32>,
     /// Open constructs of the original function.
     open: Vec<u32>,
@@ -172,6 +173,19 @@ impl<'a, 'm> Emitter<'a, 'm> {
     fn br_if(&mut self, label: Label) {
         let d = self.to(label);
         self.i(I::BrIf(d));
+    }
+
+    /// Branches to code that hardly ever runs. That it is a condition, though always met, lets a hint say so: then
+    /// the code is laid out behind all other.
+    fn br_cold(&mut self, label: Label) {
+        self.i(I::I32Const(1));
+        self.br_if_unlikely(label);
+        self.i(I::Unreachable);
+    }
+
+    fn br_if_unlikely(&mut self, label: Label) {
+        self.unlikely.push(self.out.len() as u32);
+        self.br_if(label);
     }
 
     fn br_table(&mut self, labels: &[Label]) {

@@ -47,7 +47,7 @@ impl Emitter<'_, '_> {
     /// Writes the live locals of a point into a new frame and leaves.
     fn save(&mut self, point: u32) {
         let live = std::mem::take(&mut self.p.live[point as usize]);
-        let entry = self.p.enters_shared(&live);
+        let entry = if self.p.tight.contains(&point) { None } else { self.p.enters_shared(&live) };
         let shared = entry.map_or(0, |i| self.p.shared[i]);
         let own: Vec<u32> = live.iter().copied().filter(|slot| *slot >= shared).collect();
         self.write(&own);
@@ -60,7 +60,7 @@ impl Emitter<'_, '_> {
         self.p.live[point as usize] = live;
         self.i(I::I32Const(point as i32));
         self.set(Temp::Point);
-        self.br(entry.map_or(Label::Unwind, |i| Label::Shared(i as u32)));
+        self.br_cold(entry.map_or(Label::Unwind, |i| Label::Shared(i as u32)));
     }
 
     /// The end of a function that may capture, after its last instruction: what all points write in common.
@@ -70,6 +70,7 @@ impl Emitter<'_, '_> {
             let from = if i > 0 { self.p.shared[i - 1] } else { 0 };
             let slots: Vec<u32> = (from..self.p.shared[i]).collect();
             self.write(&slots);
+            self.br_cold(if i > 0 { Label::Shared(i as u32 - 1) } else { Label::Unwind });
         }
         self.end_of(Label::Unwind);
         self.i(I::I64Const(i64::from(self.cx.slots[&self.function])));
@@ -80,6 +81,7 @@ impl Emitter<'_, '_> {
         self.i(I::I64Or);
         self.i(I::I32Const(self.p.frame_size as i32));
         self.i(I::Call(self.cx.helpers.pushed));
+        self.br_cold(Label::Dummies);
     }
 
     /// Writes slots into the new frame.
@@ -91,6 +93,12 @@ impl Emitter<'_, '_> {
         self.set(Temp::Base);
         for slot in slots {
             let slot = self.p.slots[*slot as usize];
+            if let SlotType::Exn(_) = slot.slot {
+                self.i(I::LocalGet(slot.local));
+                self.address(slot.offset);
+                self.i(I::Call(self.cx.helpers.save_exn));
+                continue;
+            }
             self.get(Temp::Base);
             self.i(I::LocalGet(slot.local));
             let at = self.frame(slot.offset);
@@ -104,8 +112,16 @@ impl Emitter<'_, '_> {
                     self.i(I::Call(self.cx.helpers.save_ref));
                     self.i(I::I32Store(at));
                 }
+                SlotType::Exn(_) => unreachable!("written above"),
             }
         }
+    }
+
+    /// A place in the frame at `Base`.
+    pub(super) fn address(&mut self, offset: u32) {
+        self.get(Temp::Base);
+        self.i(I::I32Const(offset as i32));
+        self.i(I::I32Add);
     }
 
     pub(super) fn call(&mut self, op: &Op<'_>, index: u32, point: u32) {
@@ -133,10 +149,15 @@ impl Emitter<'_, '_> {
             // Whoever sets `unwinding` sets this word too, on this thread.
             self.load_poll(abi::ENTRY);
             let cold = self.unlikely_if();
+            let (asked, unwinding) = (self.fresh(), self.fresh());
+            self.block(asked);
+            self.block(unwinding);
             self.global(Globals::unwinding);
-            let inner = self.unlikely_if();
+            self.br_if_unlikely(unwinding);
+            self.br_cold(asked);
+            self.end_of(unwinding);
             self.save(point);
-            self.end_of(inner);
+            self.end_of(asked);
             self.capture(point + 1);
             self.end_of(cold);
         } else {
