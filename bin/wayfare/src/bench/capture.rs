@@ -1,5 +1,6 @@
 //! How long a capture stops a program, what it costs against a plain copy, and how soon a resume runs.
 
+use super::overhead::processor_time;
 use super::{Bench, Program, Row, chosen, geometric_mean, host, load, median, on_task_thread, read, task};
 use anyhow::{Result, bail};
 use std::fs::File;
@@ -25,6 +26,7 @@ struct Figures {
 pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let (mut frozen, mut copies, mut resumes, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut moves = Vec::new();
     for program in chosen(args) {
         let image = load(&read(args, program.name)?, Some(Form::Resume))?;
         let mut f = Figures::default();
@@ -38,8 +40,10 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         let p99 = f.frozen[(f.frozen.len() * 99).div_ceil(100) - 1];
         let copy = median(&mut f.against_copy);
         let resume = median(&mut f.resume);
+        let mut moved = (0..args.runs).map(|_| moved(&image, program)).collect::<Result<Vec<f64>>>()?;
+        let moved = median(&mut moved);
         let note = format!(
-            "{} captures, {} bytes, {copy:.2} of a copy, resume {resume:.2} ms over a copy",
+            "{} captures, {} bytes, {copy:.2} of a copy, resume {resume:.2} ms over a copy, then {moved:.2}",
             f.frozen.len(),
             f.bytes
         );
@@ -55,24 +59,18 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         frozen.push(p99);
         copies.push(copy);
         resumes.push(resume);
+        moves.push(moved);
         sizes.push(f.size.iter().copied().fold(0.0, f64::max));
     }
     let worst = |v: &[f64]| v.iter().copied().fold(0.0, f64::max);
-    let mut total = |name: &str, value, unit, target| {
-        rows.push(Row {
-            name: name.into(),
-            value,
-            unit,
-            target: Some(target),
-            at_least: false,
-            ratio: None,
-            note: String::new(),
-        });
+    let mut total = |name: &str, value, unit, target: Option<f64>| {
+        rows.push(Row { name: name.into(), value, unit, target, at_least: false, ratio: None, note: String::new() });
     };
-    total("request to frozen, p99, worst", worst(&frozen), "ms", 1.0);
-    total("to a file / copy, geometric mean", geometric_mean(&copies), "ratio", 1.5);
-    total("resume over a copy, worst", worst(&resumes), "ms", 5.0);
-    total("snapshot / non-zero pages, worst", worst(&sizes), "ratio", 1.0);
+    total("request to frozen, p99, worst", worst(&frozen), "ms", Some(1.0));
+    total("to a file / copy, geometric mean", geometric_mean(&copies), "ratio", Some(1.5));
+    total("resume over a copy, worst", worst(&resumes), "ms", Some(5.0));
+    total("time after a resume, geometric mean", geometric_mean(&moves), "ratio", None);
+    total("snapshot / non-zero pages, worst", worst(&sizes), "ratio", Some(1.0));
     Ok(rows)
 }
 
@@ -119,6 +117,39 @@ fn one(image: &Image, program: &Program, f: &mut Figures) -> Result<()> {
                 }
             }
         })
+    })
+}
+
+/// What remains of a run after it was moved in its first third, against the same part of an undisturbed one.
+fn moved(image: &Image, program: &Program) -> Result<f64> {
+    on_task_thread(|| {
+        let run = |task: &mut Task| {
+            let began = processor_time();
+            let outcome = task.run();
+            (outcome, processor_time() - began)
+        };
+        let (Outcome::Exited(0), whole) = run(&mut task(image, program)?) else {
+            bail!("{} does not run to its end", program.name);
+        };
+        let mut task = task(image, program)?;
+        let handle = task.handle();
+        let (outcome, before) = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_secs_f64(whole / 4.0));
+                handle.capture()
+            });
+            run(&mut task)
+        });
+        if !matches!(outcome, Outcome::Captured) {
+            bail!("{} ended before it could be moved", program.name);
+        }
+        let bytes = wayfare_snapshot::encode(&task.snapshot()?, Compression::Lz4)?;
+        drop(task);
+        let packed = wayfare_snapshot::open(bytes, &Limits::default())?;
+        match run(&mut Task::resume(image, &packed, host()?)?) {
+            (Outcome::Exited(0), after) => Ok(after / (whole - before)),
+            (other, _) => bail!("{} ended with {other:?} after a move", program.name),
+        }
     })
 }
 

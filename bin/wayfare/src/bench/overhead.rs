@@ -86,7 +86,8 @@ fn run(image: &Image, program: &Program) -> Result<f64> {
     })
 }
 
-fn processor_time() -> f64 {
+/// Seconds that this thread has run.
+pub(super) fn processor_time() -> f64 {
     let t = clock_gettime(ClockId::ThreadCPUTime);
     t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
 }
