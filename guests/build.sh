@@ -14,12 +14,11 @@ GUESTS=$WAYFARE_TARGET/guests
 SELF=(guests/build.sh scripts/toolchain.sh)
 PLAIN=(hello fib nbody fannkuch mandelbrot binary-trees bfs pagerank npb_ep npb_is npb_cg sort lz sha256
     readwrite sleeper funcptr cat blocked)
-SPECIAL=(deep setjmp simd tailcall sqlite lua quickjs)
+SPECIAL=(deep setjmp simd tailcall sqlite sqlite-asyncify lua quickjs)
 RUST=(rust-sort rust-hash rust-compress)
 
-# Debug sections go, names stay: `wayfare inspect` prints them.
-# shellcheck disable=SC2054 # the commas are the linker's
-CFLAGS=(-target wasm32-wasi -std=gnu23 -O3 -Wall -Wextra -Wl,--strip-debug)
+# Names stay, for `wayfare inspect`; zig keeps them with debug sections only, which `without_debug` takes out.
+CFLAGS=(-target wasm32-wasi -std=gnu23 -O3 -g1 -Wall -Wextra)
 # setjmp by exceptions, in the encoding that became the standard (exnref); sjlj.c has the tag.
 SJLJ=(-mexception-handling -mllvm -wasm-enable-sjlj -mllvm -wasm-use-legacy-eh=false guests/c/sjlj.c)
 FOREIGN=(-w) # warnings in other people's code are not ours to read
@@ -40,6 +39,7 @@ build() {
     simd) c simd guests/c/simd.c -msimd128 ;;
     tailcall) c tailcall guests/c/tailcall.c -mtail-call ;;
     sqlite) sqlite ;;
+    sqlite-asyncify) asyncify sqlite ;;
     lua) lua ;;
     quickjs) quickjs ;;
     rust-*) rust "$1" ;;
@@ -64,7 +64,50 @@ compile() {
     setup_zig
     say "building $name"
     "$ZIG" cc "${CFLAGS[@]}" "$@" -o "$out.part.wasm" || die "$name does not build"
+    without_debug "$out.part.wasm"
     chmod 644 "$out.part.wasm"
+    mv "$out.part.wasm" "$out"
+}
+
+# without_debug file: takes the custom sections that are DWARF's out of a module.
+without_debug() {
+    python3 - "$1" <<'EOF'
+import sys
+
+def number(at):
+    value, shift = 0, 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        shift, at = shift + 7, at + 1
+        if byte < 128:
+            return value, at
+
+data = open(sys.argv[1], "rb").read()
+kept, at = [data[:8]], 8
+while at < len(data):
+    size, body = number(at + 1)
+    end = body + size
+    name = b""
+    if data[at] == 0:
+        length, start = number(body)
+        name = data[start : start + length]
+    if not name.startswith(b".debug_"):
+        kept.append(data[at:end])
+    at = end
+open(sys.argv[1], "wb").write(b"".join(kept))
+EOF
+}
+
+# asyncify name: the same program after another transformation for stopping and resuming, binaryen's.
+asyncify() {
+    local out=$GUESTS/$1-asyncify.wasm
+    build "$1"
+    [[ ! -e $out || $GUESTS/$1.wasm -nt $out || guests/build.sh -nt $out ]] || return 0
+    need_debian binaryen
+    say "building $1-asyncify"
+    wasm-opt --asyncify -O1 --enable-bulk-memory --enable-sign-ext --enable-nontrapping-float-to-int --enable-mutable-globals \
+        --enable-multivalue --enable-reference-types "$GUESTS/$1.wasm" -o "$out.part.wasm" || die "$1 cannot be asyncified"
     mv "$out.part.wasm" "$out"
 }
 

@@ -25,6 +25,11 @@ fn sqlite() {
 }
 
 #[test]
+fn sqlite_after_asyncify() {
+    roams("sqlite-asyncify", &["30000"], "");
+}
+
+#[test]
 fn lua() {
     roams("lua", &["bench", "4"], "");
     roams("lua", &["nqueens", "10"], "");

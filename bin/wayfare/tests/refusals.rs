@@ -321,7 +321,9 @@ fn inspect_shows_the_stack_and_its_values() {
     assert!(frames.len() > 5 && frames[0]["name"] == "_start", "{view:#}");
     assert_eq!(view["header"]["kind"], "full");
     let text = home.output(["inspect", "fib.snap"]).ok().stdout;
-    for expect in ["call stack, innermost last", "_start  calling ", "memory 0", "stdout", "globals"] {
+    for expect in
+        ["call stack, innermost last", "_start  calling ", "fib  calling fib,", "memory 0", "stdout", "globals"]
+    {
         assert!(text.contains(expect), "{expect} is not in {text}");
     }
     assert!(!text.contains('\x1b'));
