@@ -48,15 +48,16 @@ impl CallGraph {
         self.return_polls[caller as usize] && self.component[caller as usize] == self.component[callee as usize]
     }
 
-    /// Operators that a call takes, roughly; nothing for other operators.
+    /// What an operator takes, roughly, in plain operators, its callee included.
     pub fn work(&self, m: &Module<'_>, op: &Operator<'_>) -> u32 {
-        match op {
+        let callee = match op {
             Operator::Call { function_index } => self.work[*function_index as usize],
             Operator::CallIndirect { type_index, .. } | Operator::CallRef { type_index } => {
                 self.indirect_work.get(&m.type_ids[*type_index as usize]).copied().unwrap_or(0)
             }
             _ => 0,
-        }
+        };
+        callee.saturating_add(own_work(op))
     }
 
     /// Whether a function polls after a call through a type.
@@ -67,18 +68,36 @@ impl CallGraph {
 
 /// Operators that take as long as a call of the host, which mostly is a system call.
 const HOST_CALL: u32 = 1000;
+/// Operators that take as long as one that works on many elements.
+const BULK: u32 = 10_000;
+
+fn own_work(op: &Operator<'_>) -> u32 {
+    match op {
+        Operator::MemoryCopy { .. }
+        | Operator::MemoryFill { .. }
+        | Operator::MemoryInit { .. }
+        | Operator::MemoryGrow { .. }
+        | Operator::TableCopy { .. }
+        | Operator::TableFill { .. }
+        | Operator::TableInit { .. }
+        | Operator::TableGrow { .. } => BULK,
+        _ => 1,
+    }
+}
 
 #[derive(Default)]
 struct Summary {
+    /// Callees, once per call.
     calls: Vec<u32>,
-    /// Type indices.
+    /// Type indices, once per call.
     indirect: Vec<u32>,
     /// Callees of tail calls, direct ones and by type index.
     tail_calls: Vec<u32>,
     tail_indirect: Vec<u32>,
     references: Vec<u32>,
     mutated_tables: Vec<u32>,
-    operators: u32,
+    /// What its own operators take.
+    work: u32,
     has_loop: bool,
     has_try: bool,
     /// (is an element segment, index)
@@ -188,10 +207,13 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
     let mut order: Vec<usize> = (imports..edges.len()).collect();
     order.sort_unstable_by_key(|node| component[*node]);
     for node in order {
-        let callees = edges[node].iter().map(|callee| work[*callee as usize]);
-        work[node] = match summaries.get(node - imports).filter(|_| node < n) {
-            Some(s) => callees.fold(s.operators, u32::saturating_add),
-            None => callees.max().unwrap_or(0),
+        work[node] = if node < n {
+            let s = &summaries[node - imports];
+            let indirect = s.indirect.iter().map(|ty| type_nodes[&m.type_ids[*ty as usize]]);
+            let callees = s.calls.iter().map(|f| *f as usize).chain(indirect);
+            callees.fold(s.work, |sum, callee| sum.saturating_add(work[callee]))
+        } else {
+            edges[node].iter().map(|callee| work[*callee as usize]).max().unwrap_or(0)
         };
     }
     let indirect_work = type_nodes.iter().map(|(id, node)| (*id, work[*node])).collect();
@@ -289,8 +311,9 @@ fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> 
     let mut s = Summary::default();
     let mut reader = body.body.get_operators_reader()?;
     while !reader.eof() {
-        s.operators += 1;
-        match reader.read()? {
+        let op = reader.read()?;
+        s.work = s.work.saturating_add(own_work(&op));
+        match op {
             Operator::Loop { .. } => s.has_loop = true,
             Operator::TryTable { .. } => s.has_try = true,
             Operator::DataDrop { data_index } => s.drops.push((false, data_index)),
@@ -314,9 +337,5 @@ fn summarise(body: &Body<'_>) -> Result<Summary, wasmparser::BinaryReaderError> 
             _ => {}
         }
     }
-    s.calls.sort_unstable();
-    s.calls.dedup();
-    s.indirect.sort_unstable();
-    s.indirect.dedup();
     Ok(s)
 }

@@ -20,9 +20,9 @@ pub struct Helpers {
     pub save_ref: u32,
     /// `(i32) -> funcref`.
     pub load_ref: u32,
-    /// `(exnref, address: i32)`: writes an exception into a frame.
+    /// `(base: i32, exnref, offset: i32)`: writes an exception into a frame.
     pub save_exn: u32,
-    /// `(address: i32) -> exnref`.
+    /// `(base: i32, offset: i32) -> exnref`.
     pub load_exn: u32,
     pub drop_segments: u32,
     /// Per class of results: `(size: i32) -> results`, takes a frame off and calls the next one's function.
@@ -167,8 +167,8 @@ impl<'m> Context<'m> {
             (vec![ValType::I32, ValType::I32], vec![]),
             (vec![funcref], vec![ValType::I32]),
             (vec![ValType::I32], vec![funcref]),
-            exceptions.map_or((vec![], vec![]), |exn| (vec![exn, ValType::I32], vec![])),
-            exceptions.map_or((vec![], vec![]), |exn| (vec![ValType::I32], vec![exn])),
+            exceptions.map_or((vec![], vec![]), |exn| (vec![ValType::I32, exn, ValType::I32], vec![])),
+            exceptions.map_or((vec![], vec![]), |exn| (vec![ValType::I32, ValType::I32], vec![exn])),
             (vec![], vec![]),
         ]);
         for class in c.classes.clone() {

@@ -143,7 +143,11 @@ const SHARED_ENTRIES: usize = 8;
 
 impl Plan {
     /// The place where a point enters the shared code, as an index into `shared`.
-    pub fn enters_shared(&self, live: &[u32]) -> Option<usize> {
+    pub fn enters_shared(&self, point: u32) -> Option<usize> {
+        if self.tight.contains(&point) {
+            return None;
+        }
+        let live = &self.live[point as usize];
         let gains = self.shared.iter().map(|k| gain(live, *k)).enumerate();
         gains.filter(|(_, g)| *g > 0).max_by_key(|(i, g)| (*g, std::cmp::Reverse(*i))).map(|(i, _)| i)
     }

@@ -110,12 +110,9 @@ pub fn recognise(m: &Module<'_>, s: &Scan<'_>, construct: u32, work: u32) -> Opt
             {
                 return None;
             }
-            Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::TableCopy { .. } => {
-                cost = cost.saturating_add(10_000);
-            }
-            other => cost = cost.saturating_add(s.graph.work(m, other)),
+            _ => {}
         }
-        cost = cost.saturating_add(1);
+        cost = cost.saturating_add(s.graph.work(m, op));
     }
     let up = step > 0;
     let sound = match compare {

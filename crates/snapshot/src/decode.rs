@@ -33,7 +33,7 @@ impl Default for Limits {
 pub struct Packed<'b> {
     /// The rest; its memories are empty.
     pub snapshot: Snapshot<'static>,
-    memories: Vec<Mapped>,
+    memories: Vec<MemoryMap>,
     /// Where the pages lie in `bytes`: that section is the last one.
     pages: Directory,
     bytes: Cow<'b, [u8]>,
@@ -45,24 +45,21 @@ impl Packed<'_> {
     /// # Errors
     /// When packed bytes are damaged.
     pub fn unpack(self) -> Result<Snapshot<'static>, Error> {
-        let runs = self.memories.iter().flat_map(|memory| &memory.runs).filter(|run| !run.zero);
-        let mut buffers: Vec<Vec<u8>> = runs.map(|run| vec![0; run.bytes as usize]).collect();
-        self.pages.stream(&self.bytes).unpack(buffers.iter_mut().map(|buffer| &mut buffer[..]).collect(), &|_| ())?;
+        let runs = self.memories.iter().flat_map(|m| m.runs.iter().filter(|run| !run.zero).map(|run| m.bytes_of(run)));
+        let mut buffers: Vec<Vec<u8>> = runs.map(|bytes| vec![0; bytes as usize]).collect();
+        self.fill(buffers.iter_mut().map(|buffer| &mut buffer[..]).collect(), &|_| ())?;
         let mut buffers = buffers.into_iter();
-        let mut state = |memory: Mapped| MemoryState {
+        let mut run = |run: MapRun| PageRun {
+            first_page: run.first_page,
+            pages: match run.zero {
+                true => Pages::Zero(run.pages),
+                false => Pages::Bytes(Cow::Owned(buffers.next().unwrap_or_default())),
+            },
+        };
+        let mut state = |memory: MemoryMap| MemoryState {
             index: memory.index,
             size: memory.size,
-            runs: memory
-                .runs
-                .iter()
-                .map(|run| PageRun {
-                    first_page: run.page,
-                    pages: match run.zero {
-                        true => Pages::Zero(run.pages),
-                        false => Pages::Bytes(Cow::Owned(buffers.next().unwrap_or_default())),
-                    },
-                })
-                .collect(),
+            runs: memory.runs.into_iter().map(&mut run).collect(),
         };
         let memories = self.memories.into_iter().map(&mut state).collect();
         Ok(Snapshot { memories, ..self.snapshot })
@@ -71,9 +68,7 @@ impl Packed<'_> {
 
 impl Memories for Packed<'_> {
     fn map(&self) -> Vec<MemoryMap> {
-        let run = |run: &MappedRun| MapRun { first_page: run.page, pages: run.pages, zero: run.zero };
-        let memory = |m: &Mapped| MemoryMap { index: m.index, size: m.size, runs: m.runs.iter().map(run).collect() };
-        self.memories.iter().map(memory).collect()
+        self.memories.clone()
     }
 
     fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
@@ -145,7 +140,7 @@ fn sealed(header: Header, bytes: &[u8]) -> Result<Header, Error> {
     Ok(header)
 }
 
-fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<(Snapshot<'static>, Vec<Mapped>, Directory), Error> {
+fn body(meta: Meta, bytes: &[u8], limits: &Limits) -> Result<(Snapshot<'static>, Vec<MemoryMap>, Directory), Error> {
     let mut packed = None;
     let mut snapshot = Snapshot { meta, ..Snapshot::default() };
     let mut room = Room { left: limits.max_memory, cap: limits.max_memory };
@@ -238,7 +233,7 @@ fn blob(r: &mut Reader<'_>, room: &mut Room) -> Result<Cow<'static, [u8]>, Error
 }
 
 /// Reads maps and directory. No memory is set aside yet.
-fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Stream<'b>), Error> {
+fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<MemoryMap>, Stream<'b>), Error> {
     let count = r.count(3)?;
     let mut out = Vec::with_capacity(count);
     let mut total = 0;
@@ -246,7 +241,7 @@ fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Str
         let (index, size) = (r.index("memory index")?, r.varint()?);
         room.take(size)?;
         let runs = r.count(2)?;
-        let mut map = Vec::with_capacity(runs);
+        let mut map = MemoryMap { index, size, runs: Vec::with_capacity(runs) };
         let mut at = 0u64;
         for _ in 0..runs {
             let (skip, word) = (r.varint()?, r.varint()?);
@@ -259,26 +254,12 @@ fn memories<'b>(r: &mut Reader<'b>, room: &mut Room) -> Result<(Vec<Mapped>, Str
             if at > size.div_ceil(PAGE_SIZE as u64) {
                 return Err(Error::RunOutOfBounds { memory: index, page, size });
             }
-            let bytes = if zero { 0 } else { run_bytes(page, pages, size) };
+            map.runs.push(MapRun { first_page: page, pages, zero });
             // Runs lie inside their memories and these within the room: the sum cannot overflow.
-            total += bytes;
-            map.push(MappedRun { page, pages, zero, bytes });
+            total += if zero { 0 } else { run_bytes(page, pages, size) };
         }
-        out.push(Mapped { index, size, runs: map });
+        out.push(map);
     }
     let stream = Stream::read(r, total)?;
     Ok((out, stream))
-}
-
-struct Mapped {
-    index: u32,
-    size: u64,
-    runs: Vec<MappedRun>,
-}
-
-struct MappedRun {
-    page: u64,
-    pages: u64,
-    zero: bool,
-    bytes: u64,
 }

@@ -74,6 +74,13 @@ pub struct MapRun {
     pub zero: bool,
 }
 
+impl MemoryMap {
+    /// Bytes of a run of this memory; the last page may be a short one.
+    pub(crate) fn bytes_of(&self, run: &MapRun) -> u64 {
+        run_bytes(run.first_page, run.pages, self.size)
+    }
+}
+
 impl Memories for [MemoryState<'_>] {
     fn map(&self) -> Vec<MemoryMap> {
         let zero = |run: &PageRun<'_>| matches!(run.pages, Pages::Zero(_));
@@ -86,15 +93,16 @@ impl Memories for [MemoryState<'_>] {
     fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
         /// Bytes that are worth another thread.
         const PIECE: usize = 1 << 20;
-        let runs = self.iter().flat_map(|memory| &memory.runs).filter_map(|run| match &run.pages {
+        let runs = self.iter().flat_map(|memory| memory.runs.iter().map(move |run| (memory.index, run)));
+        let runs = runs.filter_map(|(memory, run)| match &run.pages {
             Pages::Zero(_) => None,
-            Pages::Bytes(bytes) => Some(&bytes[..]),
+            Pages::Bytes(bytes) => Some((memory, run.first_page, &bytes[..])),
         });
-        let targets: Vec<(&mut [u8], &[u8])> = targets.into_iter().zip(runs).collect();
-        if targets.iter().any(|(to, from)| to.len() != from.len()) {
-            let (memory, page) = self.first().map_or((0, 0), |m| (m.index, m.size / PAGE));
-            return Err(Error::PartialPage { memory, page });
-        }
+        let fitting = |(to, (memory, page, from)): (_, (u32, u64, _))| {
+            let (to, from): (&mut [u8], &[u8]) = (to, from);
+            if to.len() == from.len() { Ok((to, from)) } else { Err(Error::PartialPage { memory, page }) }
+        };
+        let targets = targets.into_iter().zip(runs).map(fitting).collect::<Result<Vec<_>, Error>>()?;
         let pieces = targets.into_iter().flat_map(|(to, from)| to.chunks_mut(PIECE).zip(from.chunks(PIECE)));
         crate::par::map(
             pieces.collect(),
@@ -105,16 +113,6 @@ impl Memories for [MemoryState<'_>] {
             },
         );
         Ok(())
-    }
-}
-
-impl<M: Memories + ?Sized> Memories for &M {
-    fn map(&self) -> Vec<MemoryMap> {
-        (**self).map()
-    }
-
-    fn fill(&self, targets: Vec<&mut [u8]>, prepare: &(dyn Fn(&mut [u8]) + Sync)) -> Result<(), Error> {
-        (**self).fill(targets, prepare)
     }
 }
 

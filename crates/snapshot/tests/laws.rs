@@ -173,12 +173,12 @@ proptest! {
             let len = |r: &MapRun| (r.pages * PAGE_SIZE as u64).min(m.size - r.first_page * PAGE_SIZE as u64) as usize;
             m.runs.iter().filter(|r| !r.zero).map(len).collect()
         };
-        let filled = |from: &dyn Memories| {
+        fn filled<M: Memories + ?Sized>(from: &M, runs: impl Fn(&MemoryMap) -> Vec<usize>) -> Vec<Vec<u8>> {
             let mut all: Vec<Vec<u8>> = from.map().iter().flat_map(runs).map(|len| vec![0xee; len]).collect();
             from.fill(all.iter_mut().map(|run| &mut run[..]).collect(), &|_| ()).unwrap();
             all
-        };
-        prop_assert_eq!(filled(&packed), filled(&&decoded.memories[..]));
+        }
+        prop_assert_eq!(filled(&packed, runs), filled(&decoded.memories[..], runs));
         prop_assert_eq!(packed.unpack().unwrap(), x);
     }
 

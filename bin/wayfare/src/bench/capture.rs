@@ -120,7 +120,7 @@ fn one(image: &Image, program: &Program, f: &mut Figures) -> Result<()> {
     })
 }
 
-/// What remains of a run after it was moved in its first third, against the same part of an undisturbed one.
+/// What remains of a run after it was moved, about a quarter into it, against the same part of an undisturbed one.
 fn moved(image: &Image, program: &Program) -> Result<f64> {
     on_task_thread(|| {
         let run = |task: &mut Task| {

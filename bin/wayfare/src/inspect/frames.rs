@@ -55,11 +55,9 @@ fn view(frame: &Frame<'_>, snapshot: &Snapshot<'_>, meta: &Metadata, names: &Nam
 
 /// Type, value, and the value as people read it.
 fn read(ty: SlotType, bytes: &[u8], meta: &Metadata, snapshot: &Snapshot<'_>) -> (&'static str, Value, String) {
-    if let SlotType::Exn(_) = ty {
-        return exception(bytes, ty, meta, snapshot);
-    }
     let mut wide = [0; 16];
-    wide[..bytes.len()].copy_from_slice(bytes);
+    let len = bytes.len().min(wide.len());
+    wide[..len].copy_from_slice(&bytes[..len]);
     let bits = u128::from_le_bytes(wide);
     match ty {
         SlotType::I32 => ("i32", json!(bits as u32 as i32), integer((bits as u32 as i32).into(), bits)),
@@ -71,7 +69,7 @@ fn read(ty: SlotType, bytes: &[u8], meta: &Metadata, snapshot: &Snapshot<'_>) ->
             let function = (bits as usize).checked_sub(1).and_then(|i| snapshot.refs.get(i).copied().flatten());
             ("funcref", json!(function), function.map_or("null".into(), |f| format!("function {f}")))
         }
-        SlotType::Exn(_) => unreachable!("read above"),
+        SlotType::Exn(_) => exception(bytes, ty, meta, snapshot),
     }
 }
 

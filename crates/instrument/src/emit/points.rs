@@ -46,8 +46,8 @@ impl Emitter<'_, '_> {
 
     /// Writes the live locals of a point into a new frame and leaves.
     fn save(&mut self, point: u32) {
+        let entry = self.p.enters_shared(point);
         let live = std::mem::take(&mut self.p.live[point as usize]);
-        let entry = if self.p.tight.contains(&point) { None } else { self.p.enters_shared(&live) };
         let shared = entry.map_or(0, |i| self.p.shared[i]);
         let own: Vec<u32> = live.iter().copied().filter(|slot| *slot >= shared).collect();
         self.write(&own);
@@ -93,12 +93,6 @@ impl Emitter<'_, '_> {
         self.set(Temp::Base);
         for slot in slots {
             let slot = self.p.slots[*slot as usize];
-            if let SlotType::Exn(_) = slot.slot {
-                self.i(I::LocalGet(slot.local));
-                self.address(slot.offset);
-                self.i(I::Call(self.cx.helpers.save_exn));
-                continue;
-            }
             self.get(Temp::Base);
             self.i(I::LocalGet(slot.local));
             let at = self.frame(slot.offset);
@@ -112,16 +106,12 @@ impl Emitter<'_, '_> {
                     self.i(I::Call(self.cx.helpers.save_ref));
                     self.i(I::I32Store(at));
                 }
-                SlotType::Exn(_) => unreachable!("written above"),
+                SlotType::Exn(_) => {
+                    self.i(I::I32Const(slot.offset as i32));
+                    self.i(I::Call(self.cx.helpers.save_exn));
+                }
             }
         }
-    }
-
-    /// A place in the frame at `Base`.
-    pub(super) fn address(&mut self, offset: u32) {
-        self.get(Temp::Base);
-        self.i(I::I32Const(offset as i32));
-        self.i(I::I32Add);
     }
 
     pub(super) fn call(&mut self, op: &Op<'_>, index: u32, point: u32) {

@@ -161,12 +161,6 @@ impl Emitter<'_, '_> {
     fn restore(&mut self, slots: &[u32]) {
         for slot in slots {
             let slot = self.p.slots[*slot as usize];
-            if let SlotType::Exn(_) = slot.slot {
-                self.address(slot.offset);
-                self.i(I::Call(self.cx.helpers.load_exn));
-                self.i(I::LocalSet(slot.local));
-                continue;
-            }
             self.get(Temp::Base);
             let at = self.saved(slot.offset);
             match slot.slot {
@@ -185,7 +179,10 @@ impl Emitter<'_, '_> {
                         self.i(I::RefCastNullable(heap));
                     }
                 }
-                SlotType::Exn(_) => unreachable!("read above"),
+                SlotType::Exn(_) => {
+                    self.i(I::I32Const(slot.offset as i32));
+                    self.i(I::Call(self.cx.helpers.load_exn));
+                }
             }
             self.i(I::LocalSet(slot.local));
         }

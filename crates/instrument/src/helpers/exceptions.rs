@@ -28,15 +28,15 @@ fn empty() -> Function {
     f
 }
 
-/// `(exception, address)`.
+/// `(base, exception, offset)`.
 pub fn save(cx: &Context<'_>) -> Function {
     let Some(tags) = tags(cx) else { return empty() };
-    let (exception, address) = (0, 1);
+    let (address, exception, offset) = (0, 1, 2);
     // One local per value of any tag, after the parameters.
     let locals: Vec<(u32, ValType)> = tags.iter().flatten().map(|(ty, _)| (1, nullable(*ty))).collect();
     let mut f = Function::new(locals);
     let mut b = f.instructions();
-    b.local_get(address).i32_const(0).i32_store(at(cx, 0));
+    b.local_get(address).local_get(offset).i32_add().local_tee(address).i32_const(0).i32_store(at(cx, 0));
     b.local_get(exception).ref_is_null().if_(BlockType::Empty).return_().end();
     for tag in cx.module.tags.iter().rev() {
         let values = cx.module.types[*tag as usize].as_ref().expect("validated").params();
@@ -47,7 +47,7 @@ pub fn save(cx: &Context<'_>) -> Function {
     b.local_get(exception).throw_ref();
     b.end();
     b.unreachable();
-    let mut local = 2;
+    let mut local = 3;
     for (tag, values) in (1..).zip(&tags) {
         b.end();
         for k in (0..values.len() as u32).rev() {
@@ -67,10 +67,10 @@ pub fn save(cx: &Context<'_>) -> Function {
     f
 }
 
-/// `(address) -> exception`.
+/// `(base, offset) -> exception`.
 pub fn load(cx: &Context<'_>) -> Function {
     let Some(tags) = tags(cx) else { return empty() };
-    let address = 0;
+    let (address, offset) = (0, 1);
     let saved = |offset: u32| MemArg { memory_index: cx.rewind, ..at(cx, offset) };
     let mut f = Function::new([]);
     let mut b = f.instructions();
@@ -81,7 +81,12 @@ pub fn load(cx: &Context<'_>) -> Function {
     }
     // 0: null; then each tag; anything else was never saved.
     let targets: Vec<u32> = (0..=tags.len() as u32).collect();
-    b.local_get(address).i32_load(saved(0)).br_table(targets, tags.len() as u32 + 1);
+    b.local_get(address)
+        .local_get(offset)
+        .i32_add()
+        .local_tee(address)
+        .i32_load(saved(0))
+        .br_table(targets, tags.len() as u32 + 1);
     b.end();
     b.ref_null(EXN).return_();
     for (tag, values) in (0..).zip(&tags) {
