@@ -1,0 +1,409 @@
+//! The node that a task comes to.
+//!
+//! ```text
+//! Waiting ─► Admitting ─► Module ─► Landing ─► Taking ─► Preparing ─► Prepared
+//!    │                                                                   │ Commit
+//!    └─► Failed ◄──────────── before the journal has it ─────────────────┤
+//!                                                                        ▼
+//!                                             Done ◄── Draining ◄─── Owning
+//! ```
+//! Nothing is set aside for a task before its offer was admitted, and nothing of it runs before the journal says that
+//! it is owned here.
+
+use crate::error::{ChannelError, Violation};
+use crate::message::{Accept, Assembly, Long, MEMORIES_MAX, Message, Offer, Part, Reason, Refusal};
+use crate::pages::{Batch, PageDigest, PageRange, Run};
+use crate::source::LATE;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// The memory of the instance that is to become the task.
+pub trait Landing {
+    /// Writes pages; the memory grows to hold them, within the task's limits.
+    ///
+    /// # Errors
+    /// Pages past what the task may have.
+    fn write(&mut self, range: PageRange, bytes: &[u8]) -> Result<(), Refusal>;
+    /// Makes pages zero.
+    ///
+    /// # Errors
+    /// As [`Landing::write`].
+    fn zero(&mut self, range: PageRange) -> Result<(), Refusal>;
+    /// Puts a page there that is known by its digest from before, if it is; says whether.
+    fn recall(&mut self, memory: u32, page: u64, digest: &PageDigest) -> bool;
+}
+
+/// Where a move stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// For an offer.
+    Waiting,
+    /// The driver looks whether there is room.
+    Admitting,
+    /// The module is coming.
+    Module,
+    /// An instance is being made.
+    Landing,
+    /// Pages come.
+    Taking,
+    /// The state is there and is being restored and checked.
+    Preparing,
+    /// The task could run. Nobody knows whether it will.
+    Prepared,
+    /// The journal is being written. **Whatever happens now, the task runs here.**
+    Owning,
+    /// It runs; late pages come.
+    Draining,
+    /// It runs, and all of it is here.
+    Done,
+    /// It will not come by this move.
+    Failed(Refusal),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look at the offer: the journal, memory, processors, directories, the name; then [`Event::Admitted`] or
+    /// [`Event::Failed`]. Nothing may be set aside before.
+    Admit,
+    /// Compile or load the module, which is given if it had to be sent, and make an instance; then [`Event::Landed`].
+    Land(Option<Vec<u8>>),
+    /// Restore this state; then [`Event::Prepared`]. Nothing may run yet. Late pages are those that will be missing.
+    Prepare {
+        /// A snapshot without pages.
+        state: Vec<u8>,
+        /// Pages to be waited for.
+        late: Vec<PageRange>,
+    },
+    /// Write to the journal that the task is owned here at this epoch; then [`Event::Owned`].
+    Own(u64),
+    /// Run it.
+    Run,
+    /// Late pages that are in place now: let the task go on if it waits for one.
+    Arrived(PageRange),
+    /// All late pages are there.
+    Complete,
+    /// Throw away what is there; pages may be kept for another try.
+    Discard,
+}
+
+/// What happened at the driver.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// There is room.
+    Admitted(Accept),
+    /// The instance is there.
+    Landed,
+    /// The state fits.
+    Prepared,
+    /// The journal has it.
+    Owned,
+    /// Something of the above could not be done.
+    Failed(Refusal),
+    /// The task waits for a late page.
+    Fault(PageRange),
+    /// The channel is gone.
+    Disconnected,
+}
+
+/// How much a node takes in one move.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    /// Bytes of a module.
+    pub module: u64,
+    /// Bytes of a state without its pages.
+    pub state: u64,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { module: 256 << 20, state: 1 << 30 }
+    }
+}
+
+/// The machine.
+pub struct Destination {
+    caps: Caps,
+    phase: Phase,
+    offer: Option<Offer>,
+    messages: VecDeque<Message>,
+    actions: VecDeque<Action>,
+    module: Assembly,
+    state: Assembly,
+    round: u32,
+    round_pages: u64,
+    late: Vec<PageRange>,
+    pages: u64,
+}
+
+impl Destination {
+    /// A machine that waits for an offer.
+    pub fn new(caps: Caps) -> Self {
+        Self {
+            caps,
+            phase: Phase::Waiting,
+            offer: None,
+            messages: VecDeque::new(),
+            actions: VecDeque::new(),
+            module: Assembly::default(),
+            state: Assembly::default(),
+            round: 1,
+            round_pages: 0,
+            late: Vec::new(),
+            pages: 0,
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// What was offered.
+    pub fn offer(&self) -> Option<&Offer> {
+        self.offer.as_ref()
+    }
+
+    /// Pages that have come.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Pages that the task runs without as yet.
+    pub fn missing(&self) -> u64 {
+        if self.phase == Phase::Draining { self.late.iter().map(|r| r.count).sum() } else { 0 }
+    }
+
+    /// Whether the machine has nothing to do any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Done | Phase::Failed(_))
+    }
+
+    /// Whether the task is here for good.
+    pub fn owns(&self) -> bool {
+        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Done)
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next message.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        self.messages.pop_front()
+    }
+
+    fn fail(&mut self, refusal: Refusal) {
+        if self.owns() || self.is_over() {
+            return;
+        }
+        self.phase = Phase::Failed(refusal);
+        self.actions.push_back(Action::Discard);
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        if !self.owns() && !self.is_over() {
+            self.messages.push_back(Message::Refuse(refusal.clone()));
+            self.fail(refusal);
+        }
+    }
+
+    /// Takes a message.
+    ///
+    /// # Errors
+    /// A message that has no place here: close the channel, then [`Event::Disconnected`].
+    pub fn handle_message(&mut self, message: Message, landing: Option<&mut dyn Landing>) -> Result<(), Violation> {
+        match (&self.phase, message) {
+            (Phase::Failed(_), _) => {}
+            (Phase::Waiting, Message::Offer(offer)) => {
+                if offer.memories.len() > MEMORIES_MAX || offer.name.len() > 64 {
+                    return Err(Violation("an offer that no task fits"));
+                }
+                self.offer = Some(offer);
+                self.phase = Phase::Admitting;
+                self.actions.push_back(Action::Admit);
+            }
+            (_, Message::Abort(refusal)) if !self.owns() => self.fail(refusal),
+            (Phase::Taking, Message::Digests { range, digests }) => {
+                if digests.len() as u64 != range.count || range.first.checked_add(range.count).is_none() {
+                    return Err(Violation("digests of other pages"));
+                }
+                let landing = landing.ok_or(Violation("digests before an instance"))?;
+                let mut bits = vec![0; digests.len().div_ceil(8)];
+                for (i, digest) in digests.iter().enumerate() {
+                    if landing.recall(range.memory, range.first + i as u64, digest) {
+                        bits[i / 8] |= 1 << (i % 8);
+                    }
+                }
+                self.messages.push_back(Message::Have(bits));
+            }
+            (Phase::Taking, Message::Round { number, pages }) => {
+                if number != self.round || pages != self.round_pages {
+                    return Err(Violation("pages of a round are missing"));
+                }
+                self.round += 1;
+                self.round_pages = 0;
+                self.messages.push_back(Message::RoundDone(number));
+            }
+            (Phase::Taking, Message::Late(late)) => {
+                if !self.offer.as_ref().is_some_and(|o| o.mode.is_late()) {
+                    return Err(Violation("late pages were not agreed on"));
+                }
+                self.late = late;
+            }
+            (Phase::Prepared, Message::Commit(epoch)) if self.offer.as_ref().is_some_and(|o| o.epoch == epoch) => {
+                self.phase = Phase::Owning;
+                self.actions.push_back(Action::Own(epoch));
+            }
+            (Phase::Draining, Message::Drained) => {
+                if !self.late.is_empty() {
+                    return Err(Violation("late pages are missing"));
+                }
+                self.complete();
+            }
+            _ => return Err(Violation("a message out of place")),
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self) {
+        self.phase = Phase::Done;
+        self.messages.push_back(Message::Received);
+        self.actions.push_back(Action::Complete);
+    }
+
+    /// Takes a part of the module or the state.
+    ///
+    /// # Errors
+    /// Parts that nobody waits for, out of order, or too many.
+    pub fn handle_part(&mut self, part: &Part<'_>) -> Result<(), ChannelError> {
+        let malformed = ChannelError::Malformed(crate::Kind::Part as u8);
+        match (&self.phase, part.what) {
+            (Phase::Failed(_), _) => {}
+            (Phase::Module, Long::Module) => {
+                let offered = self.offer.as_ref().map_or(0, |o| o.module_len);
+                if part.total != offered {
+                    return Err(malformed);
+                }
+                if let Some(module) = self.module.take(part, self.caps.module)? {
+                    self.phase = Phase::Landing;
+                    self.actions.push_back(Action::Land(Some(module)));
+                }
+            }
+            (Phase::Taking, Long::State) => {
+                if let Some(state) = self.state.take(part, self.caps.state)? {
+                    self.phase = Phase::Preparing;
+                    let late = self.late.clone();
+                    self.actions.push_back(Action::Prepare { state, late });
+                }
+            }
+            _ => return Err(malformed),
+        }
+        Ok(())
+    }
+
+    /// Takes pages.
+    ///
+    /// # Errors
+    /// Pages that nobody waits for.
+    pub fn handle_pages(&mut self, batch: &Batch, landing: &mut dyn Landing) -> Result<(), Violation> {
+        match self.phase {
+            Phase::Taking if batch.round == self.round => self.round_pages += batch.range.count,
+            Phase::Draining if batch.round == LATE => {}
+            Phase::Failed(_) => return Ok(()),
+            _ => return Err(Violation("pages out of place")),
+        }
+        for run in batch.runs() {
+            let (range, written) = match run {
+                Run::Bytes(range, bytes) => (range, landing.write(range, bytes)),
+                Run::Zero(range) => (range, landing.zero(range)),
+            };
+            if let Err(refusal) = written {
+                // A late page that does not fit was not listed: the rest would be no better.
+                if self.owns() {
+                    return Err(Violation("late pages that the task has no room for"));
+                }
+                self.refuse(refusal);
+                return Ok(());
+            }
+            self.pages += range.count;
+            if self.phase == Phase::Draining {
+                self.arrived(range);
+            }
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, range: PageRange) {
+        let mut left = Vec::with_capacity(self.late.len() + 1);
+        for late in self.late.drain(..) {
+            let (end, range_end) = (late.first + late.count, range.first + range.count);
+            if late.memory != range.memory || range_end <= late.first || end <= range.first {
+                left.push(late);
+                continue;
+            }
+            if late.first < range.first {
+                left.push(PageRange { count: range.first - late.first, ..late });
+            }
+            if range_end < end {
+                left.push(PageRange { first: range_end, count: end - range_end, ..late });
+            }
+        }
+        self.late = left;
+        self.actions.push_back(Action::Arrived(range));
+    }
+
+    /// A source that was cut off while late pages were on their way has dialled again: the machine goes on with the new
+    /// channel by saying what is missing. `false` if nothing is.
+    pub fn reattach(&mut self) -> bool {
+        self.messages.clear();
+        match self.phase {
+            Phase::Draining => self.messages.push_back(Message::Late(self.late.clone())),
+            Phase::Done => self.messages.push_back(Message::Late(Vec::new())),
+            _ => return false,
+        }
+        // All of it was here, only the word of it was lost.
+        if self.phase == Phase::Done {
+            self.phase = Phase::Draining;
+        }
+        true
+    }
+
+    /// Takes what happened at the driver.
+    pub fn handle_event(&mut self, event: Event) {
+        match (&self.phase, event) {
+            (Phase::Admitting, Event::Admitted(accept)) => {
+                self.messages.push_back(Message::Accept(accept));
+                if accept.has_module {
+                    self.phase = Phase::Landing;
+                    self.actions.push_back(Action::Land(None));
+                } else {
+                    self.phase = Phase::Module;
+                }
+            }
+            (Phase::Landing, Event::Landed) => {
+                self.phase = Phase::Taking;
+                self.messages.push_back(Message::Landed);
+            }
+            (Phase::Preparing, Event::Prepared) => {
+                self.phase = Phase::Prepared;
+                self.messages.push_back(Message::Prepared);
+            }
+            (Phase::Owning, Event::Owned) => {
+                let (epoch, late) = self.offer.as_ref().map_or((0, false), |o| (o.epoch, o.mode.is_late()));
+                self.messages.push_back(Message::Committed(epoch));
+                self.actions.push_back(Action::Run);
+                self.phase = if late { Phase::Draining } else { Phase::Done };
+            }
+            (Phase::Draining, Event::Fault(range)) => self.messages.push_back(Message::Fetch(range)),
+            (_, Event::Failed(refusal)) => self.refuse(refusal),
+            // Not knowing whether the source has sent its commit does not matter: it asks, and is told `Never`.
+            (_, Event::Disconnected) => {
+                self.fail(Refusal::new(Reason::Link, "the link to the source broke"));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Pages of linear memory as they travel: runs of one memory, pages of zeros left out, packed where that pays.
+//!
+//! ```text
+//! round u32 | memory u32 | first u64 | count u32 | codec u8 | one bit per page: not zero | the pages that are not
+//! ```
+//! Integers are little endian. The pages are LZ4 where that makes them smaller, else as they are; a short last page is
+//! sent short. Whether packing pays is tried on a few bytes first, so that noise costs little.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use wayfare_snapshot::PAGE_SIZE;
+
+/// Pages of one memory that follow each other, in units of [`PAGE_SIZE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PageRange {
+    /// Index of the memory.
+    pub memory: u32,
+    /// The first page.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// Most pages in a batch.
+pub const BATCH_PAGES: u64 = 64;
+/// Longest encoded batch.
+pub const BATCH_MAX: usize = (BATCH_PAGES as usize) * PAGE_SIZE + HEADER + 8 + 4096;
+
+const HEADER: usize = 4 + 4 + 8 + 4 + 1;
+const RAW: u8 = 0;
+const LZ4: u8 = 1;
+/// Bytes that are tried, and what they must shrink to.
+const SAMPLE: usize = 1024;
+
+/// The first half of BLAKE3, by which pages are known to be there already. Both sides are members: an accident is what
+/// must not happen, and 128 bits see to that.
+pub type PageDigest = [u8; 16];
+
+/// The digest of a page.
+pub fn digest(page: &[u8]) -> PageDigest {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(page).as_bytes()[..16]);
+    out
+}
+
+/// Whether a page holds nothing but zeros; stops early.
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<128>();
+    // A fixed-length OR over a block becomes vector code; a test per byte would not.
+    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|&byte| byte == 0)
+}
+
+/// Packs batches; keeps its buffers.
+#[derive(Default)]
+pub struct Packer {
+    kept: Vec<u8>,
+    packed: Vec<u8>,
+    raw: bool,
+}
+
+impl Packer {
+    /// `raw`: the link is so fast that packing would only cost.
+    pub fn new(raw: bool) -> Self {
+        Self { raw, ..Self::default() }
+    }
+
+    /// Appends a batch to `out`; `bytes` are those of all its pages. Gives the number of pages that are not zero.
+    pub fn pack(&mut self, round: u32, range: PageRange, bytes: &[u8], out: &mut Vec<u8>) -> u64 {
+        out.extend_from_slice(&round.to_le_bytes());
+        out.extend_from_slice(&range.memory.to_le_bytes());
+        out.extend_from_slice(&range.first.to_le_bytes());
+        out.extend_from_slice(&(range.count as u32).to_le_bytes());
+        let codec_at = out.len();
+        out.push(RAW);
+        let bits_at = out.len();
+        out.resize(bits_at + (range.count as usize).div_ceil(8), 0);
+        self.kept.clear();
+        let mut solid = 0;
+        for (i, page) in bytes.chunks(PAGE_SIZE).enumerate() {
+            if !is_zero(page) {
+                out[bits_at + i / 8] |= 1 << (i % 8);
+                self.kept.extend_from_slice(page);
+                solid += 1;
+            }
+        }
+        if !self.raw && self.shrinks() {
+            let bound = lz4_flex::block::get_maximum_output_size(self.kept.len());
+            self.packed.resize(bound, 0);
+            if let Ok(len) = lz4_flex::block::compress_into(&self.kept, &mut self.packed)
+                && len < self.kept.len()
+            {
+                out[codec_at] = LZ4;
+                out.extend_from_slice(&self.packed[..len]);
+                return solid;
+            }
+        }
+        out.extend_from_slice(&self.kept);
+        solid
+    }
+
+    /// Whether packing is worth the try, by a few bytes from the middle.
+    fn shrinks(&mut self) -> bool {
+        let sample = &self.kept[self.kept.len() / 2..];
+        let sample = &sample[..sample.len().min(SAMPLE)];
+        self.packed.resize(lz4_flex::block::get_maximum_output_size(SAMPLE), 0);
+        lz4_flex::block::compress_into(sample, &mut self.packed).is_ok_and(|len| len < sample.len() * 15 / 16)
+    }
+}
+
+/// Bytes that are no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("bytes that are no pages")]
+pub struct Malformed;
+
+/// A batch that arrived; checked for its own sake, not yet against the memories.
+pub struct Batch {
+    /// The round it belongs to.
+    pub round: u32,
+    /// Where it goes.
+    pub range: PageRange,
+    bits: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+/// Part of a batch.
+pub enum Run<'b> {
+    /// Pages with their bytes; the last may be short.
+    Bytes(PageRange, &'b [u8]),
+    /// Pages of zeros.
+    Zero(PageRange),
+}
+
+impl Batch {
+    /// Reads a batch.
+    ///
+    /// # Errors
+    /// [`Malformed`]; nothing is larger than [`BATCH_MAX`] by then.
+    pub fn parse(bytes: &[u8]) -> Result<Batch, Malformed> {
+        fn take<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
+            bytes.get(at..at + N).and_then(|b| b.try_into().ok()).ok_or(Malformed)
+        }
+        let round = u32::from_le_bytes(take(bytes, 0)?);
+        let memory = u32::from_le_bytes(take(bytes, 4)?);
+        let first = u64::from_le_bytes(take(bytes, 8)?);
+        let count = u64::from(u32::from_le_bytes(take(bytes, 16)?));
+        let [codec] = take(bytes, 20)?;
+        if count == 0 || count > BATCH_PAGES || first.checked_add(count).is_none() {
+            return Err(Malformed);
+        }
+        let bits_len = (count as usize).div_ceil(8);
+        let bits = bytes.get(HEADER..HEADER + bits_len).ok_or(Malformed)?.to_vec();
+        let body = &bytes[HEADER + bits_len..];
+        let solid: usize = bits.iter().map(|b| b.count_ones() as usize).sum();
+        let past = bits.last().is_some_and(|last| count % 8 != 0 && last >> (count % 8) != 0);
+        let most = solid * PAGE_SIZE;
+        let unpacked = match codec {
+            RAW => body.to_vec(),
+            LZ4 => {
+                let mut out = vec![0; most];
+                let len = lz4_flex::block::decompress_into(body, &mut out).map_err(|_| Malformed)?;
+                out.truncate(len);
+                out
+            }
+            _ => return Err(Malformed),
+        };
+        // Only the last page may be short, and only if it is there.
+        let short = most.checked_sub(unpacked.len()).ok_or(Malformed)?;
+        let last_is_solid = bits[(count as usize - 1) / 8] >> ((count - 1) % 8) & 1 == 1;
+        if past || short >= PAGE_SIZE || (short > 0 && !last_is_solid) {
+            return Err(Malformed);
+        }
+        Ok(Batch { round, range: PageRange { memory, first, count }, bits, bytes: unpacked })
+    }
+
+    /// Its pages in order, as runs.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        let solid = |i: u64| self.bits[i as usize / 8] >> (i % 8) & 1 == 1;
+        let (mut i, mut at) = (0, 0);
+        core::iter::from_fn(move || {
+            let PageRange { memory, first, count } = self.range;
+            if i >= count {
+                return None;
+            }
+            let kind = solid(i);
+            let end = (i..count).find(|n| solid(*n) != kind).unwrap_or(count);
+            let range = PageRange { memory, first: first + i, count: end - i };
+            i = end;
+            if !kind {
+                return Some(Run::Zero(range));
+            }
+            let to = self.bytes.len().min(at + range.count as usize * PAGE_SIZE);
+            let run = Run::Bytes(range, &self.bytes[at..to]);
+            at = to;
+            Some(run)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(pages: &[u8], raw: bool) -> (usize, Vec<u8>) {
+        let count = pages.len().div_ceil(PAGE_SIZE) as u64;
+        let range = PageRange { memory: 1, first: 7, count };
+        let mut out = Vec::new();
+        Packer::new(raw).pack(3, range, pages, &mut out);
+        assert!(out.len() <= BATCH_MAX);
+        let batch = Batch::parse(&out).unwrap();
+        assert_eq!((batch.round, batch.range), (3, range));
+        let mut back = vec![0xee; pages.len()];
+        let mut next = range.first;
+        for run in batch.runs() {
+            let (range, bytes) = match run {
+                Run::Bytes(range, bytes) => (range, Some(bytes)),
+                Run::Zero(range) => (range, None),
+            };
+            assert_eq!(range.first, next);
+            next += range.count;
+            let from = (range.first - 7) as usize * PAGE_SIZE;
+            let to = (from + range.count as usize * PAGE_SIZE).min(back.len());
+            match bytes {
+                Some(bytes) => back[from..to].copy_from_slice(bytes),
+                None => back[from..to].fill(0),
+            }
+        }
+        assert_eq!(next, 7 + count);
+        (out.len(), back)
+    }
+
+    #[test]
+    fn pages_arrive_as_they_were_and_zeros_cost_a_bit() {
+        let noise = |i: usize| (blake3::hash(&(i as u64 / 16).to_le_bytes()).as_bytes()[i % 16]) | 1;
+        let text = |i: usize| b"wayfare "[i % 8];
+        let mut pages = vec![0; 10 * PAGE_SIZE];
+        assert!(round_trip(&pages, false).0 < 64);
+        for (page, byte) in [(2, &noise as &dyn Fn(usize) -> u8), (3, &text), (9, &text)] {
+            for i in page * PAGE_SIZE..(page + 1) * PAGE_SIZE {
+                pages[i] = byte(i);
+            }
+        }
+        for raw in [false, true] {
+            assert_eq!(round_trip(&pages, raw).1, pages);
+            let short = &pages[..9 * PAGE_SIZE + 100];
+            assert_eq!(round_trip(short, raw).1, short);
+        }
+        let (packed, _) = round_trip(&pages[3 * PAGE_SIZE..4 * PAGE_SIZE], false);
+        assert!(packed < 200);
+        let (noisy, _) = round_trip(&pages[2 * PAGE_SIZE..3 * PAGE_SIZE], false);
+        assert!(noisy < PAGE_SIZE + 64);
+    }
+
+    #[test]
+    fn a_changed_batch_is_read_within_its_bounds_or_refused() {
+        let pages: Vec<u8> = (0..5 * PAGE_SIZE).map(|i| (i / 5000 * i % 7) as u8).collect();
+        let mut out = Vec::new();
+        Packer::default().pack(0, PageRange { memory: 0, first: 0, count: 5 }, &pages, &mut out);
+        let flip = |at: usize, bit: u8| {
+            let mut bad = out.clone();
+            bad[at] ^= bit;
+            bad
+        };
+        let flipped = (0..out.len()).flat_map(|at| [flip(at, 1), flip(at, 0x80)]);
+        for bad in flipped.chain((0..out.len()).map(|len| out[..len].to_vec())) {
+            let Ok(batch) = Batch::parse(&bad) else { continue };
+            let mut total = 0;
+            for run in batch.runs() {
+                total += match run {
+                    Run::Bytes(range, bytes) => {
+                        assert!(bytes.len() <= range.count as usize * PAGE_SIZE);
+                        range.count
+                    }
+                    Run::Zero(range) => range.count,
+                };
+            }
+            assert_eq!(total, batch.range.count);
+        }
+    }
+}

@@ -1,0 +1,681 @@
+//! The node that a task leaves.
+//!
+//! ```text
+//! Offering ─► Offered ─► Module ─► Landing ─► Digesting ─► Copying ◄─► Round
+//!                                                             │
+//!            Failed ◄──────────── before Commit ──────────────┤ freeze
+//!              ▲ thaws                                        ▼
+//!              └──────────────── Prepared? ◄─── Final ◄─── Freezing
+//!                                    │ Commit
+//!                                    ▼
+//!                                 Unknown ─► Committed: Draining ─► Done
+//!                                    └ link lost: asks ─► Done, or Failed and thaws
+//! ```
+
+use crate::channel::Kind;
+use crate::convergence::{Convergence, Decision, Round};
+use crate::error::Violation;
+use crate::message::{Answer, Long, Message, Mode, Offer, Part, Reason, Refusal};
+use crate::pages::{self, BATCH_PAGES, PageRange, Packer};
+use crate::Nanos;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+use wayfare_snapshot::PAGE_SIZE;
+
+/// The task's memory, as the source reads it while the task runs or stands still.
+pub trait Guest {
+    /// Pages written since the last call; at the first, all that may differ from the module's initial image. A page
+    /// that is read after this and changes then is in the next answer.
+    fn dirty(&mut self) -> Vec<PageRange>;
+    /// Appends the bytes of pages; `false` if they cannot be read any more.
+    fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool;
+}
+
+/// What to do when rounds do not get smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStall {
+    /// Freeze all the same: a longer downtime.
+    #[default]
+    Freeze,
+    /// Leave the task where it is.
+    GiveUp,
+}
+
+/// How to move.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// The bound on the downtime.
+    pub max_downtime: Nanos,
+    /// What to do if it cannot be kept.
+    pub on_stall: OnStall,
+    /// Bytes per second, at most.
+    pub limit: Option<u64>,
+    /// Round-trip time of the link.
+    pub rtt: Nanos,
+    /// Without packing: for links that are faster than LZ4.
+    pub raw: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { max_downtime: 10_000_000, on_stall: OnStall::Freeze, limit: None, rtt: 1_000_000, raw: false }
+    }
+}
+
+/// Where a move stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The offer is to be sent.
+    Offering,
+    /// It was sent.
+    Offered,
+    /// The module is being sent, so far.
+    Module(usize),
+    /// The destination compiles and makes an instance.
+    Landing,
+    /// Digests were sent.
+    Digesting,
+    /// Pages are sent while the task runs.
+    Copying,
+    /// A round is to be confirmed.
+    Round,
+    /// The task is being stopped.
+    Freezing,
+    /// It stands still; the last pages and the state are sent, so far.
+    Final(usize),
+    /// The destination restores and checks.
+    Preparing,
+    /// `Commit` was sent and not answered: the task may run there. **It stays frozen here.**
+    Unknown,
+    /// The task runs there; late pages are sent.
+    Draining,
+    /// They were; the destination has not said that it has them.
+    Drained,
+    /// The task is there.
+    Done,
+    /// It is here, as if nothing had happened.
+    Failed(Refusal),
+}
+
+/// What the driver is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Stop the task at its next migration point; then [`Event::Frozen`] or [`Event::NotFrozen`].
+    Freeze,
+    /// Write to the journal that the task may go to the destination at this epoch; then [`Event::Logged`].
+    Log(u64),
+    /// Strike out what was written for [`Action::Log`]: the task never went.
+    Strike,
+    /// Let it run on here.
+    Thaw,
+    /// The destination will never have it: write to the journal that it is owned here again, at this epoch, and let it
+    /// run on.
+    Retake(u64),
+    /// The link is gone and nobody knows who has the task: ask the destination until it answers
+    /// ([`Source::handle_answer`]).
+    Ask,
+    /// Late pages wait for a link: dial again, send `Reattach`, and go on with this machine.
+    Redial,
+    /// The task runs at the destination. Nothing of it may ever run here.
+    Gone,
+    /// Everything has arrived: forget the task.
+    Release,
+}
+
+/// What happened at the driver.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The task stands still; this is its state but for its pages.
+    Frozen(Vec<u8>),
+    /// It could not be stopped, for this reason; it runs on or has ended.
+    NotFrozen(Refusal),
+    /// The note is in the journal.
+    Logged,
+    /// Somebody calls the move off. Without effect after the commit.
+    Cancelled(Refusal),
+    /// The channel is gone.
+    Disconnected,
+}
+
+/// How a move goes, for showing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    /// Rounds begun.
+    pub round: u32,
+    /// Pages sent, in all rounds.
+    pub pages: u64,
+    /// Pages that were there already, by their digests.
+    pub spared: u64,
+    /// Bytes of memory sent, packed.
+    pub bytes: u64,
+    /// Pages still to be sent in this round.
+    pub left: u64,
+    /// Pages of this round.
+    pub of: u64,
+    /// Pages per second that the task writes to.
+    pub dirty_rate: f64,
+    /// Bytes per second that the link takes.
+    pub bandwidth: f64,
+    /// What the downtime would be or will be, predicted.
+    pub predicted: Nanos,
+    /// The rounds got no smaller.
+    pub stalled: bool,
+}
+
+/// The machine.
+pub struct Source {
+    offer: Offer,
+    module: Vec<u8>,
+    policy: Policy,
+    phase: Phase,
+    connected: bool,
+    messages: VecDeque<Message>,
+    actions: VecDeque<Action>,
+    /// Ranges that wait for their digests' answer, in the order of the questions.
+    asked: VecDeque<PageRange>,
+    queue: VecDeque<PageRange>,
+    state: Vec<u8>,
+    /// Whether the last pages were listed, the task standing still.
+    scanned: bool,
+    ask_digests: bool,
+    log_asked: bool,
+    logged: bool,
+    prepared: bool,
+    frozen: bool,
+    round: u32,
+    round_pages: u64,
+    round_bytes: u64,
+    round_began: Nanos,
+    convergence: Convergence,
+    packer: Packer,
+    buffer: Vec<u8>,
+    /// Bytes that the limit allows, and when that was reckoned.
+    allowance: (f64, Nanos),
+    progress: Progress,
+}
+
+/// Pages in a batch of late ones: small, so that what the task waits for does not queue up behind much.
+const LATE_PAGES: u64 = 16;
+/// Digests in a message.
+const DIGESTS: u64 = 2048;
+/// Ranges in a list of late pages.
+pub const RANGES_MAX: usize = 8192;
+/// The round that late pages are in.
+pub const LATE: u32 = u32::MAX;
+
+impl Source {
+    /// A move that is about to be offered. `module` is sent if the destination lacks it.
+    pub fn new(offer: Offer, module: Vec<u8>, policy: Policy) -> Self {
+        let convergence = Convergence::new(policy.max_downtime, policy.rtt);
+        Self {
+            offer,
+            module,
+            policy,
+            phase: Phase::Offering,
+            connected: true,
+            messages: VecDeque::new(),
+            actions: VecDeque::new(),
+            asked: VecDeque::new(),
+            queue: VecDeque::new(),
+            state: Vec::new(),
+            scanned: false,
+            ask_digests: false,
+            log_asked: false,
+            logged: false,
+            prepared: false,
+            frozen: false,
+            round: 0,
+            round_pages: 0,
+            round_bytes: 0,
+            round_began: 0,
+            convergence,
+            packer: Packer::new(policy.raw),
+            buffer: Vec::new(),
+            allowance: (0.0, 0),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// What was offered.
+    pub fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// How it goes.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            round: self.round,
+            left: self.queue.iter().map(|r| r.count).sum(),
+            bandwidth: self.convergence.bandwidth(),
+            ..self.progress
+        }
+    }
+
+    /// What to do next.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether the machine has nothing to do any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Done | Phase::Failed(_))
+    }
+
+    /// Whether the commit may have been received.
+    fn committed(&self) -> bool {
+        matches!(self.phase, Phase::Unknown | Phase::Draining | Phase::Drained | Phase::Done)
+    }
+
+    /// Ends a move before the commit: the task runs on here.
+    fn fail(&mut self, refusal: Refusal) {
+        if self.committed() || self.is_over() {
+            return;
+        }
+        self.phase = Phase::Failed(refusal);
+        self.queue.clear();
+        self.messages.clear();
+        if self.log_asked {
+            self.actions.push_back(Action::Strike);
+        }
+        // A task that is still being stopped is let go as soon as it stands.
+        if self.frozen {
+            self.actions.push_back(Action::Thaw);
+        }
+    }
+
+    fn abort(&mut self, refusal: Refusal) {
+        if !self.committed() && !self.is_over() {
+            self.fail(refusal.clone());
+            self.messages.push_back(Message::Abort(refusal));
+        }
+    }
+
+    /// Takes a message of [`Kind::Transfer`].
+    ///
+    /// # Errors
+    /// A message that has no place here: close the channel, then [`Event::Disconnected`].
+    pub fn handle_message(&mut self, now: Nanos, message: Message) -> Result<(), Violation> {
+        match (&self.phase, message) {
+            (Phase::Failed(_), _) => {}
+            (Phase::Offered, Message::Accept(accept)) => {
+                self.ask_digests = accept.has_pages;
+                self.phase = if accept.has_module { Phase::Landing } else { Phase::Module(0) };
+            }
+            (Phase::Landing | Phase::Module(_), Message::Landed) => self.landed(),
+            (Phase::Digesting, Message::Have(bits)) => self.take_have(now, &bits)?,
+            (Phase::Round, Message::RoundDone(number)) if number == self.round => self.phase = Phase::Copying,
+            (Phase::Preparing, Message::Prepared) => {
+                self.prepared = true;
+                self.commit();
+            }
+            (Phase::Unknown, Message::Committed(epoch)) if epoch == self.offer.epoch => self.gone(),
+            (Phase::Unknown, Message::Answer(answer)) => self.handle_answer(answer),
+            // It says that it will not have it, having thrown away what it had.
+            (Phase::Unknown, Message::Refuse(_)) => self.handle_answer(Answer::Never),
+            (Phase::Draining | Phase::Drained, Message::Fetch(range)) => self.fetch(range),
+            (Phase::Draining | Phase::Drained, Message::Late(missing)) => {
+                self.queue = missing.into();
+                self.phase = Phase::Draining;
+            }
+            (Phase::Drained, Message::Received) => {
+                self.phase = Phase::Done;
+                self.actions.push_back(Action::Release);
+            }
+            (_, Message::Refuse(refusal)) if !self.committed() => self.fail(refusal),
+            _ => return Err(Violation("a message out of place")),
+        }
+        Ok(())
+    }
+
+    fn landed(&mut self) {
+        match self.offer.mode {
+            Mode::PreCopy | Mode::Hybrid if self.ask_digests => self.phase = Phase::Digesting,
+            Mode::PreCopy | Mode::Hybrid => self.phase = Phase::Copying,
+            Mode::Stop | Mode::PostCopy => self.freeze(),
+        }
+    }
+
+    /// Gives the task away, once both sides are ready. From here on nothing may fail, and nothing thaws the task again
+    /// but the destination's word that it does not have it.
+    fn commit(&mut self) {
+        if self.phase == Phase::Preparing && self.prepared && self.logged {
+            self.phase = Phase::Unknown;
+            self.messages.push_back(Message::Commit(self.offer.epoch));
+        }
+    }
+
+    fn take_have(&mut self, now: Nanos, bits: &[u8]) -> Result<(), Violation> {
+        let range = self.asked.pop_front().ok_or(Violation("an answer to nothing"))?;
+        if bits.len() as u64 != range.count.div_ceil(8) {
+            return Err(Violation("an answer of another length"));
+        }
+        for i in 0..range.count {
+            if bits[i as usize / 8] >> (i % 8) & 1 == 1 {
+                self.progress.spared += 1;
+            } else {
+                push(&mut self.queue, PageRange { first: range.first + i, count: 1, ..range }, 0);
+            }
+        }
+        if self.asked.is_empty() {
+            self.begin_round(now);
+        }
+        Ok(())
+    }
+
+    /// Moves what the task waits for to the front.
+    fn fetch(&mut self, wanted: PageRange) {
+        let mut hits = Vec::new();
+        let mut rest = VecDeque::new();
+        for range in self.queue.drain(..) {
+            let (end, wanted_end) = (range.first + range.count, wanted.first.saturating_add(wanted.count));
+            let (from, to) = (range.first.max(wanted.first), end.min(wanted_end));
+            if range.memory != wanted.memory || from >= to {
+                rest.push_back(range);
+                continue;
+            }
+            hits.push(PageRange { first: from, count: to - from, ..range });
+            // What follows it is likely to be wanted next.
+            if to < end {
+                hits.push(PageRange { first: to, count: end - to, ..range });
+            }
+            if range.first < from {
+                rest.push_back(PageRange { count: from - range.first, ..range });
+            }
+        }
+        self.queue = rest;
+        hits.into_iter().rev().for_each(|hit| self.queue.push_front(hit));
+    }
+
+    /// Takes the destination's word about a move whose commit was not confirmed.
+    pub fn handle_answer(&mut self, answer: Answer) {
+        match (&self.phase, answer) {
+            (Phase::Unknown, Answer::Owns) => self.gone(),
+            (Phase::Unknown, Answer::Never) => {
+                self.phase = Phase::Failed(Refusal::new(Reason::Link, "the destination did not take the task over"));
+                self.actions.push_back(Action::Retake(self.offer.epoch));
+            }
+            _ => {}
+        }
+    }
+
+    fn gone(&mut self) {
+        self.actions.push_back(Action::Gone);
+        if self.offer.mode.is_late() {
+            self.phase = Phase::Draining;
+            if !self.connected {
+                self.actions.push_back(Action::Redial);
+            }
+            return;
+        }
+        self.phase = Phase::Done;
+        self.actions.push_back(Action::Release);
+    }
+
+    /// A new channel to the destination, for late pages.
+    pub fn reattach(&mut self) {
+        if matches!(self.phase, Phase::Draining | Phase::Drained) {
+            self.connected = true;
+            self.messages.clear();
+            self.queue.clear();
+            // Draining with nothing to send would end at once: the answer says what is missing.
+            self.phase = Phase::Drained;
+            self.messages.push_back(Message::Reattach { task: self.offer.task, epoch: self.offer.epoch });
+        }
+    }
+
+    /// Takes what happened at the driver.
+    pub fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Frozen(state) => {
+                self.frozen = true;
+                match self.phase {
+                    Phase::Freezing => {
+                        self.state = state;
+                        self.phase = Phase::Final(0);
+                    }
+                    // The move has failed meanwhile.
+                    _ => self.actions.push_back(Action::Thaw),
+                }
+            }
+            Event::NotFrozen(refusal) => self.abort(refusal),
+            Event::Logged => {
+                self.logged = true;
+                self.commit();
+            }
+            Event::Cancelled(refusal) => self.abort(refusal),
+            Event::Disconnected => {
+                self.connected = false;
+                match self.phase {
+                    Phase::Unknown => self.actions.push_back(Action::Ask),
+                    Phase::Draining | Phase::Drained => self.actions.push_back(Action::Redial),
+                    _ => self.fail(Refusal::new(Reason::Link, "the link to the destination broke")),
+                }
+            }
+        }
+    }
+
+    fn freeze(&mut self) {
+        self.phase = Phase::Freezing;
+        self.log_asked = true;
+        self.actions.push_back(Action::Freeze);
+        self.actions.push_back(Action::Log(self.offer.epoch));
+    }
+
+    fn begin_round(&mut self, now: Nanos) {
+        self.phase = Phase::Copying;
+        self.round += 1;
+        self.round_pages = self.queue.iter().map(|r| r.count).sum();
+        self.progress.of = self.round_pages;
+        self.round_bytes = 0;
+        self.round_began = now;
+    }
+
+    /// When [`Source::poll_message`] is to be called again though nothing has happened.
+    pub fn poll_timeout(&self) -> Option<Nanos> {
+        let limit = self.policy.limit? as f64;
+        let (allowed, at) = self.allowance;
+        (allowed < 0.0).then(|| at + (-allowed / limit * 1e9) as Nanos)
+    }
+
+    /// The next message, its payload in `out`. Does a bounded amount of work: at most one batch of pages is read.
+    pub fn poll_message(&mut self, now: Nanos, guest: &mut dyn Guest, out: &mut Vec<u8>) -> Option<Kind> {
+        out.clear();
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                *out = message.encode();
+                return Some(Kind::Transfer);
+            }
+            match &self.phase {
+                Phase::Offering => {
+                    self.phase = Phase::Offered;
+                    self.messages.push_back(Message::Offer(self.offer.clone()));
+                }
+                Phase::Module(at) => return self.send_part(Long::Module, *at, out),
+                Phase::Digesting if self.asked.is_empty() => self.send_digests(now, guest),
+                Phase::Copying if self.round == 0 => {
+                    self.queue = guest.dirty().into();
+                    self.begin_round(now);
+                }
+                Phase::Copying if self.queue.is_empty() && self.round_pages > 0 => {
+                    self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
+                    self.round_pages = 0;
+                    self.phase = Phase::Round;
+                }
+                // The round before this one was confirmed, or was empty.
+                Phase::Copying if self.queue.is_empty() => self.next_round(now, guest),
+                Phase::Copying => return self.send_pages(now, guest, self.round, BATCH_PAGES, out),
+                Phase::Final(_) if !self.scanned => self.list_last(now, guest),
+                Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
+                    return self.send_pages(now, guest, self.round, BATCH_PAGES, out);
+                }
+                Phase::Final(at) => return self.send_part(Long::State, *at, out),
+                Phase::Draining if !self.connected => return None,
+                Phase::Draining if self.queue.is_empty() => {
+                    self.phase = Phase::Drained;
+                    self.messages.push_back(Message::Drained);
+                }
+                Phase::Draining => return self.send_pages(now, guest, LATE, LATE_PAGES, out),
+                _ => return None,
+            }
+        }
+    }
+
+    fn send_part(&mut self, what: Long, at: usize, out: &mut Vec<u8>) -> Option<Kind> {
+        let whole = if what == Long::Module { &self.module } else { &self.state };
+        let part = Part::of(what, whole, at);
+        part.encode(out);
+        let (next, last) = (at + part.bytes.len(), part.is_last());
+        self.phase = match (what, last) {
+            (Long::Module, false) => Phase::Module(next),
+            (Long::Module, true) => Phase::Landing,
+            (Long::State, false) => Phase::Final(next),
+            (Long::State, true) => Phase::Preparing,
+        };
+        if last {
+            let sent = if what == Long::Module { &mut self.module } else { &mut self.state };
+            *sent = Vec::new();
+        }
+        Some(Kind::Part)
+    }
+
+    fn send_digests(&mut self, now: Nanos, guest: &mut dyn Guest) {
+        for range in guest.dirty() {
+            for range in cut(range, DIGESTS) {
+                self.buffer.clear();
+                if !guest.read(range, &mut self.buffer) {
+                    return self.lost();
+                }
+                let digests = self.buffer.chunks(PAGE_SIZE).map(pages::digest).collect();
+                self.asked.push_back(range);
+                self.messages.push_back(Message::Digests { range, digests });
+            }
+        }
+        if self.asked.is_empty() {
+            self.begin_round(now);
+        }
+    }
+
+    /// The memory is not there any more: the task has ended, and the driver will say so.
+    fn lost(&mut self) {
+        self.abort(Refusal::new(Reason::Ended, "the task has ended"));
+    }
+
+    fn next_round(&mut self, now: Nanos, guest: &mut dyn Guest) {
+        let nanos = now.saturating_sub(self.round_began);
+        let dirty = guest.dirty();
+        let count: u64 = dirty.iter().map(|r| r.count).sum();
+        let round = Round { pages: self.progress.of, bytes: self.round_bytes, nanos };
+        self.queue = dirty.into();
+        self.progress.dirty_rate = count as f64 * 1e9 / nanos.max(1) as f64;
+        let decision = self.convergence.decide(round, count);
+        self.progress.predicted = self.convergence.predict(count);
+        match decision {
+            // One round, then the rest on demand.
+            _ if self.offer.mode == Mode::Hybrid => self.freeze(),
+            Decision::Continue => self.begin_round(now),
+            Decision::Freeze(_) => self.freeze(),
+            Decision::Stalled(predicted) => {
+                self.progress.stalled = true;
+                match self.policy.on_stall {
+                    OnStall::Freeze => self.freeze(),
+                    OnStall::GiveUp => self.abort(Refusal::new(
+                        Reason::Stalled,
+                        format!(
+                            "the task writes to memory as fast as the link carries it: moving it now would stop it \
+                             for about {} ms",
+                            predicted / 1_000_000
+                        ),
+                    )),
+                }
+            }
+        }
+    }
+
+    /// The task stands still: what is left of the last list, and what it wrote since.
+    fn list_last(&mut self, now: Nanos, guest: &mut dyn Guest) {
+        let mut all: Vec<PageRange> = self.queue.drain(..).chain(guest.dirty()).collect();
+        all.sort_unstable();
+        for range in all {
+            push(&mut self.queue, range, 0);
+        }
+        // A list that fits into a message: a page between two that are listed may well be sent again.
+        let mut gap = 1;
+        while self.offer.mode.is_late() && self.queue.len() > RANGES_MAX {
+            for range in core::mem::take(&mut self.queue) {
+                push(&mut self.queue, range, gap);
+            }
+            gap *= 2;
+        }
+        self.scanned = true;
+        self.begin_round(now);
+        self.phase = Phase::Final(0);
+        if self.offer.mode.is_late() {
+            self.messages.push_back(Message::Late(self.queue.iter().copied().collect()));
+        } else {
+            self.progress.predicted = self.convergence.predict(self.round_pages);
+        }
+    }
+
+    fn send_pages(
+        &mut self,
+        now: Nanos,
+        guest: &mut dyn Guest,
+        round: u32,
+        most: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<Kind> {
+        if let Some(limit) = self.policy.limit {
+            let (allowed, at) = &mut self.allowance;
+            let gained = now.saturating_sub(*at) as f64 / 1e9 * limit as f64;
+            // A tenth of a second may be caught up on.
+            *allowed = (*allowed + gained).min(limit as f64 / 10.0);
+            *at = now;
+            if *allowed < 0.0 {
+                return None;
+            }
+        }
+        let mut range = self.queue.pop_front()?;
+        if range.count > most {
+            self.queue.push_front(PageRange { first: range.first + most, count: range.count - most, ..range });
+            range.count = most;
+        }
+        self.buffer.clear();
+        if !guest.read(range, &mut self.buffer) {
+            self.lost();
+            *out = self.messages.pop_front()?.encode();
+            return Some(Kind::Transfer);
+        }
+        self.packer.pack(round, range, &self.buffer, out);
+        self.progress.pages += range.count;
+        self.progress.bytes += out.len() as u64;
+        self.round_bytes += out.len() as u64;
+        self.allowance.0 -= out.len() as f64;
+        Some(Kind::Pages)
+    }
+}
+
+/// Appends a range to an ascending list; what overlaps, or has no more than `gap` pages between, becomes one.
+fn push(list: &mut VecDeque<PageRange>, range: PageRange, gap: u64) {
+    if let Some(last) = list.back_mut()
+        && last.memory == range.memory
+        && last.first + last.count + gap >= range.first
+    {
+        last.count = last.count.max(range.first + range.count - last.first);
+        return;
+    }
+    list.push_back(range);
+}
+
+/// Pieces of at most `most` pages.
+fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange> {
+    let end = range.first + range.count;
+    (range.first..end)
+        .step_by(most as usize)
+        .map(move |first| PageRange { first, count: most.min(end - first), ..range })
+}
