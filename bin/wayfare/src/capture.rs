@@ -2,7 +2,8 @@
 
 use crate::cli::Capture;
 use crate::control::{self, Order, Reply, Request};
-use crate::{locations, output, registry};
+use crate::{output, registry};
+use wayfare_store::locations;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +21,13 @@ pub fn run(args: &Capture) -> Result<ExitCode> {
         since: args.since.as_deref().map(absolute).transpose()?,
         compress: args.compress,
     };
-    let mut stream = registry::connect(&locations::tasks()?, &args.name)?;
+    let connected = registry::connect(&locations::tasks()?, &args.name);
+    if connected.is_err()
+        && crate::tasks::list(args.at.state.as_deref())?.iter().any(|t| t.spec.name == args.name && t.state.is_alive())
+    {
+        return crate::tasks::capture(args, order.output);
+    }
+    let mut stream = connected?;
     control::send(&mut stream, &Request::Capture(order))?;
     let stats = match control::receive::<Reply>(&stream, None).with_context(|| args.name.clone())? {
         Some(Reply::Captured(stats)) => stats,

@@ -1,6 +1,9 @@
 //! What may be typed: every command, its options and its examples.
 
+mod node;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use node::*;
 use std::path::PathBuf;
 
 /// Runs WebAssembly programs that can be captured while they run, and resumed on another machine.
@@ -33,6 +36,26 @@ pub enum Command {
     Capture(Capture),
     /// List the tasks that run on this machine
     Ps(Ps),
+    /// Show what a task of the agent has written
+    Logs(Logs),
+    /// Stop a task of the agent
+    #[command(after_help = "Examples:\n  wayfare stop sim")]
+    Stop(OfAgent),
+    /// Forget a task of the agent that is over
+    #[command(after_help = "Examples:\n  wayfare rm sim")]
+    Rm(OfAgent),
+    /// Show what the agent's tasks use
+    Stats(Stats),
+    /// Move a task of the agent to another node while it runs
+    Migrate(Migrate),
+    /// Make and join clusters, and serve as a node
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// List the nodes of the cluster
+    Nodes(Nodes),
+    /// Decide about a task of the agent
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Compile a module for this or another machine
     Compile(Compile),
     /// Show what a module, an image or a snapshot holds
@@ -79,6 +102,7 @@ Examples:
   wayfare run hello.wasm
   wayfare run app.wasm --dir data::/data --env LEVEL=3 -- --verbose input.txt
   wayfare run db.wasm --volume db::/db --name db
+  wayfare run --detach --name sim sim.wasm -- 1000      on this machine's agent (wayfare node serve)
 
 Exit status: the program's own; 75 when it was captured, 134 when it trapped.")]
 pub struct Run {
@@ -96,6 +120,8 @@ pub struct Run {
     /// Run the program even if it cannot be captured
     #[arg(long)]
     pub allow_unmovable: bool,
+    #[command(flatten)]
+    pub detached: Detached,
     /// The program's arguments
     #[arg(trailing_var_arg = true)]
     pub args: Vec<String>,
@@ -134,6 +160,8 @@ Without --keep-running the task stops once the snapshot is on the disk, and `way
 status 75. If anything goes wrong the task goes on as before. To go on here, it needs code that a task
 that was only started does not have: the first --keep-running of a program compiles that.")]
 pub struct Capture {
+    #[command(flatten)]
+    pub at: At,
     /// The task's name, as `wayfare ps` shows it
     pub name: String,
     /// Where to write the snapshot
@@ -187,8 +215,13 @@ pub enum Format {
 
 /// `wayfare ps`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare ps\n  wayfare ps -o json")]
+#[command(after_help = "Examples:\n  wayfare ps\n  wayfare ps -a -o json")]
 pub struct Ps {
+    #[command(flatten)]
+    pub at: At,
+    /// Tasks of the agent that have ended or are elsewhere, too
+    #[arg(short, long)]
+    pub all: bool,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,

@@ -1,8 +1,8 @@
 //! `wayfare compile`: an image ahead of time, for this machine or another.
 
 use crate::cli::Compile;
-use crate::program::{self, FileKind, Wanted};
-use crate::{atomic, locations};
+use wayfare_store::program::{self, FileKind, Wanted};
+use wayfare_store::{atomic, locations};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,17 +4,17 @@
 //! files into images, `registry` and `control` are how one `wayfare` finds and asks another, `running` is what both
 //! `run` and `resume` end in.
 
-mod atomic;
 mod bench;
 mod capture;
 mod cli;
+mod client;
 mod compile;
 mod control;
 mod inspect;
-mod locations;
+mod migrate;
 mod mounts;
+mod node;
 mod output;
-mod program;
 mod ps;
 mod registry;
 mod resume;
@@ -22,17 +22,31 @@ mod run;
 mod running;
 mod snapshots;
 mod standing;
+mod tasks;
+mod units;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SnapshotCommand};
+use cli::{Cli, Command, SnapshotCommand, TaskCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    wayfare_store::observe(wayfare_store::Observer {
+        notice: output::notice,
+        working: |what, work| standing::while_running(what, work),
+    });
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Capture(args) => capture::run(&args),
         Command::Ps(args) => ps::run(&args),
+        Command::Logs(args) => tasks::logs(&args),
+        Command::Stop(args) => tasks::stop(&args),
+        Command::Rm(args) => tasks::remove(&args),
+        Command::Stats(args) => tasks::stats(&args),
+        Command::Migrate(args) => migrate::run(&args),
+        Command::Node(command) => node::run(command),
+        Command::Nodes(args) => node::list(&args),
+        Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),

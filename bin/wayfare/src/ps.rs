@@ -2,7 +2,7 @@
 
 use crate::cli::{Format, Ps};
 use crate::control::{self, Reply, Request};
-use crate::locations;
+use wayfare_store::locations;
 use crate::output::{self, Paint};
 use crate::registry::{self, Entry};
 use anyhow::Result;
@@ -19,8 +19,10 @@ pub fn run(args: &Ps) -> Result<ExitCode> {
     let now = registry::now();
     let entries = registry::list(&tasks);
     let rows = entries.iter().map(|e| (e, now.saturating_sub(e.started), state(&tasks, e)));
+    let of_agent = crate::tasks::list(args.at.state.as_deref())?;
+    let of_agent: Vec<_> = of_agent.into_iter().filter(|t| args.all || t.state.is_alive()).collect();
     if args.output == Format::Json {
-        let rows: Vec<_> = rows
+        let mut rows: Vec<_> = rows
             .map(|(e, runtime, state)| {
                 serde_json::json!({
                     "name": e.name, "pid": e.pid, "program": e.program, "module": e.module, "target": e.target,
@@ -28,14 +30,27 @@ pub fn run(args: &Ps) -> Result<ExitCode> {
                 })
             })
             .collect();
+        for task in &of_agent {
+            let mut row = serde_json::to_value(task)?;
+            row["agent"] = true.into();
+            row["target"] = wayfare_node::agent::target().into();
+            row["runtime_seconds"] = now.saturating_sub(task.spec.started).into();
+            rows.push(row);
+        }
         output::print_json(&rows.into())?;
     } else {
-        let rows: Vec<Vec<String>> = rows
+        let mut rows: Vec<Vec<String>> = rows
             .map(|(e, runtime, state)| {
                 let runtime = output::long_duration(Duration::from_secs(runtime)).replace(".0s", "s");
                 vec![e.name.clone(), e.pid.to_string(), e.program.clone(), e.target.clone(), runtime, state]
             })
             .collect();
+        for t in &of_agent {
+            let runtime = Duration::from_secs(now.saturating_sub(t.spec.started));
+            let runtime = output::long_duration(runtime).replace(".0s", "s");
+            let (name, program) = (t.spec.name.clone(), t.spec.program.clone());
+            rows.push(vec![name, "agent".into(), program, wayfare_node::agent::target(), runtime, crate::tasks::describe(&t.state)]);
+        }
         let headings = ["NAME", "PID", "PROGRAM", "TARGET", "RUNTIME", "STATE"];
         output::print(&output::table(&headings, &rows, Paint::stdout()))?;
     }

@@ -2,11 +2,12 @@
 
 use crate::cli::Resume;
 use crate::mounts::{Mount, Mounts};
-use crate::program::{self, Program, Wanted};
+use wayfare_store::program::{self, Program, Wanted};
 use crate::registry::Claim;
 use crate::run::{self, PROGRAM, VOLUME};
 use crate::running::{self, Plan};
-use crate::{locations, output};
+use crate::output;
+use wayfare_store::locations;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,9 +1,9 @@
 //! `wayfare run`: a program from its beginning.
 
 use crate::cli::Run;
-use crate::locations;
+use wayfare_store::locations;
 use crate::mounts::{self, Mount, Mounts};
-use crate::program::{self, Wanted};
+use wayfare_store::program::{self, Wanted};
 use crate::registry::{self, Claim, Entry};
 use crate::running::{self, Plan};
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,9 @@ pub fn run(args: Run) -> Result<ExitCode> {
     let options = Options { canonical_nan: args.canonical_nan };
     let wanted = Wanted::here(args.place.target.as_deref(), options, Form::Start, args.allow_unmovable)?;
     let mounts = Mounts::parse(&args.place)?;
+    if args.detached.detach {
+        return crate::tasks::detach(&args, &mounts);
+    }
     let found = program::from_file(&args.program, &wanted)?;
 
     let file_name = args.program.file_name().unwrap_or_default().to_string_lossy();

@@ -12,11 +12,11 @@
 //! ```
 //! Whatever fails on the way to a complete file leaves the task running.
 
-use crate::atomic::Atomic;
+use wayfare_store::atomic::Atomic;
 use crate::control::{self, Order, Reply, Request, Stats};
 use crate::mounts::Mount;
 use crate::output;
-use crate::program::Program;
+use wayfare_store::program::Program;
 use crate::registry::{Claim, Entry};
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::Write;

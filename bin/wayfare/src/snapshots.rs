@@ -1,7 +1,8 @@
 //! Snapshot files: reading them, checking them, and making one of two.
 
 use crate::cli::{Squash, Verify};
-use crate::{atomic, output};
+use crate::output;
+use wayfare_store::atomic;
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::ExitCode;

@@ -62,6 +62,11 @@ impl core::fmt::Display for Target {
 /// room for an ISA whose frames are larger than those of the machine that captured them.
 pub const STACK: usize = 256 << 20;
 
+/// Address space of a linear memory: all that a 32-bit one can have.
+pub const RESERVATION: usize = 4 << 30;
+/// What one that begins larger can still grow by.
+pub const RESERVATION_FOR_GROWTH: usize = 2 << 30;
+
 /// wasmtime's configuration for a target.
 ///
 /// # Errors
@@ -72,7 +77,8 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
         config.target(target.triple()).map_err(|_| Error::Target(target.triple().into()))?;
     }
     // Memory never moves: the poll words are written from other threads through a plain pointer.
-    config.memory_reservation(4 << 30).memory_guard_size(32 << 20).memory_may_move(false);
+    config.memory_reservation(RESERVATION as u64).memory_reservation_for_growth(RESERVATION_FOR_GROWTH as u64);
+    config.memory_guard_size(32 << 20).memory_may_move(false);
     config.wasm_branch_hinting(true);
     config.wasm_backtrace_max_frames(core::num::NonZeroUsize::new(20));
     config.max_wasm_stack(STACK);

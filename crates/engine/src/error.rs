@@ -64,6 +64,19 @@ pub enum Error {
     /// A snapshot that decodes, but does not fit the module.
     #[error("the snapshot does not fit the module: {0}")]
     Misfit(String),
+    /// More than its limits allow.
+    #[error("the task has {has} {what}, and is allowed {limit}")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// What there is already.
+        has: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Pages are protected for one at a time.
+    #[error("the task's memory is being watched already")]
+    Watched,
     /// The snapshot could not be decoded or encoded.
     #[error(transparent)]
     Snapshot(#[from] wayfare_snapshot::Error),

@@ -6,22 +6,50 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 extern crate alloc;
 
+#[cfg(feature = "std")]
+mod arrival;
+#[cfg(feature = "std")]
+mod body;
 mod changed;
 mod config;
 mod error;
+#[cfg(feature = "std")]
+mod freeze;
+#[cfg(feature = "std")]
+mod grounds;
+#[cfg(feature = "std")]
+mod handle;
 mod image;
 mod key;
+#[cfg(feature = "std")]
+mod limits;
 mod machine;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod pagemap;
 #[cfg(feature = "std")]
 mod task;
 mod trigger;
+#[cfg(feature = "std")]
+mod uffd;
+#[cfg(feature = "std")]
+mod watch;
 
+#[cfg(feature = "std")]
+pub use arrival::Arrival;
 pub use config::{Options, Target, VERSION, configure};
 pub use error::Error;
+#[cfg(feature = "std")]
+pub use freeze::{Freezer, Frozen};
+#[cfg(feature = "std")]
+pub use handle::{Handle, Stopped};
 pub use image::{Form, Image, ImageInfo, is_image};
 pub use key::Key;
+#[cfg(feature = "std")]
+pub use limits::Limits;
 pub use machine::{Machine, Run, State};
 #[cfg(feature = "std")]
-pub use task::{ENTRY, Handle, Outcome, Stopped, THREAD_STACK, Task};
+pub use task::{ENTRY, Outcome, THREAD_STACK, Task};
 pub use trigger::Trigger;
 pub use wasmtime;
+#[cfg(feature = "std")]
+pub use watch::{Method, PageRange, Watch};

@@ -14,6 +14,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{AsContext, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
 use wayfare_instrument::meta::{Frame, Metadata, Reference};
@@ -68,6 +69,8 @@ pub struct Machine<T: 'static> {
     trigger: Trigger,
     /// Function index by identity, made when first needed.
     function_ids: Option<BTreeMap<usize, u32>>,
+    /// Set while the host grows what the module keeps its own state in, for whoever counts what a guest has.
+    own_growth: Arc<AtomicBool>,
 }
 
 impl<T: 'static> Machine<T> {
@@ -92,7 +95,8 @@ impl<T: 'static> Machine<T> {
         };
         let trigger = Trigger::default();
         trigger.attach(polls.data_ptr(&store));
-        Ok(Machine { store, instance, meta, polls, stack, rewind, registers, trigger, function_ids: None })
+        let own_growth = Arc::default();
+        Ok(Machine { store, instance, meta, polls, stack, rewind, registers, trigger, function_ids: None, own_growth })
     }
 
     /// The store.
@@ -195,10 +199,26 @@ impl<T: 'static> Machine<T> {
         self.call_func(f, &[], results)
     }
 
+    /// Lets a flag be set whenever the host grows what the module keeps its own state in.
+    #[cfg(feature = "std")]
+    pub(crate) fn tell_own_growth(&mut self, flag: Arc<AtomicBool>) {
+        self.own_growth = flag;
+    }
+
+    /// Bytes of the save area's memory and elements of the table of saved references: the module grows them.
+    #[cfg(feature = "std")]
+    pub(crate) fn own_sizes(&mut self) -> (u64, u64) {
+        let refs = self.table(abi::REFS_TABLE).map_or(0, |table| table.size(&self.store));
+        (self.stack.data_size(&self.store) as u64, refs)
+    }
+
     fn grow_to(&mut self, memory: Memory, need: usize) -> Result<(), Error> {
         let have = memory.data_size(&self.store);
         if need > have {
-            memory.grow(&mut self.store, (need - have).div_ceil(65536) as u64)?;
+            self.own_growth.store(true, Ordering::Relaxed);
+            let grown = memory.grow(&mut self.store, (need - have).div_ceil(65536) as u64);
+            self.own_growth.store(false, Ordering::Relaxed);
+            grown?;
         }
         Ok(())
     }
@@ -300,7 +320,7 @@ impl<T: 'static> Machine<T> {
         let meta = self.meta.clone();
         let frames = meta.frames(&state.frames)?;
         for frame in &frames {
-            check_references(&self.meta, frame, state.refs.len())?;
+            check_references(&meta, frame, state.refs.len())?;
         }
         if frames.is_empty() {
             return Err(Error::Misfit("it holds no frame to go on with".to_string()));
@@ -339,7 +359,10 @@ impl<T: 'static> Machine<T> {
         }
         let refs = self.table(abi::REFS_TABLE)?;
         let saved = TableState { index: 0, len: state.refs.len() as u64, entries: runs(&state.refs) };
-        self.fill_table(refs, &saved)?;
+        self.own_growth.store(true, Ordering::Relaxed);
+        let filled = self.fill_table(refs, &saved);
+        self.own_growth.store(false, Ordering::Relaxed);
+        filled?;
         self.set(|r| r.refs, state.refs.len() as u32)
     }
 
@@ -389,11 +412,27 @@ impl<T: 'static> Machine<T> {
         Ok(())
     }
 
+    /// The guest's linear memories, by index.
+    pub(crate) fn linear_memories(&mut self) -> Vec<(u32, Memory)> {
+        (0..self.meta.memories).filter_map(|i| self.memory(i).map(|m| (i, m))).collect()
+    }
+
+    /// Bytes that a memory starts with: only there can the initial image be anything but zero.
+    pub(crate) fn initial_size(&mut self, index: u32) -> usize {
+        let ty = self.memory(index).map(|m| m.ty(&self.store));
+        ty.map_or(0, |ty| usize::try_from(ty.minimum().saturating_mul(ty.page_size())).unwrap_or(usize::MAX))
+    }
+
+    /// The sizes of every linear memory, without any pages.
+    pub fn sizes(&mut self) -> Vec<MemoryState<'static>> {
+        let memories = self.linear_memories();
+        let size = |m: Memory| m.data_size(&self.store) as u64;
+        memories.into_iter().map(|(index, m)| MemoryState { index, size: size(m), runs: Vec::new() }).collect()
+    }
+
     /// The pages of every linear memory that may differ from the module's initial image, borrowed.
     pub fn memories(&mut self) -> Vec<MemoryState<'_>> {
-        let handles: Vec<(u32, Memory)> =
-            (0..self.meta.memories).filter_map(|i| self.memory(i).map(|m| (i, m))).collect();
-        handles
+        self.linear_memories()
             .into_iter()
             .map(|(index, memory)| {
                 let data = memory.data(self.store.as_context());
@@ -433,18 +472,24 @@ impl<T: 'static> Machine<T> {
         let mut targets = Vec::new();
         for state in &map {
             let Some(memory) = self.memory(state.index) else { continue };
+            let grown = self.initial_size(state.index);
             // SAFETY: each memory is borrowed once here, and the store is not used until the last use of `targets`:
             // nothing grows, moves or reads these bytes meanwhile.
             let data =
                 unsafe { core::slice::from_raw_parts_mut(memory.data_ptr(&self.store), memory.data_size(&self.store)) };
-            take_runs(data, state, &mut targets)?;
+            take_runs(data, grown, state, &mut targets)?;
         }
         memories.fill(targets, &changed::populate).map_err(|e| Error::Misfit(e.to_string()))
     }
 }
 
 /// Cuts a memory's runs of bytes out of it, and clears those of zeros.
-fn take_runs<'d>(mut rest: &'d mut [u8], state: &MemoryMap, targets: &mut Vec<&'d mut [u8]>) -> Result<(), Error> {
+fn take_runs<'d>(
+    mut rest: &'d mut [u8],
+    grown: usize,
+    state: &MemoryMap,
+    targets: &mut Vec<&'d mut [u8]>,
+) -> Result<(), Error> {
     let past = || Error::Misfit(format!("memory {} has pages past its end", state.index));
     let mut at = 0;
     for run in &state.runs {
@@ -460,10 +505,7 @@ fn take_runs<'d>(mut rest: &'d mut [u8], state: &MemoryMap, targets: &mut Vec<&'
             targets.push(to);
             continue;
         }
-        // Only pages that the initial image fills: writing to the others would make them real.
-        for page in to.chunks_mut(PAGE_SIZE).filter(|page| page.iter().any(|b| *b != 0)) {
-            page.fill(0);
-        }
+        changed::clear(to, grown.saturating_sub(from));
     }
     Ok(())
 }

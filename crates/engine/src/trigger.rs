@@ -44,6 +44,16 @@ impl Trigger {
         self.set(1);
     }
 
+    /// Whether a capture or a resume is under way, as the module itself sees it. Only on the task's own thread, between
+    /// the making of its store and the dropping of it.
+    #[cfg(feature = "std")]
+    pub(crate) fn is_set(&self) -> bool {
+        let base = self.0.base.load(Ordering::SeqCst);
+        // SAFETY: as in `set`, and nobody unmaps it: that would be done by the thread that we are on.
+        !base.is_null()
+            && unsafe { AtomicU32::from_ptr(base.add(abi::ENTRY as usize).cast()) }.load(Ordering::Relaxed) != 0
+    }
+
     pub(crate) fn set(&self, value: u32) {
         self.0.writers.fetch_add(1, Ordering::SeqCst);
         let base = self.0.base.load(Ordering::SeqCst);

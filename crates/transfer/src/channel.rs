@@ -419,7 +419,7 @@ mod tests {
         shake(&mut a, &mut b).unwrap();
         assert_eq!((member(a.peer()), member(b.peer())), ("b", "a"));
         for len in [0, 1, 65513, 65514, 65515, 65535, 65536, 1 << 20] {
-            let payload: Vec<u8> = (0..len).map(|i| (i * 31 >> 3) as u8).collect();
+            let payload: Vec<u8> = (0..len).map(|i| ((i * 31) >> 3) as u8).collect();
             a.send(Kind::Part, &payload).unwrap();
             let mut wire = Vec::new();
             a.poll_transmit(&mut wire);

@@ -71,8 +71,10 @@ pub enum Action {
     Land(Option<Vec<u8>>),
     /// Restore this state; then [`Event::Prepared`]. Nothing may run yet. Late pages are those that will be missing.
     Prepare {
-        /// A snapshot without pages.
+        /// The state as the source's driver gave it.
         state: Vec<u8>,
+        /// What went along before.
+        extra: Vec<u8>,
         /// Pages to be waited for.
         late: Vec<PageRange>,
     },
@@ -114,11 +116,13 @@ pub struct Caps {
     pub module: u64,
     /// Bytes of a state without its pages.
     pub state: u64,
+    /// Bytes of what goes along.
+    pub extra: u64,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { module: 256 << 20, state: 1 << 30 }
+        Self { module: 256 << 20, state: 1 << 30, extra: 16 << 20 }
     }
 }
 
@@ -131,6 +135,8 @@ pub struct Destination {
     actions: VecDeque<Action>,
     module: Assembly,
     state: Assembly,
+    extra: Assembly,
+    gone_along: Vec<u8>,
     round: u32,
     round_pages: u64,
     late: Vec<PageRange>,
@@ -148,6 +154,8 @@ impl Destination {
             actions: VecDeque::new(),
             module: Assembly::default(),
             state: Assembly::default(),
+            extra: Assembly::default(),
+            gone_along: Vec::new(),
             round: 1,
             round_pages: 0,
             late: Vec::new(),
@@ -296,7 +304,13 @@ impl Destination {
                 if let Some(state) = self.state.take(part, self.caps.state)? {
                     self.phase = Phase::Preparing;
                     let late = self.late.clone();
-                    self.actions.push_back(Action::Prepare { state, late });
+                    let extra = core::mem::take(&mut self.gone_along);
+                    self.actions.push_back(Action::Prepare { state, extra, late });
+                }
+            }
+            (Phase::Taking, Long::Extra) => {
+                if let Some(extra) = self.extra.take(part, self.caps.extra)? {
+                    self.gone_along = extra;
                 }
             }
             _ => return Err(malformed),

@@ -16,6 +16,7 @@
 //!   | <------------------------------------ Accept | says whether it has the module, and pages of the task
 //!   | Part(module)... --------------------------> | compiles
 //!   | <------------------------------------ Landed | an instance is there whose memory can be written
+//!   | Part(extra)... ---------------------------> |   what the drivers add: the log so far
 //!   | Digests ----------------------------------> |   only where Accept spoke of pages that are there already
 //!   | <-------------------------------------- Have |
 //!   | Pages... Round(1) ------------------------> |

@@ -164,7 +164,6 @@ pub enum Answer {
 
 /// The protocol's messages; pages and long things go in their own kinds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, and the largest once in a move")]
 pub enum Message {
     /// Source: will you take it?
     Offer(Offer),
@@ -252,8 +251,10 @@ impl Message {
 pub enum Long {
     /// The module.
     Module = 1,
-    /// The task's state but for its memory, a snapshot.
+    /// The task's state but for its memory.
     State = 2,
+    /// What goes along with the task before it stands still.
+    Extra = 3,
 }
 
 /// A piece of something long.
@@ -307,6 +308,7 @@ impl<'b> Part<'b> {
         let what = match bytes.first() {
             Some(1) => Long::Module,
             Some(2) => Long::State,
+            Some(3) => Long::Extra,
             _ => return Err(malformed),
         };
         let (Some(offset), Some(total), Some(bytes)) = (number(1), number(9), bytes.get(17..)) else {
@@ -369,7 +371,7 @@ mod tests {
         assembly.take(&part, 100).unwrap_err();
         assert_eq!(assembly.take(&part, 99), Err(ChannelError::Oversized { len: 100, cap: 99 }));
         assert!(Part::decode(&[1; 16]).is_err());
-        assert!(Part::decode(&[3; 30]).is_err());
+        assert!(Part::decode(&[4; 30]).is_err());
     }
 
     #[test]

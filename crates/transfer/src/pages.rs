@@ -236,9 +236,8 @@ mod tests {
         let mut pages = vec![0; 10 * PAGE_SIZE];
         assert!(round_trip(&pages, false).0 < 64);
         for (page, byte) in [(2, &noise as &dyn Fn(usize) -> u8), (3, &text), (9, &text)] {
-            for i in page * PAGE_SIZE..(page + 1) * PAGE_SIZE {
-                pages[i] = byte(i);
-            }
+            let from = page * PAGE_SIZE;
+            pages[from..from + PAGE_SIZE].iter_mut().enumerate().for_each(|(i, to)| *to = byte(from + i));
         }
         for raw in [false, true] {
             assert_eq!(round_trip(&pages, raw).1, pages);

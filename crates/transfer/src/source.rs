@@ -74,6 +74,8 @@ pub enum Phase {
     Module(usize),
     /// The destination compiles and makes an instance.
     Landing,
+    /// What goes along is being sent, so far.
+    Extra(usize),
     /// Digests were sent.
     Digesting,
     /// Pages are sent while the task runs.
@@ -167,6 +169,7 @@ pub struct Progress {
 pub struct Source {
     offer: Offer,
     module: Vec<u8>,
+    extra: Vec<u8>,
     policy: Policy,
     phase: Phase,
     connected: bool,
@@ -211,6 +214,7 @@ impl Source {
         Self {
             offer,
             module,
+            extra: Vec::new(),
             policy,
             phase: Phase::Offering,
             connected: true,
@@ -235,6 +239,12 @@ impl Source {
             allowance: (0.0, 0),
             progress: Progress::default(),
         }
+    }
+
+    /// Something that goes along before the task is stopped, and is not looked at here: what it has logged, say.
+    pub fn with_extra(mut self, extra: Vec<u8>) -> Self {
+        self.extra = extra;
+        self
     }
 
     /// Where it stands.
@@ -334,6 +344,10 @@ impl Source {
     }
 
     fn landed(&mut self) {
+        if !self.extra.is_empty() {
+            self.phase = Phase::Extra(0);
+            return;
+        }
         match self.offer.mode {
             Mode::PreCopy | Mode::Hybrid if self.ask_digests => self.phase = Phase::Digesting,
             Mode::PreCopy | Mode::Hybrid => self.phase = Phase::Copying,
@@ -497,6 +511,7 @@ impl Source {
                     self.messages.push_back(Message::Offer(self.offer.clone()));
                 }
                 Phase::Module(at) => return self.send_part(Long::Module, *at, out),
+                Phase::Extra(at) => return self.send_part(Long::Extra, *at, out),
                 Phase::Digesting if self.asked.is_empty() => self.send_digests(now, guest),
                 Phase::Copying if self.round == 0 => {
                     self.queue = guest.dirty().into();
@@ -527,19 +542,27 @@ impl Source {
     }
 
     fn send_part(&mut self, what: Long, at: usize, out: &mut Vec<u8>) -> Option<Kind> {
-        let whole = if what == Long::Module { &self.module } else { &self.state };
+        let whole = match what {
+            Long::Module => &mut self.module,
+            Long::Extra => &mut self.extra,
+            Long::State => &mut self.state,
+        };
         let part = Part::of(what, whole, at);
         part.encode(out);
-        let (next, last) = (at + part.bytes.len(), part.is_last());
-        self.phase = match (what, last) {
-            (Long::Module, false) => Phase::Module(next),
-            (Long::Module, true) => Phase::Landing,
-            (Long::State, false) => Phase::Final(next),
-            (Long::State, true) => Phase::Preparing,
-        };
-        if last {
-            let sent = if what == Long::Module { &mut self.module } else { &mut self.state };
-            *sent = Vec::new();
+        let next = at + part.bytes.len();
+        if !part.is_last() {
+            self.phase = match what {
+                Long::Module => Phase::Module(next),
+                Long::Extra => Phase::Extra(next),
+                Long::State => Phase::Final(next),
+            };
+            return Some(Kind::Part);
+        }
+        *whole = Vec::new();
+        match what {
+            Long::Module => self.phase = Phase::Landing,
+            Long::Extra => self.landed(),
+            Long::State => self.phase = Phase::Preparing,
         }
         Some(Kind::Part)
     }

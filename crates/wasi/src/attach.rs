@@ -43,6 +43,8 @@ pub struct DescriptorInfo {
     pub offset: Option<u64>,
     /// The rights `fd_fdstat_get` reports ([`types::rights`](crate::types::rights)).
     pub rights: u64,
+    /// The identity of a connection that can move, by which the next host finds it.
+    pub stream: Option<u64>,
     /// Whether the host's side is there ([`Ctx::reattach`]); always so for streams and volumes.
     pub attached: bool,
 }
@@ -58,7 +60,7 @@ pub enum Obstacle {
         /// The guest path it had last.
         path: String,
     },
-    /// An open connection: its peer is connected to this host.
+    /// An open connection whose peer is connected to this host itself, not to an ingress.
     Connection {
         /// The descriptor.
         fd: u32,
@@ -112,10 +114,19 @@ pub enum Unattached {
         /// The guest path it had last.
         path: String,
     },
-    /// A connection, which exists on its own host only.
+    /// A connection without an identity, which exists on its own host only.
     Connection {
         /// The descriptor.
         fd: u32,
+    },
+    /// A connection that can move, but this host does not have it.
+    Stream {
+        /// The descriptor.
+        fd: u32,
+        /// Its identity.
+        stream: u64,
+        /// What the host said.
+        errno: Errno,
     },
 }
 
@@ -141,6 +152,9 @@ impl core::fmt::Display for Unattached {
                 write!(f, "descriptor {fd}: {path} was removed while it was open")
             }
             Self::Connection { fd } => write!(f, "descriptor {fd}: an open connection cannot move to another host"),
+            Self::Stream { fd, stream, errno } => {
+                write!(f, "descriptor {fd}: the connection {stream:#x} cannot be attached: {errno}")
+            }
         }
     }
 }
@@ -162,8 +176,8 @@ impl core::error::Error for ReattachError {}
 
 impl Ctx {
     /// Opens on `host` whatever this state names and has no handle for: preopened directories, open files (by path,
-    /// without creating or cutting them; offsets are part of the state), listeners. Call it before the first call of
-    /// a new task and after [`Ctx::decode`]. It changes nothing the guest can see, and may be repeated.
+    /// without creating or cutting them; offsets are part of the state), listeners, connections that have an identity.
+    /// Call it before the first call of a new task and after [`Ctx::decode`]. It changes nothing the guest can see, and may be repeated.
     ///
     /// # Errors
     /// Lists all that is missing, not the first only. What could be opened stays open; drop the `Ctx` and the host.
@@ -182,8 +196,12 @@ impl Ctx {
         for (&fd, descriptor) in &mut self.table.used {
             match descriptor {
                 Descriptor::Stream { .. } => {}
-                Descriptor::Connection { handle: None, .. } => missing.push(Unattached::Connection { fd }),
-                Descriptor::Connection { .. } => {}
+                Descriptor::Connection { handle: Some(_), .. } => {}
+                Descriptor::Connection { stream: None, .. } => missing.push(Unattached::Connection { fd }),
+                Descriptor::Connection { handle, stream: Some(stream), .. } => match host.attach_stream(*stream) {
+                    Ok(attached) => *handle = Some(attached),
+                    Err(errno) => missing.push(Unattached::Stream { fd, stream: *stream, errno }),
+                },
                 Descriptor::Listener { name, handle, .. } => {
                     if handle.is_none() {
                         match host.listener(name) {
@@ -285,7 +303,7 @@ impl Ctx {
         let mut found = Vec::new();
         for (&fd, descriptor) in &self.table.used {
             let (preopen, node) = match descriptor {
-                Descriptor::Connection { .. } => {
+                Descriptor::Connection { stream: None, .. } => {
                     found.push(Obstacle::Connection { fd });
                     continue;
                 }
@@ -310,12 +328,14 @@ impl Ctx {
                 path: String::new(),
                 offset: None,
                 rights: descriptor.rights().0,
+                stream: None,
                 attached: true,
             };
             match descriptor {
                 Descriptor::Stream { stream, .. } => info.kind = DescriptorKind::Stream(*stream),
-                Descriptor::Connection { handle, .. } => {
+                Descriptor::Connection { handle, stream, .. } => {
                     info.kind = DescriptorKind::Connection;
+                    info.stream = *stream;
                     info.attached = handle.is_some();
                 }
                 Descriptor::Listener { name, handle, .. } => {
@@ -384,8 +404,7 @@ impl Descriptor {
         match self {
             Self::Stream { stream: Stream::Stdin, .. } => (rights::FD_READ, rights::FD_READ),
             Self::Stream { .. } => (rights::FD_WRITE, rights::FD_WRITE),
-            Self::Listener { .. } => (rights::LISTENER, rights::CONNECTION),
-            Self::Connection { .. } => (rights::CONNECTION, rights::CONNECTION),
+            Self::Listener { .. } | Self::Connection { .. } => (rights::SOCKET, 0),
             Self::Dir(dir) if dir.root => (rights::PREOPEN_BASE, rights::PREOPEN_INHERITING),
             Self::Dir(_) => {
                 let all = rights::ALL

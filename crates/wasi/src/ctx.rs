@@ -73,6 +73,13 @@ impl Ctx {
         }
     }
 
+    /// Lets the guest have at most `most` descriptors open, 65536 if this is not called; a call that would need one
+    /// more is `mfile`, as on Linux. No part of the encoded state: set it again after [`Ctx::decode`]. What is open
+    /// beyond it stays open.
+    pub fn limit_descriptors(&mut self, most: usize) {
+        self.table.limit = most;
+    }
+
     /// The status the guest has ended with, if it has.
     pub fn exit_status(&self) -> Option<u32> {
         self.exit

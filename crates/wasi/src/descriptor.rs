@@ -80,18 +80,38 @@ pub(crate) enum Descriptor {
     Connection {
         handle: Option<Handle>,
         nonblock: bool,
+        /// By which a host hands it out again after a move; without one it cannot move.
+        stream: Option<u64>,
     },
 }
 
 /// Descriptor numbers. A closed number is handed out again before a new one, the highest first, as by the oracle.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     pub used: BTreeMap<u32, Descriptor>,
     pub free: BTreeSet<u32>,
+    /// Most descriptors open at a time. The embedder's, not the task's: no part of the encoded state.
+    pub limit: usize,
+}
+
+/// Generous, and yet a bound: what a descriptor costs is the host's memory, which no limit on the guest's covers.
+const LIMIT: usize = 65_536;
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { used: BTreeMap::new(), free: BTreeSet::new(), limit: LIMIT }
+    }
 }
 
 impl Table {
+    /// `mfile` if no descriptor can be added. Ask before anything is opened or accepted for one: a connection taken
+    /// off the queue and then not handed out would be lost.
+    pub fn check_room(&self) -> Result<(), Errno> {
+        if self.used.len() >= self.limit { Err(Errno::Mfile) } else { Ok(()) }
+    }
+
     pub fn push(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+        self.check_room()?;
         let fd = match self.free.pop_last() {
             Some(fd) => fd,
             None => match self.used.last_key_value() {

@@ -8,7 +8,8 @@
 //!     1, file:       preopen u32, node, filetype u8, flags u8 (read 1, write 2, append 4, nonblock 8), offset u64
 //!     2, directory:  preopen u32, node, root bool, listing: option of list of (ino u64, filetype u8, name str)
 //!     3, listener:   name str, nonblock bool
-//!     4, connection: nonblock bool
+//!     4, connection: nonblock bool                        one that cannot move
+//!     5, stream:     nonblock bool, identity u64          a connection that can; each identity once
 //!     node: on the host (path str, deleted bool); in a volume (ino u64); the preopen says which
 //! free numbers: list of u32, ascending
 //! task time u64    pending poll: option of (3 arguments u32, since u64)    exit status: option of u32
@@ -37,6 +38,9 @@ const FILE: u8 = 1;
 const DIR: u8 = 2;
 const LISTENER: u8 = 3;
 const CONNECTION: u8 = 4;
+/// Added without another version: a state without it is written as it always was, and a build that does not know it
+/// refuses the descriptor.
+const MOVABLE_CONNECTION: u8 = 5;
 
 impl Ctx {
     /// The state as bytes. It is the same for the same state, whatever machine it is on. Call [`Ctx::pausing`] before,
@@ -109,13 +113,19 @@ impl Ctx {
             };
             Ok(Preopen { guest_path, read_only, backing })
         })?;
-        let mut used = BTreeMap::new();
+        let (mut used, mut streams) = (BTreeMap::new(), BTreeSet::new());
         for _ in 0..r.len(6)? {
             let fd = r.u32()?;
             if used.last_key_value().is_some_and(|(last, _)| *last >= fd) {
                 return Err(DecodeError::Invalid("the order of descriptors"));
             }
-            used.insert(fd, decode_descriptor(&mut r, &mut preopens)?);
+            let descriptor = decode_descriptor(&mut r, &mut preopens)?;
+            if let Descriptor::Connection { stream: Some(stream), .. } = descriptor
+                && !streams.insert(stream)
+            {
+                return Err(DecodeError::Invalid("a connection with two descriptors"));
+            }
+            used.insert(fd, descriptor);
         }
         let mut free = BTreeSet::new();
         for fd in r.list(4, Reader::u32)? {
@@ -136,7 +146,7 @@ impl Ctx {
         }
         let exit = r.option(Reader::u32)?;
         r.finish()?;
-        Ok(Ctx { args, env, preopens, table: Table { used, free }, clock, pending, exit })
+        Ok(Ctx { args, env, preopens, table: Table { used, free, ..Table::default() }, clock, pending, exit })
     }
 }
 
@@ -178,9 +188,14 @@ fn encode_descriptor(w: &mut Writer, descriptor: &Descriptor) {
             w.str(name);
             w.bool(*nonblock);
         }
-        Descriptor::Connection { nonblock, .. } => {
+        Descriptor::Connection { nonblock, stream: None, .. } => {
             w.u8(CONNECTION);
             w.bool(*nonblock);
+        }
+        Descriptor::Connection { nonblock, stream: Some(stream), .. } => {
+            w.u8(MOVABLE_CONNECTION);
+            w.bool(*nonblock);
+            w.u64(*stream);
         }
     }
 }
@@ -244,7 +259,8 @@ fn decode_descriptor(r: &mut Reader<'_>, preopens: &mut [Preopen]) -> Result<Des
             Descriptor::Dir(Dir { preopen, node, root, listing })
         }
         LISTENER => Descriptor::Listener { name: r.str()?, handle: None, nonblock: r.bool()? },
-        CONNECTION => Descriptor::Connection { handle: None, nonblock: r.bool()? },
+        CONNECTION => Descriptor::Connection { handle: None, nonblock: r.bool()?, stream: None },
+        MOVABLE_CONNECTION => Descriptor::Connection { handle: None, nonblock: r.bool()?, stream: Some(r.u64()?) },
         _ => return Err(DecodeError::Invalid("the kind of a descriptor")),
     })
 }

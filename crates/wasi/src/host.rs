@@ -281,6 +281,16 @@ pub trait Host {
     fn accept(&mut self, _listener: Handle) -> Result<Handle> {
         Err(Errno::Notsup)
     }
+    /// The identity under which an accepted connection can be had again after a move ([`Host::attach_stream`]). Asked
+    /// once, at the accept. `None`: the connection ends here, and keeps the task from moving while it is open.
+    fn stream_of(&mut self, _socket: Handle) -> Option<u64> {
+        None
+    }
+    /// Hands out the connection that is `stream` wherever the task is, at the byte where it left off. `notconn` if this
+    /// host does not have it.
+    fn attach_stream(&mut self, _stream: u64) -> Result<Handle> {
+        Err(Errno::Notsup)
+    }
     /// Receives up to `buf.len()` bytes; with `peek` they stay in the queue. `Ok(0)` is the end of the stream.
     fn recv(&mut self, _socket: Handle, _buf: &mut [u8], _peek: bool) -> Result<usize> {
         Err(Errno::Notsup)

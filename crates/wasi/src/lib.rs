@@ -75,7 +75,10 @@
 //! - Errors of the host that the oracle calls `io` keep their names (`xdev`, `rofs`, `mfile`, ...).
 //! - No limit on the bytes of one call other than guest memory; more than 2²⁴ buffers or 2²⁰ subscriptions are `nomem`.
 //! - Inode numbers of host directories are mixed in another way, and are another host's after a move.
-//! - Sockets exist: listeners that the host has published, and connections accepted from them.
+//! - Sockets exist: listeners that the host has published, and connections accepted from them. They report the rights
+//!   that wasmtime's `--tcplisten` reported. A connection that the host can hand out again elsewhere
+//!   ([`Host::stream_of`]) moves with the task.
+//! - There is a limit on open descriptors ([`Ctx::limit_descriptors`]); beyond it a call is `mfile`.
 #![no_std]
 #![forbid(unsafe_code)]
 

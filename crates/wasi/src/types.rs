@@ -106,10 +106,9 @@ pub mod rights {
         | FD_FILESTAT_SET_SIZE
         | FD_FILESTAT_SET_TIMES
         | POLL_FD_READWRITE;
-    /// What a connected socket reports.
-    pub const CONNECTION: u64 = FD_READ | FD_WRITE | FD_FDSTAT_SET_FLAGS | POLL_FD_READWRITE | SOCK_SHUTDOWN;
-    /// What a listening socket reports.
-    pub const LISTENER: u64 = FD_FDSTAT_SET_FLAGS | POLL_FD_READWRITE | SOCK_ACCEPT;
+    /// What a socket reports, listening or connected, with nothing to inherit: so did wasmtime as long as it gave
+    /// preview 1 programs sockets (`--tcplisten`), and a libc makes of it that the descriptor is open both ways.
+    pub const SOCKET: u64 = FD_READ | FD_WRITE;
 }
 
 pub(crate) mod fdflags {

@@ -240,6 +240,9 @@ fn references_that_do_not_hold_are_refused() {
     descriptors(&[&open(3, &[0, 1, 3])], "whether a stream is a terminal");
     descriptors(&[&open(3, &[0, 1, 0]), &open(3, &[0, 1, 0])], "the order of descriptors");
     descriptors(&[&open(3, &[4, 2])], "a truth value");
+    let stream = |fd: u32, stream: u64| open(fd, &[&[5, 1][..], &stream.to_le_bytes()].concat());
+    check(by_hand(9, &[&good, &small], &[&open(3, &[4, 0]), &stream(4, 7), &stream(5, 8)], &[], &end), Ok(()));
+    descriptors(&[&stream(4, 7), &stream(5, 7)], "a connection with two descriptors");
 
     check(by_hand(9, &[&good, &small], &[], &[7, 7], &end), Err("the free descriptor numbers"));
     check(by_hand(9, &[&good, &small], &[&open(3, &[4, 0])], &[3], &end), Err("the free descriptor numbers"));

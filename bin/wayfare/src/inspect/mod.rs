@@ -10,7 +10,7 @@ mod text;
 
 use crate::cli::{Format, Inspect};
 use crate::output::{self, Paint};
-use crate::program::{self, FileKind};
+use wayfare_store::program::{self, FileKind};
 use anyhow::{Context, Result};
 use std::process::ExitCode;
 

@@ -54,7 +54,7 @@ pub fn module(wasm: &[u8]) -> Result<Value> {
 /// When it is damaged.
 pub fn image(bytes: &[u8]) -> Result<Value> {
     let info = ImageInfo::parse(bytes)?;
-    let trusted = crate::locations::key().is_ok_and(|key| match wayfare_engine::Image::load(bytes, &key) {
+    let trusted = wayfare_store::locations::key().is_ok_and(|key| match wayfare_engine::Image::load(bytes, &key) {
         Ok(_) => true,
         // The signature is looked at before anything else.
         Err(e) => !matches!(e, wayfare_engine::Error::Untrusted | wayfare_engine::Error::NotAnImage(_)),

@@ -3,7 +3,7 @@
 use super::frames::{self, float, integer};
 use super::module::instrument;
 use super::names::Names;
-use crate::program::{self, FileKind};
+use wayfare_store::program::{self, FileKind};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -54,6 +54,8 @@ impl Call<'_> {
         if options.write && !may_change {
             return Err(Errno::Perm);
         }
+        // Before anything is created or cut.
+        self.ctx.table.check_room()?;
         let Dir { preopen, node: parent, .. } = self.ctx.table.dir(fd)?;
         let preopen = *preopen;
         let (node, filetype) = match (dir, parent) {

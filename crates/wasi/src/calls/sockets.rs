@@ -20,12 +20,13 @@ impl Call<'_> {
         if flags & !fdflags::NONBLOCK != 0 {
             return Err(Errno::Inval.into());
         }
+        self.ctx.table.check_room()?;
         let accepted = self
             .host
             .accept(listener)
             .map_err(|errno| or_block(errno, Source::Socket(listener), Interest::Read, nonblock))?;
-        let nonblock = flags & fdflags::NONBLOCK != 0;
-        let fd = self.ctx.table.push(Descriptor::Connection { handle: Some(accepted), nonblock })?;
+        let (nonblock, stream) = (flags & fdflags::NONBLOCK != 0, self.host.stream_of(accepted));
+        let fd = self.ctx.table.push(Descriptor::Connection { handle: Some(accepted), nonblock, stream })?;
         Ok(self.mem.write_u32(out, fd)?)
     }
 
@@ -71,7 +72,7 @@ impl Call<'_> {
     /// The connection and whether it is non-blocking. One that a move has cut off is `notconn`.
     fn connection(&self, fd: u32) -> core::result::Result<(Handle, bool), Errno> {
         match self.ctx.table.get(fd)? {
-            Descriptor::Connection { handle, nonblock } => Ok((handle.ok_or(Errno::Notconn)?, *nonblock)),
+            Descriptor::Connection { handle, nonblock, .. } => Ok((handle.ok_or(Errno::Notconn)?, *nonblock)),
             Descriptor::Listener { .. } => Err(Errno::Notconn),
             _ => Err(Errno::Notsock),
         }

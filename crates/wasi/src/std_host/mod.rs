@@ -7,11 +7,13 @@
 mod beneath;
 mod errors;
 mod files;
+mod network;
 mod paths_of;
 mod sockets;
 mod streams;
 mod wait;
 
+use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,6 +24,7 @@ use std::vec::Vec;
 use rustix::fs::{Mode, OFlags};
 use rustix::time::ClockId;
 
+pub use network::Network;
 pub use streams::StreamSource;
 pub use wait::Canceller;
 
@@ -32,6 +35,7 @@ use crate::host::{
 use crate::types::Filetype;
 use beneath::Beneath;
 use errors::errno;
+use network::{Plugged, Socket};
 
 type Result<T> = core::result::Result<T, Errno>;
 
@@ -42,7 +46,10 @@ pub struct StdHost {
     dirs: BTreeMap<String, (PathBuf, bool)>,
     listeners: BTreeMap<String, TcpListener>,
     streams: [StreamSource; 3],
+    network: Option<Plugged>,
     open: BTreeMap<u64, OwnedFd>,
+    /// The handles of what belongs to the network; their numbers are not those of `open`.
+    sockets: BTreeMap<u64, Socket>,
     next: u64,
     canceller: Canceller,
     beneath: Beneath,
@@ -58,7 +65,9 @@ impl StdHost {
             dirs: BTreeMap::new(),
             listeners: BTreeMap::new(),
             streams: [StreamSource::Inherit, StreamSource::Inherit, StreamSource::Inherit],
+            network: None,
             open: BTreeMap::new(),
+            sockets: BTreeMap::new(),
             next: 0,
             canceller: Canceller::new()?,
             beneath: Beneath::default(),
@@ -77,6 +86,14 @@ impl StdHost {
     #[must_use]
     pub fn publish(mut self, name: impl Into<String>, listener: TcpListener) -> Self {
         self.listeners.insert(name.into(), listener);
+        self
+    }
+
+    /// Gives the task listeners and connections that are not this process's sockets, and so can move with it. A
+    /// listener that [`StdHost::publish`] knows comes before one of the same name here.
+    #[must_use]
+    pub fn network(mut self, network: Box<dyn Network + Send>) -> Self {
+        self.network = Some(Plugged(network));
         self
     }
 
@@ -174,6 +191,7 @@ impl Host for StdHost {
 
     fn close(&mut self, handle: Handle) {
         self.open.remove(&handle.0);
+        self.close_socket(handle);
     }
 
     fn path_of(&mut self, dir: Handle, handle: Handle) -> Result<Option<String>> {
@@ -265,26 +283,52 @@ impl Host for StdHost {
     }
 
     fn listener(&mut self, name: &str) -> Result<Handle> {
-        let listener = self.listeners.remove(name).ok_or(Errno::Noent)?;
+        let Some(listener) = self.listeners.remove(name) else {
+            return self.network_listener(name);
+        };
         // The socket is this process's own, so nobody else sees the change of mode.
         listener.set_nonblocking(true).map_err(|_| Errno::Io)?;
         Ok(self.keep(listener.into()))
     }
 
     fn accept(&mut self, listener: Handle) -> Result<Handle> {
+        if let Some(socket) = self.socket(listener) {
+            return self.network_accept(socket);
+        }
         let accepted = sockets::accept(self.fd(listener)?)?;
         Ok(self.keep(accepted))
     }
 
+    fn stream_of(&mut self, socket: Handle) -> Option<u64> {
+        match self.socket(socket)? {
+            Socket::Stream(stream) => Some(stream),
+            Socket::Listener(_) => None,
+        }
+    }
+
+    fn attach_stream(&mut self, stream: u64) -> Result<Handle> {
+        self.network.as_mut().ok_or(Errno::Notsup)?.0.attach(stream)?;
+        Ok(self.keep_socket(Socket::Stream(stream)))
+    }
+
     fn recv(&mut self, socket: Handle, buf: &mut [u8], peek: bool) -> Result<usize> {
-        sockets::recv(self.fd(socket)?, buf, peek)
+        match self.connection(socket)? {
+            Some((network, stream)) => network.recv(stream, buf, peek),
+            None => sockets::recv(self.fd(socket)?, buf, peek),
+        }
     }
 
     fn send(&mut self, socket: Handle, bytes: &[u8]) -> Result<usize> {
-        sockets::send(self.fd(socket)?, bytes)
+        match self.connection(socket)? {
+            Some((network, stream)) => network.send(stream, bytes),
+            None => sockets::send(self.fd(socket)?, bytes),
+        }
     }
 
     fn shutdown(&mut self, socket: Handle, how: Shutdown) -> Result<()> {
-        sockets::shutdown(self.fd(socket)?, how)
+        match self.connection(socket)? {
+            Some((network, stream)) => network.shutdown(stream, how),
+            None => sockets::shutdown(self.fd(socket)?, how),
+        }
     }
 }

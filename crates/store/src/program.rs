@@ -1,7 +1,7 @@
 //! From a file, or from the digest in a snapshot, to an image that runs here: out of the cache where it is there and
 //! can be trusted, else compiled and kept.
 
-use crate::{atomic, locations, output, standing};
+use crate::{atomic, locations, notice, while_working};
 use anyhow::{Context, Result, anyhow, bail};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -150,7 +150,7 @@ pub fn compile(wasm: &[u8], digest: Digest, wanted: &Wanted, key: &Key) -> Resul
     let what = format!("compiling for {target}");
     let work = || Image::compile(wasm, target, *options, *form, *allow_unmovable, key);
     // The code generator panics on what it does not expect; that must not look like the program's own failure.
-    let compiled = std::panic::catch_unwind(|| standing::while_running(&what, work));
+    let compiled = std::panic::catch_unwind(|| while_working(&what, work));
     let image =
         compiled.map_err(|_| anyhow!("the code generator for {target} failed: this is a defect, report it"))??;
     let path = locations::module(digest)?;
@@ -160,11 +160,15 @@ pub fn compile(wasm: &[u8], digest: Digest, wanted: &Wanted, key: &Key) -> Resul
     Ok(image)
 }
 
-fn from_module(wasm: &[u8], digest: Digest, wanted: &Wanted) -> Result<Image> {
+/// The image of a module, compiled if need be.
+///
+/// # Errors
+/// When it is not valid, cannot be compiled, or cannot be captured.
+pub fn from_module(wasm: &[u8], digest: Digest, wanted: &Wanted) -> Result<Image> {
     let key = locations::key()?;
     match cached(digest, wanted, &key)? {
         Cached::Usable(image) => return Ok(image),
-        Cached::Refused(why) => output::notice(&format!("the kept image is not used ({why}); compiling it again")),
+        Cached::Refused(why) => notice(&format!("the kept image is not used ({why}); compiling it again")),
         Cached::None => {}
     }
     let bytes = compile(wasm, digest, wanted, &key)?;
@@ -221,7 +225,7 @@ fn from_image(bytes: &[u8], path: &Path, wanted: &Wanted) -> Result<Image> {
     let Some(wasm) = kept_module(info.module)? else {
         return Err(refused);
     };
-    output::notice(&format!("{}: {refused}; compiling its module, which is kept here", path.display()));
+    notice(&format!("{}: {refused}; compiling its module, which is kept here", path.display()));
     from_module(&wasm, info.module, &Wanted { options: info.options, ..wanted.clone() })
 }
 
@@ -263,6 +267,6 @@ fn keep(path: &Path, bytes: &[u8]) {
     let directory = path.parent().unwrap_or(Path::new("."));
     let kept = std::fs::create_dir_all(directory).and_then(|()| atomic::write(path, bytes));
     if let Err(e) = kept {
-        output::notice(&format!("{} cannot be kept ({e}): going on without", path.display()));
+        notice(&format!("{} cannot be kept ({e}): going on without", path.display()));
     }
 }

@@ -1,0 +1,65 @@
+//! Asks this machine's agent.
+
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use wayfare_node::Dirs;
+use wayfare_node::local::{LINE_MAX, Reply, Request};
+
+/// A connection to the agent.
+pub struct Client {
+    read: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the agent of a node's directory.
+    ///
+    /// # Errors
+    /// When none is at work there.
+    pub fn connect(state: Option<&Path>) -> Result<Client> {
+        let dirs = Dirs::open(state)?;
+        let stream = UnixStream::connect(dirs.socket()).with_context(|| {
+            format!("no agent is at work in {}: start one with `wayfare node serve`", dirs.root().display())
+        })?;
+        Ok(Client { read: BufReader::new(stream) })
+    }
+
+    /// Connects if there is one.
+    pub fn try_connect(state: Option<&Path>) -> Option<Client> {
+        let dirs = Dirs::open(state).ok()?;
+        UnixStream::connect(dirs.socket()).ok().map(|stream| Client { read: BufReader::new(stream) })
+    }
+
+    /// Asks; the first answer.
+    ///
+    /// # Errors
+    /// What the agent says, or that it has gone away.
+    pub fn ask(&mut self, request: &Request) -> Result<Reply> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        self.read.get_mut().write_all(&line)?;
+        self.next()
+    }
+
+    /// A further answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn next(&mut self) -> Result<Reply> {
+        let mut line = Vec::new();
+        (&mut self.read).take(LINE_MAX * 64).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            bail!("the agent has ended");
+        }
+        match serde_json::from_slice(&line).context("the agent is of another version")? {
+            Reply::Failed { error } => bail!(error),
+            reply => Ok(reply),
+        }
+    }
+
+    /// What comes after the line that announced it.
+    pub fn bytes(self) -> impl Read {
+        self.read
+    }
+}

@@ -1,0 +1,107 @@
+//! `wayfare migrate`: moves a task of the agent, and shows how that goes.
+
+use crate::cli::{Format, Migrate, Mode, OnStall};
+use crate::client::Client;
+use crate::output;
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+use wayfare_node::local::{MoveLine, MoveOrder, MoveReport, Reply, Request};
+use wayfare_transfer::message::Mode as Wire;
+
+/// Moves it.
+///
+/// # Errors
+/// When it stays here, with the reason.
+pub fn run(args: &Migrate) -> Result<ExitCode> {
+    let mut client = Client::connect(args.at.state.as_deref())?;
+    let order = MoveOrder {
+        name: args.name.clone(),
+        to: args.to.clone(),
+        mode: match args.mode {
+            Mode::PreCopy => Wire::PreCopy,
+            Mode::Stop => Wire::Stop,
+        },
+        max_downtime: args.max_downtime.as_nanos() as u64,
+        give_up: args.on_stall == OnStall::GiveUp,
+        limit: args.limit,
+    };
+    let bar = match std::io::stderr().is_terminal() {
+        true => ProgressBar::new(1).with_message("asking"),
+        false => ProgressBar::hidden(),
+    };
+    if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+        bar.set_style(style);
+    }
+    let mut reply = client.ask(&Request::Migrate { order });
+    let report = loop {
+        match reply {
+            Ok(Reply::Moving { line }) => {
+                bar.set_length(line.of.max(1));
+                bar.set_position(line.of - line.left.min(line.of));
+                bar.set_message(describe(&line));
+            }
+            Ok(Reply::Moved { report }) => break report,
+            Ok(_) => bail!("the agent answered something else"),
+            Err(e) => {
+                bar.finish_and_clear();
+                return Err(e.context(format!("{} stays here", args.name)));
+            }
+        }
+        reply = client.next();
+    };
+    bar.finish_and_clear();
+    match args.output {
+        Format::Json => output::print_json(&serde_json::to_value(&report)?)?,
+        Format::Text => output::print(&tell(args, &report))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(line: &MoveLine) -> String {
+    if line.round == 0 {
+        return line.phase.clone();
+    }
+    let mut text = format!(
+        "{}, round {}: {} of {} pages, {} sent at {}/s",
+        line.phase,
+        line.round,
+        line.of - line.left.min(line.of),
+        line.of,
+        output::bytes(line.bytes),
+        output::bytes(line.bandwidth as u64),
+    );
+    if line.dirty_rate > 0.0 {
+        text.push_str(&format!(", {:.0} dirty pages/s", line.dirty_rate));
+    }
+    if line.predicted > 0 {
+        text.push_str(&format!(", downtime about {}", output::duration(Duration::from_nanos(line.predicted))));
+    }
+    text
+}
+
+fn tell(args: &Migrate, report: &MoveReport) -> String {
+    let time = |ns: u64| output::duration(Duration::from_nanos(ns));
+    let line = &report.last;
+    let mut text = format!(
+        "{} runs on {}: it stood still for {} (predicted {}); {} in {}, {} sent, {}, in {}\n",
+        args.name,
+        args.to,
+        time(report.downtime),
+        time(line.predicted),
+        output::count(line.pages, "page"),
+        output::count(u64::from(line.round), "round"),
+        output::bytes(line.bytes + report.state_bytes),
+        output::count(line.spared, "page").replace("page", "page was there already").replace("alreadys", "already"),
+        time(report.total),
+    );
+    if line.stalled {
+        text.push_str(&format!(
+            "It writes to memory faster than the link carries it, so the bound of {} could not be kept.\n",
+            output::duration(args.max_downtime)
+        ));
+    }
+    text
+}

@@ -1,0 +1,144 @@
+//! `wayfare node ...`: becoming a node, and being one.
+
+use crate::cli::{Format, Init, Invite, Join, NodeCommand, Nodes, Revoke, Rotate, Serve};
+use crate::client::Client;
+use crate::output::{self, Paint};
+use anyhow::{Context, Result, bail};
+use std::process::ExitCode;
+use std::time::Duration;
+use wayfare_node::agent::{Agent, Settings};
+use wayfare_node::local::{Reply, Request};
+use wayfare_node::{Dirs, membership};
+
+/// Does it.
+///
+/// # Errors
+/// Those of each command.
+pub fn run(command: NodeCommand) -> Result<ExitCode> {
+    match command {
+        NodeCommand::Init(args) => init(&args),
+        NodeCommand::Serve(args) => serve(args),
+        NodeCommand::Invite(args) => invite(&args),
+        NodeCommand::Join(args) => join(&args),
+        NodeCommand::Revoke(args) => revoke(&args),
+        NodeCommand::Rotate(args) => rotate(&args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn host_name(given: Option<&String>) -> String {
+    if let Some(name) = given {
+        return name.clone();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name = name.trim_matches('-').to_string();
+    if name.is_empty() { "node".into() } else { name }
+}
+
+fn init(args: &Init) -> Result<()> {
+    let dirs = Dirs::open(args.at.state.as_deref())?;
+    let identity = membership::init(&dirs, &args.cluster, &host_name(args.name.as_ref()))?;
+    output::print(&format!(
+        "{} is the first node of the cluster {}; its key is in {}\nnext: wayfare node serve --listen ADDRESS\n",
+        identity.name,
+        identity.cluster,
+        dirs.root().display()
+    ))
+}
+
+fn invite(args: &Invite) -> Result<()> {
+    let dirs = Dirs::open(args.at.state.as_deref())?;
+    let token = membership::invite(&dirs, args.valid)?;
+    output::print(&format!("{token}\n"))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+}
+
+fn join(args: &Join) -> Result<()> {
+    let (token, address) = args.token.rsplit_once('@').context("say TOKEN@ADDRESS: where is the agent to ask?")?;
+    let dirs = Dirs::open(args.at.state.as_deref())?;
+    let token = token.parse()?;
+    let name = host_name(args.name.as_ref());
+    let identity = runtime()?.block_on(membership::join(&dirs, &token, address, &name))?;
+    output::print(&format!(
+        "{} is a node of the cluster {}\nnext: wayfare node serve --listen ADDRESS\n",
+        identity.name, identity.cluster
+    ))
+}
+
+fn revoke(args: &Revoke) -> Result<()> {
+    membership::revoke(&Dirs::open(args.at.state.as_deref())?, &args.name)?;
+    output::print(&format!("{} is no member any more, as soon as the others hear of it\n", args.name))
+}
+
+fn rotate(args: &Rotate) -> Result<()> {
+    let dirs = Dirs::open(args.at.state.as_deref())?;
+    runtime()?.block_on(membership::rotate(&dirs, args.via.as_deref()))?;
+    output::print("this node has a new key; the old one is revoked\n")
+}
+
+fn serve(args: Serve) -> Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("WAYFARE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let dirs = Dirs::open(args.at.state.as_deref())?;
+    for share in &args.share {
+        if !share.is_absolute() || !share.is_dir() {
+            bail!("--share {}: it is not an absolute path of a directory", share.display());
+        }
+    }
+    runtime()?.block_on(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let settings = Settings {
+            address: args.advertise.unwrap_or_else(|| args.listen.clone()),
+            shares: args.share,
+            memory: args.memory,
+            cpus: args.cpus,
+        };
+        let agent = Agent::open(dirs, settings)?;
+        let identity = agent.identity()?;
+        let server = wayfare_node::serve(agent, &args.listen).await?;
+        tracing::info!(node = %identity.name, cluster = %identity.cluster, listen = %args.listen, "serving");
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            tracing::info!("ending: tasks are written to the disk");
+        };
+        server.run(stop).await
+    })
+}
+
+/// `wayfare nodes`.
+///
+/// # Errors
+/// When no agent is at work.
+pub fn list(args: &Nodes) -> Result<ExitCode> {
+    let reply = Client::connect(args.at.state.as_deref())?.ask(&Request::Nodes)?;
+    let Reply::Nodes { nodes } = reply else { bail!("the agent answered something else") };
+    if args.output == Format::Json {
+        output::print_json(&serde_json::to_value(&nodes)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = wayfare_node::unix_now();
+    let row = |n: &wayfare_node::local::NodeInfo| {
+        let seen = match (n.this, n.peer.seen) {
+            (true, _) => "this node".into(),
+            (false, 0) => "never".into(),
+            (false, seen) => {
+                let ago = Duration::from_secs(now.saturating_sub(seen));
+                format!("{} ago", output::long_duration(ago).replace(".0s", "s"))
+            }
+        };
+        vec![n.peer.name.clone(), n.peer.isa.clone(), n.peer.address.clone(), seen]
+    };
+    let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    output::print(&output::table(&["NAME", "ISA", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}

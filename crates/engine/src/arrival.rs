@@ -1,0 +1,187 @@
+//! The far end of a live move: an instance whose pages come in while the task still runs elsewhere, and whose state
+//! comes last.
+//!
+//! Bytes from a peer go straight into memory here, so everything is checked: whatever the peer says, the worst that
+//! comes of it is an error, and a task that never runs.
+
+use crate::body::{Body, Inside};
+use crate::handle::Shared;
+use crate::task::Phase;
+use crate::{Error, Form, Handle, Image, Limits, Machine, State, Task, Trigger, changed};
+use std::ops::Range;
+use std::sync::Arc;
+use wasmtime::Memory;
+use wayfare_instrument::abi;
+use wayfare_snapshot::{PAGE_SIZE, Snapshot};
+use wayfare_wasi::Ctx;
+use wayfare_wasi::std_host::StdHost;
+
+/// A task that is coming in. Nothing of it runs before [`Arrival::finish`].
+pub struct Arrival {
+    body: Body,
+    image: Image,
+    shared: Arc<Shared>,
+    trigger: Trigger,
+}
+
+impl Arrival {
+    /// An instance with the module's own initial memory, which the pages to come are told apart from.
+    ///
+    /// # Errors
+    /// [`Error::StartsOnly`] or [`Error::Unmovable`] when nothing can be resumed by the image; [`Error::TooLarge`]
+    /// when the limits do not even allow its beginning; [`Error::UnknownImports`].
+    pub fn new(image: &Image, limits: Limits) -> Result<Arrival, Error> {
+        if image.form() == Form::Start {
+            return Err(Error::StartsOnly);
+        }
+        if !image.unmovable().is_empty() {
+            return Err(Error::Unmovable(image.unmovable().to_vec()));
+        }
+        // Its world comes with its state.
+        let host = StdHost::new().map_err(|e| Error::System(e.to_string()))?;
+        let (shared, trigger) = (Arc::default(), Trigger::default());
+        let body = Body::new(image, Ctx::builder().build(), host, &shared, &trigger, limits)?;
+        Ok(Arrival { body, image: image.clone(), shared, trigger })
+    }
+
+    /// Makes a memory at least so large.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, or it cannot be so large here.
+    pub fn grow(&mut self, memory: u32, bytes: u64) -> Result<(), Error> {
+        let handle = self.memory(memory)?;
+        let store = self.machine()?.store();
+        let size = handle.data_size(&mut *store) as u64;
+        if bytes > size {
+            let pages = (bytes - size).div_ceil(handle.page_size(&mut *store));
+            let grown = handle.grow(store, pages);
+            grown.map_err(|_| Error::Misfit(format!("memory {memory} needs {bytes} bytes: too many here")))?;
+        }
+        Ok(())
+    }
+
+    /// Writes whole pages from `first` on.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, they are not whole (the memory's last may be short), or reach
+    /// past its end; nothing is written then.
+    pub fn write(&mut self, memory: u32, first: u64, bytes: &[u8]) -> Result<(), Error> {
+        let data = self.data(memory)?;
+        let range = whole_pages(memory, first, bytes.len(), data.len())?;
+        let to = &mut data[range];
+        changed::populate(to);
+        to.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Makes pages zero; those that nobody has written to take no memory by it.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, or they reach past its end; nothing is written then.
+    pub fn zero(&mut self, memory: u32, first: u64, count: u64) -> Result<(), Error> {
+        let grown = self.machine()?.initial_size(memory);
+        let data = self.data(memory)?;
+        let len = usize::try_from(count).ok().and_then(|pages| pages.checked_mul(PAGE_SIZE));
+        let range = whole_pages(memory, first, len.unwrap_or(usize::MAX), data.len())?;
+        let grown = grown.saturating_sub(range.start);
+        changed::clear(&mut data[range], grown);
+        Ok(())
+    }
+
+    /// Copies bytes out, from the beginning of a page on.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, or they reach past its end; `into` is as it was then.
+    pub fn read(&mut self, memory: u32, first: u64, into: &mut [u8]) -> Result<(), Error> {
+        let data = self.data(memory)?;
+        let range = within(first, into.len(), data.len()).ok_or_else(|| past(memory))?;
+        into.copy_from_slice(&data[range]);
+        Ok(())
+    }
+
+    /// Gives it the state that [`Task::state`] took at the other end, and the last pages if the snapshot has any; it
+    /// goes on with [`Task::run`]. Short, since the task stands still meanwhile.
+    ///
+    /// # Errors
+    /// As [`Task::resume`]. The arrival is lost.
+    pub fn finish(mut self, snapshot: &Snapshot<'_>, mut host: StdHost) -> Result<Task, Error> {
+        let mut ctx = admit(&self.image, snapshot)?;
+        snapshot.check()?;
+        self.machine()?.restore_memories(&snapshot.memories[..])?;
+        ctx.reattach(&mut host).map_err(|e| Error::System(e.to_string()))?;
+        self.complete(snapshot, ctx, host)
+    }
+
+    /// Its memories are those of the snapshot.
+    pub(crate) fn complete(mut self, snapshot: &Snapshot<'_>, ctx: Ctx, host: StdHost) -> Result<Task, Error> {
+        self.machine()?.restore(&State {
+            frames: snapshot.frames.to_vec(),
+            globals: snapshot.globals.clone(),
+            tables: snapshot.tables.clone(),
+            dropped_data: snapshot.dropped_data.clone(),
+            dropped_elem: snapshot.dropped_elem.clone(),
+            refs: snapshot.refs.clone(),
+        })?;
+        self.body.settle();
+        let canceller = host.canceller();
+        let inside = self.body.inside();
+        (inside.ctx, inside.host) = (ctx, host);
+        let phase = if snapshot.options.entry == abi::START { Phase::Start } else { Phase::Entry };
+        let handle =
+            Handle { trigger: self.trigger, canceller, shared: self.shared, unmovable: self.image.unmovable().into() };
+        let mut task = Task::embody(&self.image, &snapshot.options.name, self.body, handle, phase);
+        task.continue_from(snapshot);
+        Ok(task)
+    }
+
+    pub(crate) fn machine(&mut self) -> Result<&mut Machine<Inside>, Error> {
+        self.body.machine().ok_or_else(|| Error::Unmovable(self.image.unmovable().to_vec()))
+    }
+
+    fn memory(&mut self, index: u32) -> Result<Memory, Error> {
+        let machine = self.machine()?;
+        machine.memory(index).ok_or_else(|| Error::Misfit(format!("there is no memory {index}")))
+    }
+
+    fn data(&mut self, memory: u32) -> Result<&mut [u8], Error> {
+        let handle = self.memory(memory)?;
+        Ok(handle.data_mut(self.machine()?.store()))
+    }
+}
+
+/// Checks that a snapshot can go on with an image, and decodes its WASI state.
+pub fn admit(image: &Image, snapshot: &Snapshot<'_>) -> Result<Ctx, Error> {
+    if snapshot.meta.module != image.digest() {
+        let (snapshot, module) = (snapshot.meta.module.to_string(), image.digest().to_string());
+        return Err(Error::OtherModule { snapshot, module });
+    }
+    if snapshot.meta.base.is_some() {
+        return Err(Error::DeltaOnly);
+    }
+    if snapshot.options.canonical_nan != image.options().canonical_nan {
+        return Err(Error::OptionMismatch("another setting of --canonical-nan"));
+    }
+    let ctx = Ctx::decode(&snapshot.wasi).map_err(|e| Error::Misfit(e.to_string()))?;
+    if image.form() == Form::Start {
+        return Err(Error::StartsOnly);
+    }
+    Ok(ctx)
+}
+
+fn past(memory: u32) -> Error {
+    Error::Misfit(format!("memory {memory} has pages past its end"))
+}
+
+fn within(first: u64, len: usize, size: usize) -> Option<Range<usize>> {
+    let from = usize::try_from(first).ok()?.checked_mul(PAGE_SIZE)?;
+    let to = from.checked_add(len).filter(|to| *to <= size)?;
+    Some(from..to)
+}
+
+fn whole_pages(memory: u32, first: u64, len: usize, size: usize) -> Result<Range<usize>, Error> {
+    let range = within(first, len, size).ok_or_else(|| past(memory))?;
+    if !len.is_multiple_of(PAGE_SIZE) && range.end != size {
+        return Err(Error::Misfit(format!("memory {memory} has a part of a page")));
+    }
+    Ok(range)
+}

@@ -1,0 +1,190 @@
+//! What a task consists of while it runs: an instance, with its WASI state, the host under it and its limits in the
+//! instance's store, and the host functions that bring the two together.
+
+use crate::grounds::Region;
+use crate::handle::Shared;
+use crate::limits::Meter;
+use crate::task::ENTRY;
+use crate::{Error, Image, Limits, Machine, Trigger};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wasmtime::{Caller, Extern, ExternType, Func, Global, Instance, Memory, Store, Val};
+use wayfare_instrument::abi;
+use wayfare_wasi::std_host::StdHost;
+use wayfare_wasi::{Control, Ctx, Function, Host, MODULE, ValType, Woken};
+
+/// What a task has to do besides running: its WASI state and the host under it.
+pub struct Inside {
+    pub ctx: Ctx,
+    pub host: StdHost,
+    pub meter: Meter,
+    memory: Option<Memory>,
+    unwinding: Option<Global>,
+    trigger: Trigger,
+    shared: Arc<Shared>,
+}
+
+/// The program's own end.
+#[derive(Debug, thiserror::Error)]
+#[error("exit with status {0}")]
+pub struct Exit(pub u32);
+
+/// What runs.
+#[expect(clippy::large_enum_variant, reason = "there is one in a task, and the large one is the usual one")]
+pub enum Body {
+    Movable(Machine<Inside>),
+    /// A task that cannot be moved has no machine around its instance.
+    Fixed(Store<Inside>, Instance),
+}
+
+impl Body {
+    /// An instance with its world in a store.
+    ///
+    /// # Errors
+    /// [`Error::UnknownImports`], all at once; [`Error::NoEntry`]; [`Error::TooLarge`].
+    pub fn new(
+        image: &Image,
+        ctx: Ctx,
+        host: StdHost,
+        shared: &Arc<Shared>,
+        trigger: &Trigger,
+        limits: Limits,
+    ) -> Result<Body, Error> {
+        let movable = image.unmovable().is_empty();
+        // What an instrumented module starts with is known; of any other everything is counted as it comes.
+        let own_growth = Arc::new(AtomicBool::new(movable));
+        let meter = Meter::new(image, limits, own_growth.clone(), trigger.clone())?;
+        let (trigger, shared) = (trigger.clone(), shared.clone());
+        let inside = Inside { ctx, host, meter, memory: None, unwinding: None, trigger, shared };
+        let mut store = Store::new(image.engine(), inside);
+        store.limiter(|inside| &mut inside.meter);
+        let imports = link(&mut store, image)?;
+        let instance = Instance::new(&mut store, image.module(), &imports)?;
+        if instance.get_func(&mut store, ENTRY).is_none() {
+            return Err(Error::NoEntry(ENTRY.into()));
+        }
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        store.data_mut().unwinding = instance.get_global(&mut store, abi::UNWINDING);
+        own_growth.store(false, Ordering::Relaxed);
+        if !movable {
+            return Ok(Body::Fixed(store, instance));
+        }
+        let mut machine = Machine::new(store, instance, image.metadata().clone())?;
+        machine.tell_own_growth(own_growth);
+        let mut body = Body::Movable(machine);
+        body.settle();
+        Ok(body)
+    }
+
+    pub fn inside(&mut self) -> &mut Inside {
+        match self {
+            Body::Movable(machine) => machine.store().data_mut(),
+            Body::Fixed(store, _) => store.data_mut(),
+        }
+    }
+
+    pub fn machine(&mut self) -> Option<&mut Machine<Inside>> {
+        match self {
+            Body::Movable(machine) => Some(machine),
+            Body::Fixed(..) => None,
+        }
+    }
+
+    /// Where its linear memories are: valid until it is dropped.
+    pub fn regions(&mut self) -> Vec<Region> {
+        let Some(machine) = self.machine() else { return Vec::new() };
+        let memories = machine.linear_memories();
+        let store = machine.store();
+        let region = |(i, m): (u32, Memory)| Region::new(i, m.data_ptr(&mut *store), m.data_size(&mut *store));
+        memories.into_iter().map(region).collect()
+    }
+
+    /// Tells the meter what the guest did not grow. To be called when it stands still.
+    pub fn settle(&mut self) {
+        if let Some(machine) = self.machine() {
+            let (stack, refs) = machine.own_sizes();
+            machine.store().data_mut().meter.settle(stack, refs);
+        }
+    }
+}
+
+/// A host function for each import, or the list of those there are none for.
+fn link(store: &mut Store<Inside>, image: &Image) -> Result<Vec<Extern>, Error> {
+    let (mut imports, mut unknown) = (Vec::new(), Vec::new());
+    for import in image.module().imports() {
+        let function = (import.module() == MODULE).then(|| Function::from_name(import.name())).flatten();
+        match (function, import.ty()) {
+            (Some(function), ExternType::Func(ty)) if fits(function, &ty) => {
+                let call = move |mut caller: Caller<'_, Inside>, args: &[Val], results: &mut [Val]| {
+                    host_call(&mut caller, function, args, results)
+                };
+                imports.push(Func::new(&mut *store, ty, call).into());
+            }
+            _ => unknown.push(format!("{}.{}", import.module(), import.name())),
+        }
+    }
+    if unknown.is_empty() { Ok(imports) } else { Err(Error::UnknownImports(unknown)) }
+}
+
+fn fits(function: Function, ty: &wasmtime::FuncType) -> bool {
+    let params = function.params().iter().map(|p| match p {
+        ValType::I32 => wasmtime::ValType::I32,
+        ValType::I64 => wasmtime::ValType::I64,
+    });
+    let results = usize::from(function.returns_errno());
+    ty.params().len() == function.params().len()
+        && ty.params().zip(params).all(|(a, b)| wasmtime::ValType::eq(&a, &b))
+        && ty.results().len() == results
+        && ty.results().all(|r| r.is_i32())
+}
+
+fn host_call(
+    caller: &mut Caller<'_, Inside>,
+    function: Function,
+    args: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let mut raw = [0u64; 16];
+    for (to, arg) in raw.iter_mut().zip(args) {
+        *to = match arg {
+            Val::I32(v) => u64::from(*v as u32),
+            Val::I64(v) => *v as u64,
+            _ => 0,
+        };
+    }
+    let raw = &raw[..args.len()];
+    loop {
+        let memory = caller.data().memory;
+        let (data, inside) = match memory {
+            Some(memory) => memory.data_and_store_mut(&mut *caller),
+            None => (&mut [][..], caller.data_mut()),
+        };
+        let wait = match inside.ctx.call(&mut inside.host, function, raw, data) {
+            Control::Return(errno) => {
+                if let Some(r) = results.first_mut() {
+                    *r = Val::I32(errno as u16 as i32);
+                }
+                return Ok(());
+            }
+            Control::Exit(status) => return Err(wasmtime::Error::new(Exit(status))),
+            Control::Block(wait) => wait,
+        };
+        if !inside.shared.requested.load(Ordering::SeqCst) && inside.host.wait(&wait) != Woken::Cancelled {
+            continue;
+        }
+        if inside.shared.requested.load(Ordering::SeqCst)
+            && let Some(unwinding) = inside.unwinding
+        {
+            // The caller writes a frame that stands before the call: the resume issues it again. What is
+            // returned is not looked at, but must be of the right type.
+            if let Some(r) = results.first_mut() {
+                *r = Val::I32(0);
+            }
+            // The poll words first: after some calls they are all that is looked at.
+            inside.trigger.fire();
+            return unwinding.set(&mut *caller, Val::I32(1));
+        }
+        // A stale cancellation: nobody asks any more.
+        caller.data().host.canceller().reset();
+    }
+}

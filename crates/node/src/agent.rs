@@ -1,0 +1,668 @@
+//! The tasks of a node: started, listed, ended, and picked up again when the agent itself is started anew.
+
+use crate::capacity::{Capacity, Need, Total};
+use crate::db::Db;
+use crate::dirs::Dirs;
+use crate::ingress::Ingress;
+use crate::kept::Kept;
+use crate::membership::Identity;
+use crate::peers::Peer;
+use crate::service::{self, Sockets, listener};
+use crate::spec::{Spec, check_name};
+use crate::task::{self, End, Live};
+use crate::{random, unix_now};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use wayfare_engine::{Form, Image, Limits, Options, Target, Task};
+use wayfare_snapshot::Digest;
+use wayfare_store::program::{self, Wanted};
+use wayfare_transfer::TaskId;
+use wayfare_transfer::channel::Credentials;
+use wayfare_transfer::journal::{self, Record, Restart};
+use wayfare_transfer::message::{Answer, Message};
+use wayfare_wasi::{Ctx, Volume};
+
+/// How an agent is set up.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Directories of this machine that tasks from elsewhere may use.
+    pub shares: Vec<PathBuf>,
+    /// Bytes of memory for tasks.
+    pub memory: Option<u64>,
+    /// Processors for tasks, in hundredths.
+    pub cpus: Option<u32>,
+}
+
+/// What a task is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It runs, and is on its way to another node.
+    Moving {
+        /// Which.
+        to: String,
+    },
+    /// It stands still: the other node may have it, and does not answer.
+    Unknown {
+        /// Which.
+        to: String,
+        /// The epoch at which it may have it.
+        epoch: u64,
+    },
+    /// It ended by itself.
+    Exited {
+        /// With this status.
+        status: u32,
+    },
+    /// It trapped.
+    Trapped {
+        /// How.
+        why: String,
+    },
+    /// It was stopped.
+    Stopped {
+        /// By whom or what.
+        why: String,
+    },
+    /// It is on another node.
+    Left {
+        /// Which.
+        to: String,
+    },
+    /// It cannot go on here.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl State {
+    /// Whether it may still run here.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, State::Running | State::Moving { .. } | State::Unknown { .. })
+    }
+}
+
+/// A task of this node, or one that was.
+pub struct Entry {
+    /// What it is.
+    pub spec: Spec,
+    state: Mutex<State>,
+    live: Mutex<Option<Arc<Live>>>,
+    sockets: Mutex<Option<Arc<Sockets>>>,
+    /// Its epoch here.
+    pub(crate) epoch: AtomicU64,
+    /// Told of every change of its state.
+    pub(crate) changed: Notify,
+    /// Held by what moves it.
+    pub(crate) moving: tokio::sync::Mutex<()>,
+    /// A person's word on what became of it.
+    pub(crate) decision: tokio::sync::watch::Sender<Option<Answer>>,
+}
+
+impl Entry {
+    fn new(spec: Spec, state: State, epoch: u64) -> Arc<Entry> {
+        Arc::new(Entry {
+            spec,
+            state: Mutex::new(state),
+            live: Mutex::default(),
+            sockets: Mutex::default(),
+            epoch: AtomicU64::new(epoch),
+            changed: Notify::new(),
+            moving: tokio::sync::Mutex::default(),
+            decision: tokio::sync::watch::Sender::new(None),
+        })
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        lock(&self.state).clone()
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        *lock(&self.state) = state;
+        self.changed.notify_waiters();
+    }
+
+    /// The running task.
+    ///
+    /// # Errors
+    /// When it does not run here.
+    pub(crate) fn live(&self) -> Result<Arc<Live>> {
+        let live = lock(&self.live).clone();
+        live.ok_or_else(|| anyhow!("{} does not run here", self.spec.name))
+    }
+}
+
+/// A node's agent.
+pub struct Agent {
+    /// Where it keeps things.
+    pub dirs: Dirs,
+    pub(crate) db: Db,
+    pub(crate) settings: Settings,
+    pub(crate) capacity: Capacity,
+    pub(crate) kept: Kept,
+    tasks: Mutex<BTreeMap<String, Arc<Entry>>>,
+    /// The clients of tasks that were published here.
+    ingresses: Mutex<HashMap<TaskId, Arc<Ingress>>>,
+    /// Moves to this node under way, and how to call them off.
+    pub(crate) arriving: Mutex<HashMap<TaskId, (u64, Arc<Notify>)>>,
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The instruction set this runs on, as people call it.
+pub fn isa() -> &'static str {
+    std::env::consts::ARCH
+}
+
+impl Agent {
+    /// Opens a node. Its tasks are picked up by [`Agent::recover`].
+    ///
+    /// # Errors
+    /// When the directory is no node's, or cannot be used.
+    pub fn open(dirs: Dirs, settings: Settings) -> Result<Arc<Agent>> {
+        dirs.identity()?;
+        let db = Db::open(&dirs)?;
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
+        // Most tasks wait most of the time: four to a processor, unless told otherwise.
+        let cpus = settings.cpus.unwrap_or(processors * 400);
+        let capacity = Capacity::new(Total { memory: settings.memory, cpus });
+        Ok(Arc::new(Agent {
+            dirs,
+            db,
+            settings,
+            capacity,
+            kept: Kept::default(),
+            tasks: Mutex::default(),
+            ingresses: Mutex::default(),
+            arriving: Mutex::default(),
+        }))
+    }
+
+    /// What the node is. Read anew each time, since keys may be rotated.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn identity(&self) -> Result<Identity> {
+        self.dirs.identity()
+    }
+
+    pub(crate) fn credentials(&self) -> Result<Credentials> {
+        Ok(self.identity()?.credentials(self.db.revocations()?))
+    }
+
+    /// This node as others are to know it.
+    pub(crate) fn me(&self) -> Result<Peer> {
+        let name = self.identity()?.name;
+        Ok(Peer { name, address: self.settings.address.clone(), isa: isa().into(), seen: unix_now() })
+    }
+
+    /// The tasks, by name.
+    pub fn tasks(&self) -> Vec<Arc<Entry>> {
+        lock(&self.tasks).values().cloned().collect()
+    }
+
+    /// A task by its name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn task(&self, name: &str) -> Result<Arc<Entry>> {
+        let found = lock(&self.tasks).get(name).cloned();
+        found.ok_or_else(|| anyhow!("no task named {name} is on this node: `wayfare ps -a` lists them"))
+    }
+
+    /// Whether a task of this name, and of another identity, is alive here.
+    pub(crate) fn name_is_taken(&self, name: &str, id: TaskId) -> bool {
+        lock(&self.tasks).get(name).is_some_and(|e| e.spec.id != id && e.state().is_alive())
+    }
+
+    /// An image that runs and resumes here.
+    ///
+    /// # Errors
+    /// When the module was never here, or cannot be compiled.
+    pub(crate) fn image(&self, spec: &Spec) -> Result<Image> {
+        let digest: Digest = spec.module.parse()?;
+        let found = program::from_digest(digest, &wanted(spec.canonical_nan)?)?;
+        let found = found.with_context(|| format!("the program of {} is not here any more", spec.name))?;
+        found.resumable()
+    }
+
+    /// Starts a task.
+    ///
+    /// # Errors
+    /// When its name is taken, it cannot be captured, or this machine lacks what it needs.
+    pub fn start(self: &Arc<Self>, mut spec: Spec) -> Result<Arc<Entry>> {
+        check_name(&spec.name)?;
+        let wanted = wanted(spec.canonical_nan)?;
+        let found = program::from_file(spec.program.as_ref(), &wanted)?;
+        let image = found.resumable()?;
+        spec.id = TaskId(random()?);
+        spec.module = image.digest().to_string();
+        spec.started = unix_now();
+        spec.origin = self.identity()?.name;
+        let memory = spec.limits.memory.unwrap_or(0);
+        self.capacity.promise(spec.id, Need { memory, cpus: spec.limits.cpus }).map_err(|r| anyhow!(r.text))?;
+        let started = self.start_admitted(&spec, &image);
+        if started.is_err() {
+            self.capacity.release(spec.id);
+            let _ = std::fs::remove_dir_all(self.dirs.task(spec.id));
+        }
+        started
+    }
+
+    fn start_admitted(self: &Arc<Self>, spec: &Spec, image: &Image) -> Result<Arc<Entry>> {
+        let entry = Entry::new(spec.clone(), State::Running, 1);
+        {
+            // The name is taken before anything of it is there.
+            let mut tasks = lock(&self.tasks);
+            if tasks.get(&spec.name).is_some_and(|e| e.state().is_alive()) {
+                bail!("a task named {} is already on this node: give another --name", spec.name);
+            }
+            tasks.insert(spec.name.clone(), entry.clone());
+        }
+        let begin = || -> Result<()> {
+            self.publish(spec)?;
+            let sockets = Sockets::new(&spec.publish)?;
+            let task = self.beginning(spec, image, &sockets)?;
+            self.db.put_task(spec, &Record::Owned { epoch: 1 })?;
+            self.run(&entry, task, sockets)
+        };
+        begin().inspect_err(|_| {
+            lock(&self.tasks).remove(&spec.name);
+            self.unpublish(spec.id);
+        })?;
+        Ok(entry)
+    }
+
+    /// Lets clients connect to a task, which may be anywhere.
+    fn publish(&self, spec: &Spec) -> Result<()> {
+        if spec.publish.is_empty() || lock(&self.ingresses).contains_key(&spec.id) {
+            return Ok(());
+        }
+        // Identities of streams must not come back after the agent was started anew.
+        let first = u64::from_le_bytes(random()?) >> 16;
+        let ingress = tokio::runtime::Handle::current().block_on(Ingress::open(&spec.publish, first))?;
+        lock(&self.ingresses).insert(spec.id, ingress);
+        Ok(())
+    }
+
+    /// Nobody connects to the task any more.
+    pub(crate) fn unpublish(&self, id: TaskId) {
+        if let Some(ingress) = lock(&self.ingresses).remove(&id) {
+            ingress.close();
+        }
+    }
+
+    /// Where the clients of a task are, if that is here.
+    pub(crate) fn ingress(&self, id: TaskId) -> Option<Arc<Ingress>> {
+        lock(&self.ingresses).get(&id).cloned()
+    }
+
+    /// The task as it is before its first instruction.
+    fn beginning(&self, spec: &Spec, image: &Image, sockets: &Arc<Sockets>) -> Result<Task> {
+        let program = std::path::Path::new(&spec.program);
+        let file_name = program.file_name().unwrap_or_default().to_string_lossy();
+        let mut builder = Ctx::builder().arg(file_name).args(spec.args.iter().cloned());
+        for (name, value) in &spec.env {
+            builder = builder.env(name, value);
+        }
+        for dir in &spec.dirs {
+            builder = builder.dir(&dir.guest, dir.read_only);
+        }
+        for volume in &spec.volumes {
+            let content =
+                Volume::load_dir(&volume.host).with_context(|| format!("--volume {}", volume.host.display()))?;
+            builder = builder.volume(&volume.guest, content, volume.read_only);
+        }
+        for port in &spec.publish {
+            builder = builder.listener(listener(*port));
+        }
+        let mut task = Task::start(image, &spec.name, builder.build(), task::host(spec, &self.dirs, sockets)?)?;
+        task.limit(limits(spec))?;
+        task.set_epoch(1);
+        Ok(task)
+    }
+
+    /// Gives a task its thread.
+    pub(crate) fn run(self: &Arc<Self>, entry: &Arc<Entry>, task: Task, sockets: Arc<Sockets>) -> Result<()> {
+        let (agent, of) = (self.clone(), entry.clone());
+        let ended = move |end: End, task: &mut Task| agent.ended(&of, end, task);
+        // The thread may be at its end before this is done: it waits for the lock then.
+        let mut live = lock(&entry.live);
+        *lock(&entry.sockets) = Some(sockets.clone());
+        *live = Some(Live::start(task, &entry.spec, &self.dirs, sockets.clone(), ended)?);
+        drop(live);
+        if !entry.spec.publish.is_empty() {
+            tokio::spawn(service::carry(self.clone(), entry.clone(), sockets));
+        }
+        self.look_after(entry);
+        Ok(())
+    }
+
+    /// Snapshots from time to time, and an end after the time that it has.
+    fn look_after(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let every = entry.spec.checkpoint_every;
+        if every > 0 {
+            let (agent, entry) = (self.clone(), Arc::downgrade(entry));
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(every)).await;
+                    let Some(entry) = entry.upgrade() else { return };
+                    if !entry.state().is_alive() {
+                        return;
+                    }
+                    agent.checkpoint(&entry).await;
+                }
+            });
+        }
+        if let Some(seconds) = entry.spec.limits.wall_time {
+            let (agent, entry) = (self.clone(), Arc::downgrade(entry));
+            let left = (unix_now() - unix_now().min(entry.upgrade().map_or(0, |e| e.spec.started))).min(seconds);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(seconds - left)).await;
+                if let Some(entry) = entry.upgrade() {
+                    agent.stop(&entry, "its time was up").await;
+                }
+            });
+        }
+    }
+
+    /// A first snapshot of a task that has come, so that a crash does not lose it.
+    pub(crate) fn save_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let (agent, entry) = (self.clone(), entry.clone());
+        tokio::spawn(async move { agent.checkpoint(&entry).await });
+    }
+
+    async fn checkpoint(&self, entry: &Arc<Entry>) {
+        // Not while it moves: its memory is being watched, and the other node will do it.
+        let Ok(_moving) = entry.moving.try_lock() else { return };
+        let Ok(live) = entry.live() else { return };
+        if let Err(e) = live.save(&self.dirs.checkpoint(entry.spec.id), true).await
+            && entry.state().is_alive()
+        {
+            tracing::warn!(task = %entry.spec.name, "no checkpoint: {e:#}");
+        }
+    }
+
+    /// A task's thread is at its end.
+    fn ended(&self, entry: &Arc<Entry>, end: End, task: &mut Task) {
+        lock(&entry.live).take();
+        let state = match end {
+            // Whoever took it away says where it is.
+            End::Left => return,
+            End::Exited(status) => State::Exited { status },
+            End::Trapped(why) => State::Trapped { why },
+            End::Broken(why) => State::Failed { why },
+            End::Stopped => match entry.state() {
+                stopped @ State::Stopped { .. } => stopped,
+                _ => State::Stopped { why: "told to".into() },
+            },
+        };
+        for (guest, volume) in task.wasi().volumes() {
+            let Some(mount) = entry.spec.volumes.iter().find(|v| v.guest == guest) else { continue };
+            let here = self.identity().is_ok_and(|i| i.name == entry.spec.origin);
+            let kept = self.dirs.task(entry.spec.id).join("volumes").join(guest.trim_start_matches('/'));
+            let to = if here { mount.host.clone() } else { kept };
+            if let Err(e) = std::fs::create_dir_all(&to).map_err(|e| e.to_string()).and_then(|()| {
+                volume.store_dir(&to).map_err(|e| e.to_string())
+            }) {
+                tracing::error!(task = %entry.spec.name, "the volume {guest} could not be stored in {}: {e}", to.display());
+            }
+        }
+        self.finish(entry, state);
+    }
+
+    /// Writes down that a task is over.
+    fn finish(&self, entry: &Arc<Entry>, state: State) {
+        let record = Record::Ended { epoch: entry.epoch.load(Ordering::SeqCst) };
+        let how = serde_json::to_string(&state).unwrap_or_default();
+        if let Err(e) = self.db.set_ended(entry.spec.id, &how, &record) {
+            tracing::error!(task = %entry.spec.name, "its end could not be written down: {e:#}");
+        }
+        let _ = std::fs::remove_file(self.dirs.checkpoint(entry.spec.id));
+        self.capacity.release(entry.spec.id);
+        entry.set_state(state);
+        if let Some(sockets) = lock(&entry.sockets).take() {
+            sockets.close_all();
+        }
+    }
+
+    /// A task was written to a file and goes on from there, wherever that is.
+    pub(crate) fn captured(&self, entry: &Arc<Entry>, file: &std::path::Path) {
+        lock(&entry.live).take();
+        self.finish(entry, State::Stopped { why: format!("captured to {}", file.display()) });
+    }
+
+    /// Stops a task. Gives whether it was there to be stopped.
+    pub async fn stop(&self, entry: &Arc<Entry>, why: &str) -> bool {
+        let Ok(live) = entry.live() else { return false };
+        {
+            let mut state = lock(&entry.state);
+            if !matches!(*state, State::Running) {
+                return false;
+            }
+            *state = State::Stopped { why: why.into() };
+        }
+        if let Err(e) = live.stop().await {
+            tracing::warn!(task = %entry.spec.name, "cannot be stopped: {e:#}");
+        }
+        while lock(&entry.live).is_some() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        true
+    }
+
+    /// Forgets a task that is over.
+    ///
+    /// # Errors
+    /// While it is not.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let entry = self.task(name)?;
+        if entry.state().is_alive() {
+            bail!("{name} is running: stop it first (`wayfare stop {name}`)");
+        }
+        self.db.remove_task(entry.spec.id)?;
+        lock(&self.tasks).remove(name);
+        let _ = std::fs::remove_dir_all(self.dirs.task(entry.spec.id));
+        Ok(())
+    }
+
+    /// Takes in a task that has come from elsewhere; the journal has it already.
+    pub(crate) fn adopt(&self, spec: Spec, epoch: u64) -> Arc<Entry> {
+        let entry = Entry::new(spec, State::Running, epoch);
+        lock(&self.tasks).insert(entry.spec.name.clone(), entry.clone());
+        entry
+    }
+
+    /// Picks up the tasks that were here when the agent ended: those it owns run on from their last durable snapshot,
+    /// of those that it may have given away it asks the others.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn recover(self: &Arc<Self>) -> Result<()> {
+        for row in self.db.tasks()? {
+            let (spec, record) = (row.spec, row.record);
+            let may_be_published = row.ended.is_none() && !matches!(record, Record::Ended { .. } | Record::Refused { .. });
+            if may_be_published
+                && spec.origin == self.identity()?.name
+                && let Err(e) = tokio::task::block_in_place(|| self.publish(&spec))
+            {
+                tracing::error!(task = %spec.name, "{e:#}");
+            }
+            if let Some(ended) = row.ended {
+                let state = serde_json::from_str(&ended).unwrap_or(State::Failed { why: ended });
+                self.remember(Entry::new(spec, state, record.epoch()));
+                continue;
+            }
+            match journal::restart(&record) {
+                Restart::Run => self.revive(spec, record.epoch()),
+                Restart::Ask { to, epoch } => {
+                    let entry = Entry::new(spec, State::Unknown { to, epoch }, epoch);
+                    self.remember(entry.clone());
+                    let agent = self.clone();
+                    tokio::spawn(async move { agent.resolve(entry).await });
+                }
+                Restart::Nothing => {
+                    if let Record::Left { to, epoch } = record {
+                        self.remember(Entry::new(spec, State::Left { to }, epoch));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, entry: Arc<Entry>) {
+        let mut tasks = lock(&self.tasks);
+        // Of two of one name the one that is alive is meant.
+        let keeps = tasks.get(&entry.spec.name).is_some_and(|e| e.state().is_alive() && !entry.state().is_alive());
+        if !keeps {
+            tasks.insert(entry.spec.name.clone(), entry);
+        }
+    }
+
+    /// Lets a task run on from its last durable snapshot; from its beginning if it has none and began here.
+    fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) {
+        let entry = Entry::new(spec, State::Running, epoch);
+        self.remember(entry.clone());
+        let _ = self.capacity.promise(
+            entry.spec.id,
+            Need { memory: entry.spec.limits.memory.unwrap_or(0), cpus: entry.spec.limits.cpus },
+        );
+        let agent = self.clone();
+        // Compiling may take a while, and other tasks need not wait for it.
+        tokio::task::spawn_blocking(move || {
+            let built = agent.image(&entry.spec).and_then(|image| {
+                let sockets = Sockets::new(&entry.spec.publish)?;
+                // What was connected when the agent ended is connected no longer.
+                sockets.forgive();
+                let path = agent.dirs.checkpoint(entry.spec.id);
+                let mut task = match std::fs::read(&path) {
+                    Ok(bytes) => {
+                        let packed = wayfare_snapshot::open(&bytes, &wayfare_snapshot::Limits::default())
+                            .with_context(|| path.display().to_string())?;
+                        Task::resume(&image, &packed, task::host(&entry.spec, &agent.dirs, &sockets)?)?
+                    }
+                    Err(_) if epoch == 1 => agent.beginning(&entry.spec, &image, &sockets)?,
+                    Err(_) => bail!("the agent ended before the first durable snapshot of it was made here"),
+                };
+                task.limit(limits(&entry.spec))?;
+                task.set_epoch(epoch);
+                agent.run(&entry, task, sockets)
+            });
+            if let Err(e) = built {
+                tracing::error!(task = %entry.spec.name, "cannot go on: {e:#}");
+                agent.finish(&entry, State::Failed { why: format!("{e:#}") });
+            }
+        });
+    }
+
+    /// Asks the node that a task may be on until it answers, or a person decides.
+    async fn resolve(self: Arc<Self>, entry: Arc<Entry>) {
+        let State::Unknown { to, epoch } = entry.state() else { return };
+        let answer = self.ask(&entry, &to, epoch).await;
+        let record = Record::Moving { epoch, to: to.clone() };
+        let Some(next) = journal::resolved(&record, answer) else { return };
+        if let Err(e) = self.db.set_record(entry.spec.id, &next) {
+            tracing::error!(task = %entry.spec.name, "what became of it cannot be written down: {e:#}");
+            return;
+        }
+        match next {
+            Record::Owned { epoch } => self.revive(entry.spec.clone(), epoch),
+            _ => entry.set_state(State::Left { to }),
+        }
+    }
+
+    /// Asks until there is an answer.
+    pub(crate) async fn ask(&self, entry: &Entry, to: &str, epoch: u64) -> Answer {
+        let mut decision = entry.decision.subscribe();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.ask_once(entry.spec.id, to, epoch).await {
+                Ok(Answer::Deciding) => {}
+                Ok(answer) => return answer,
+                Err(e) => tracing::warn!(task = %entry.spec.name, "{to} cannot be asked: {e:#}"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
+                _ = decision.changed() => {
+                    if let Some(answer) = *decision.borrow() {
+                        tracing::warn!(task = %entry.spec.name, ?answer, "decided by a person");
+                        return answer;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask_once(&self, task: TaskId, to: &str, epoch: u64) -> Result<Answer> {
+        let mut link = self.dial(to).await?;
+        link.send(wayfare_transfer::Kind::Transfer, &Message::Ask { task, epoch }.encode()).await?;
+        match Message::decode(&link.expect(wayfare_transfer::Kind::Transfer).await?)? {
+            Message::Answer(answer) => Ok(answer),
+            _ => bail!("it answered something else"),
+        }
+    }
+
+    /// Answers another node's question.
+    ///
+    /// # Errors
+    /// When the answer cannot be written down: then it must not be given.
+    pub(crate) fn answer(&self, task: TaskId, epoch: u64) -> Result<Answer> {
+        let deciding = {
+            let arriving = lock(&self.arriving);
+            match arriving.get(&task) {
+                // Its commit may be in a buffer here. Nobody who asks still sends, so it can be called off.
+                Some((at, stop)) if *at == epoch => {
+                    stop.notify_one();
+                    true
+                }
+                _ => false,
+            }
+        };
+        let record = self.db.record(task)?;
+        let (answer, promise) = journal::answer(record.as_ref(), epoch, deciding);
+        if let Some(promise) = promise {
+            self.db.set_record(task, &promise)?;
+        }
+        Ok(answer)
+    }
+
+    /// Ends the agent: every task is written to the disk and goes on when the agent is started again.
+    pub async fn suspend(&self) {
+        for entry in self.tasks() {
+            let Ok(live) = entry.live() else { continue };
+            let _moving = entry.moving.lock().await;
+            if let Err(e) = live.save(&self.dirs.checkpoint(entry.spec.id), false).await {
+                tracing::error!(task = %entry.spec.name, "could not be suspended: {e:#}");
+            }
+        }
+    }
+}
+
+/// What the engine is to hold a task to.
+pub(crate) fn limits(spec: &Spec) -> Limits {
+    Limits { memory: spec.limits.memory, table_elements: None }
+}
+
+pub(crate) fn wanted(canonical_nan: bool) -> Result<Wanted> {
+    Wanted::here(None, Options { canonical_nan }, Form::Resume, false)
+}
+
+/// The target of this machine, for showing.
+pub fn target() -> String {
+    Target::host().to_string()
+}

@@ -1,0 +1,471 @@
+//! Drives a task's way to another node.
+
+use crate::agent::{Agent, Entry, State};
+use crate::kept::Pages;
+use crate::link::Link;
+use crate::task::{Still, Verdict};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use wayfare_engine::Watch;
+use wayfare_snapshot::PAGE_SIZE;
+use wayfare_store::program;
+use wayfare_transfer::journal::Record;
+use wayfare_transfer::message::{Message, Mode, Offer, Reason, Refusal};
+use wayfare_transfer::pages::{PageRange, is_zero};
+use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Progress, Source};
+use wayfare_transfer::{Incoming, Kind};
+
+/// How to move a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The task's name.
+    pub name: String,
+    /// The node's name.
+    pub to: String,
+    /// How memory comes along.
+    pub mode: Mode,
+    /// The bound on the downtime, nanoseconds.
+    pub max_downtime: u64,
+    /// Whether to leave the task where it is if the bound cannot be kept.
+    pub give_up: bool,
+    /// Bytes per second, at most.
+    pub limit: Option<u64>,
+}
+
+/// A line of progress.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// What is being done.
+    pub phase: String,
+    /// Rounds begun.
+    pub round: u32,
+    /// Pages sent.
+    pub pages: u64,
+    /// Pages that were there already.
+    pub spared: u64,
+    /// Bytes of memory sent, packed.
+    pub bytes: u64,
+    /// Pages left of this round.
+    pub left: u64,
+    /// Pages of this round.
+    pub of: u64,
+    /// Pages per second that the task writes to.
+    pub dirty_rate: f64,
+    /// Bytes per second.
+    pub bandwidth: f64,
+    /// Predicted downtime, nanoseconds.
+    pub predicted: u64,
+    /// Rounds got no smaller.
+    pub stalled: bool,
+}
+
+/// How a move went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The last line.
+    pub last: Line,
+    /// From the moment at which the task stood still to the word that it runs there, nanoseconds.
+    pub downtime: u64,
+    /// The whole move, nanoseconds.
+    pub total: u64,
+    /// Round-trip time of the link, nanoseconds.
+    pub rtt: u64,
+    /// Bytes on the wire, both of memory and all else.
+    pub state_bytes: u64,
+}
+
+/// How long the log's beginning may be that goes along: what is before it stays.
+const LOG_ALONG: u64 = 4 << 20;
+/// Bytes that may wait to go out: enough to keep a link busy, and little to wait for before the last pages.
+const BACKLOG: usize = 512 << 10;
+
+/// The task's memory while it moves.
+struct Memory {
+    watch: Watch,
+    sizes: HashMap<u32, u64>,
+    /// Every page that was ever dirty.
+    touched: Vec<PageRange>,
+}
+
+impl Memory {
+    fn new(watch: Watch) -> Self {
+        let sizes = watch.sizes().into_iter().collect();
+        Memory { watch, sizes, touched: Vec::new() }
+    }
+
+    /// Its pages by their digests, for when the task comes back.
+    fn keep(mut self) -> Pages {
+        let (mut pages, mut bytes) = (Pages::default(), Vec::new());
+        self.touched.sort_unstable();
+        let mut next = (0, 0);
+        for range in std::mem::take(&mut self.touched) {
+            for page in range.first..range.first + range.count {
+                if (range.memory, page) < next {
+                    continue;
+                }
+                next = (range.memory, page + 1);
+                bytes.clear();
+                if !self.read(PageRange { first: page, count: 1, ..range }, &mut bytes) {
+                    return pages;
+                }
+                if !is_zero(&bytes) {
+                    pages.put(&bytes);
+                }
+            }
+        }
+        pages
+    }
+}
+
+impl Guest for Memory {
+    fn dirty(&mut self) -> Vec<PageRange> {
+        let dirty = self.watch.dirty();
+        self.sizes = self.watch.sizes().into_iter().collect();
+        let dirty = dirty.into_iter().map(|r| PageRange { memory: r.memory, first: r.first, count: r.count });
+        let dirty: Vec<PageRange> = dirty.collect();
+        self.touched.extend(&dirty);
+        dirty
+    }
+
+    fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
+        let size = self.sizes.get(&range.memory).copied().unwrap_or(0);
+        let from = range.first * PAGE_SIZE as u64;
+        let len = (range.count * PAGE_SIZE as u64).min(size.saturating_sub(from)) as usize;
+        let at = into.len();
+        into.resize(at + len, 0);
+        len > 0 && self.watch.read(range.memory, range.first, &mut into[at..])
+    }
+}
+
+enum Done {
+    Frozen(Result<Still>),
+    Logged(Result<()>),
+}
+
+/// Moves a task, and says how that went. `progress` is told now and then; the move is called off, as long as that is
+/// possible, when it is closed.
+///
+/// # Errors
+/// When the task stays here, with the reason.
+pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Line>) -> Result<Report> {
+    let entry = agent.task(&order.name)?;
+    // A snapshot that is being written is waited for.
+    let waiting = tokio::time::timeout(Duration::from_secs(30), entry.moving.lock());
+    let Ok(_moving) = waiting.await else { bail!("{} is being moved already", order.name) };
+    let me = agent.identity()?.name;
+    if order.to == me {
+        bail!("{} is on {me} already", order.name);
+    }
+    let live = entry.live()?;
+    let link = agent.dial(&order.to).await?;
+    let watch = live.watch()?;
+    let old_epoch = entry.epoch.load(Ordering::SeqCst);
+    let sizes = watch.sizes();
+    let digest = entry.spec.module.parse()?;
+    let module = program::kept_module(digest)?.context("the task's module is not in the cache any more")?;
+    let log_path = agent.dirs.log(entry.spec.id);
+    let log_len = std::fs::metadata(&log_path).map_or(0, |m| m.len());
+    let log = log_tail(&log_path, log_len)?;
+    let offer = Offer {
+        task: entry.spec.id,
+        name: entry.spec.name.clone(),
+        epoch: old_epoch + 1,
+        module: digest.0,
+        module_len: module.len() as u64,
+        canonical_nan: entry.spec.canonical_nan,
+        memories: sizes.iter().map(|(_, size)| *size).collect(),
+        touched: 0,
+        mode: order.mode,
+        settings: serde_json::to_vec(&entry.spec)?,
+    };
+    let policy = Policy {
+        max_downtime: order.max_downtime,
+        on_stall: if order.give_up { OnStall::GiveUp } else { OnStall::Freeze },
+        limit: order.limit,
+        rtt: link.rtt.as_nanos() as u64,
+        raw: false,
+    };
+    entry.set_state(State::Moving { to: order.to.clone() });
+    let mut departure = Departure {
+        report: Report { rtt: policy.rtt, ..Report::default() },
+        source: Source::new(offer, module, policy).with_extra(log),
+        agent: agent.clone(),
+        entry: entry.clone(),
+        to: order.to,
+        old_epoch,
+        log_from: log_len,
+        link: Some(link),
+        still: None,
+        began: Instant::now(),
+        frozen_at: None,
+    };
+    let result = departure.run(live, Memory::new(watch), &progress).await;
+    if entry.state() == (State::Moving { to: departure.to.clone() }) {
+        entry.set_state(State::Running);
+    }
+    result.map(|()| departure.report)
+}
+
+fn log_tail(path: &std::path::Path, len: u64) -> Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+    file.seek(SeekFrom::Start(len.saturating_sub(LOG_ALONG)))?;
+    let mut bytes = Vec::new();
+    file.take(len.min(LOG_ALONG)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+struct Departure {
+    agent: Arc<Agent>,
+    entry: Arc<Entry>,
+    to: String,
+    source: Source,
+    old_epoch: u64,
+    log_from: u64,
+    link: Option<Link>,
+    still: Option<Still>,
+    report: Report,
+    began: Instant,
+    frozen_at: Option<Instant>,
+}
+
+impl Departure {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    async fn run(
+        &mut self,
+        live: Arc<crate::task::Live>,
+        mut memory: Memory,
+        progress: &UnboundedSender<Line>,
+    ) -> Result<()> {
+        let (done_to, mut done) = unbounded_channel::<Done>();
+        let mut told = Instant::now();
+        let mut out = Vec::new();
+        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        let mut cancelled = false;
+        loop {
+            while let Some(action) = self.source.poll_action() {
+                match action {
+                    Action::Freeze => {
+                        let (live, log_from, to) = (live.clone(), self.log_from, done_to.clone());
+                        tokio::spawn(async move { to.send(Done::Frozen(live.freeze(log_from).await)) });
+                    }
+                    Action::Log(epoch) => {
+                        let (agent, id, to) = (self.agent.clone(), self.entry.spec.id, done_to.clone());
+                        let record = Record::Moving { epoch, to: self.to.clone() };
+                        tokio::task::spawn_blocking(move || {
+                            to.send(Done::Logged(agent.db.set_record(id, &record)))
+                        });
+                    }
+                    action => self.act(action).await?,
+                }
+            }
+            if self.source.is_over() {
+                break;
+            }
+            let now = self.now();
+            if let Some(link) = &mut self.link {
+                while link.channel.backlog() < BACKLOG {
+                    let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
+                    if let Err(e) = link.channel.send(kind, &out) {
+                        tracing::warn!("{e}");
+                        break;
+                    }
+                }
+            }
+            if told.elapsed() > Duration::from_millis(50) {
+                told = Instant::now();
+                let _ = progress.send(self.line());
+            }
+            let wake = self.source.poll_timeout().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
+            tokio::select! {
+                turned = turn(&mut self.link) => {
+                    self.turned(turned);
+                    self.mark_commit();
+                }
+                Some(event) = done.recv() => {
+                    self.done(event);
+                    self.mark_commit();
+                }
+                () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
+                () = progress.closed(), if !cancelled => {
+                    cancelled = true;
+                    let refusal = Refusal::new(Reason::Cancelled, "the move was called off");
+                    self.source.handle_event(Event::Cancelled(refusal));
+                }
+                _ = ticks.tick() => {}
+            }
+        }
+        self.report.last = self.line();
+        self.report.total = self.now();
+        if *self.source.phase() == Phase::Done {
+            self.leave(memory);
+        }
+        let link = self.link.take();
+        if let Some(mut link) = link {
+            // The last word: that it was called off.
+            while let Some(kind) = self.source.poll_message(0, &mut Nothing, &mut out) {
+                link.channel.send(kind, &out)?;
+            }
+            tokio::spawn(link.close());
+        }
+        match self.source.phase() {
+            Phase::Failed(refusal) => Err(anyhow!("{refusal}")),
+            _ => Ok(()),
+        }
+    }
+
+    fn turned(&mut self, turned: Result<Option<Incoming>>) {
+        let handled = turned.and_then(|message| {
+            let Some(message) = message else { return Ok(()) };
+            anyhow::ensure!(message.kind == Kind::Transfer, "a message of another kind");
+            let (now, message) = (self.now(), Message::decode(&message.payload)?);
+            if matches!(message, Message::Committed(_)) && self.frozen_at.is_some() {
+                self.report.downtime = self.frozen_at.map_or(0, |at| at.elapsed().as_nanos() as u64);
+            }
+            Ok(self.source.handle_message(now, message)?)
+        });
+        if let Err(e) = handled {
+            tracing::warn!(task = %self.entry.spec.name, to = %self.to, "the link is gone: {e:#}");
+            self.link = None;
+            self.source.handle_event(Event::Disconnected);
+        }
+    }
+
+    fn done(&mut self, event: Done) {
+        match event {
+            Done::Frozen(Ok(mut still)) => {
+                self.frozen_at = Some(still.since);
+                let state = std::mem::take(&mut still.state);
+                self.report.state_bytes = state.len() as u64;
+                self.still = Some(still);
+                self.source.handle_event(Event::Frozen(state));
+            }
+            Done::Frozen(Err(e)) => {
+                let reason = if self.entry.state().is_alive() { Reason::Unmovable } else { Reason::Ended };
+                self.source.handle_event(Event::NotFrozen(Refusal::new(reason, format!("{e:#}"))));
+            }
+            Done::Logged(Ok(())) => self.source.handle_event(Event::Logged),
+            Done::Logged(Err(e)) => {
+                let text = format!("the move cannot be written down here: {e:#}");
+                self.source.handle_event(Event::Cancelled(Refusal::new(Reason::Node, text)));
+            }
+        }
+    }
+
+    fn decide(&mut self, verdict: Verdict) {
+        if let Some(still) = self.still.take() {
+            let _ = still.verdict.send(verdict);
+        }
+    }
+
+    async fn act(&mut self, action: Action) -> Result<()> {
+        let (id, epoch) = (self.entry.spec.id, self.source.offer().epoch);
+        match action {
+            Action::Strike if self.entry.state().is_alive() => {
+                self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch })?;
+            }
+            Action::Thaw => self.decide(Verdict::Thaw(None)),
+            Action::Retake(epoch) => {
+                self.agent.db.set_record(id, &Record::Owned { epoch })?;
+                self.entry.epoch.store(epoch, Ordering::SeqCst);
+                self.entry.set_state(State::Running);
+                self.decide(Verdict::Thaw(Some(epoch)));
+            }
+            Action::Ask => {
+                self.entry.set_state(State::Unknown { to: self.to.clone(), epoch });
+                let answer = self.agent.ask(&self.entry, &self.to, epoch).await;
+                self.source.handle_answer(answer);
+            }
+            Action::Gone => {
+                // If this cannot be written, the question is asked again after a restart, and has the same answer.
+                if let Err(e) = self.agent.db.set_record(id, &Record::Left { epoch, to: self.to.clone() }) {
+                    tracing::error!(task = %self.entry.spec.name, "cannot be written down: {e:#}");
+                }
+                self.entry.set_state(State::Left { to: self.to.clone() });
+            }
+            Action::Release => {
+                self.agent.capacity.release(id);
+                let _ = std::fs::remove_file(self.agent.dirs.checkpoint(id));
+            }
+            Action::Strike | Action::Redial | Action::Freeze | Action::Log(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Forgets the task, but for its pages: it may come back.
+    fn leave(&mut self, memory: Memory) {
+        let (agent, id, still) = (self.agent.clone(), self.entry.spec.id, self.still.take());
+        tokio::task::spawn_blocking(move || {
+            agent.kept.put(id, memory.keep());
+            if let Some(still) = still {
+                let _ = still.verdict.send(Verdict::Drop);
+            }
+        });
+    }
+
+    /// From the moment at which `Commit` is about to be sent, nothing but a verdict lets the task run here again.
+    fn mark_commit(&self) {
+        if let (Phase::Unknown, Some(still)) = (self.source.phase(), &self.still) {
+            still.given_away.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn line(&self) -> Line {
+        let Progress { round, pages, spared, bytes, left, of, dirty_rate, bandwidth, predicted, stalled } =
+            self.source.progress();
+        let phase = match self.source.phase() {
+            Phase::Offering | Phase::Offered => "offering",
+            Phase::Module(_) => "sending the program",
+            Phase::Landing => "compiling there",
+            Phase::Extra(_) | Phase::Digesting => "comparing",
+            Phase::Copying | Phase::Round => "copying",
+            Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
+            Phase::Unknown => "waiting for the word that it runs there",
+            Phase::Draining | Phase::Drained => "sending late pages",
+            Phase::Done => "done",
+            Phase::Failed(_) => "failed",
+        };
+        Line {
+            phase: phase.into(),
+            round,
+            pages,
+            spared,
+            bytes,
+            left,
+            of,
+            dirty_rate,
+            bandwidth,
+            predicted,
+            stalled,
+        }
+    }
+}
+
+/// The link's next event; without a link, none ever.
+async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
+    match link {
+        Some(link) => link.turn().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The memory of a move that is over.
+struct Nothing;
+
+impl Guest for Nothing {
+    fn dirty(&mut self) -> Vec<PageRange> {
+        Vec::new()
+    }
+
+    fn read(&mut self, _: PageRange, _: &mut Vec<u8>) -> bool {
+        false
+    }
+}

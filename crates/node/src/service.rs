@@ -1,0 +1,364 @@
+//! A task's listeners and connections, as its host sees them: one [`TaskEnd`] for each published port, and the way of
+//! its segments to the ingress, which owns the clients' connections and stays where it is when the task moves.
+
+use crate::agent::{Agent, Entry, State, lock};
+use crate::link::Link;
+use crate::peers::NodeMessage;
+use anyhow::{Context, Result, anyhow, bail};
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use wayfare_stream::{Segment, StreamError, TaskEnd};
+use wayfare_transfer::{Kind, TaskId};
+use wayfare_wasi::std_host::Network;
+use wayfare_wasi::{Errno, Interest, Shutdown};
+
+/// Most connections to one port.
+pub(crate) const STREAMS: usize = 4096;
+/// Bits of a stream's identity that say which port it came by.
+const PORT_BITS: u32 = 8;
+
+/// The identity of the `n`-th stream of the port with this index.
+pub(crate) fn identity(index: usize, n: u64) -> u64 {
+    n << PORT_BITS | index as u64
+}
+
+fn index_of(stream: u64) -> usize {
+    (stream & ((1 << PORT_BITS) - 1)) as usize
+}
+
+/// The name by which a program's listener for a port is known.
+pub(crate) fn listener(port: u16) -> String {
+    format!("tcp:{port}")
+}
+
+/// The sockets of one task.
+pub(crate) struct Sockets {
+    ports: Vec<u16>,
+    ends: Vec<Mutex<TaskEnd>>,
+    /// Streams that did not survive: a crash, say.
+    lost: Mutex<HashSet<u64>>,
+    /// A task that was brought back from an older state takes lost streams for reset ones.
+    forgiving: AtomicBool,
+    wake: OwnedFd,
+    /// There may be segments to send.
+    pub(crate) stirred: Notify,
+}
+
+impl Sockets {
+    /// Of a task that starts, or comes back from an older state.
+    ///
+    /// # Errors
+    /// When the kernel gives no event descriptor.
+    pub(crate) fn new(ports: &[u16]) -> Result<Arc<Sockets>> {
+        Self::with(ports, ports.iter().map(|_| TaskEnd::new(STREAMS)).collect())
+    }
+
+    /// Of a task that comes, with what [`Sockets::freeze`] gave.
+    ///
+    /// # Errors
+    /// When that is damaged.
+    pub(crate) fn thaw(ports: &[u16], states: &[Vec<u8>]) -> Result<Arc<Sockets>> {
+        if states.len() != ports.len() {
+            bail!("the task's connections are another task's");
+        }
+        let thawed = |state: &Vec<u8>| TaskEnd::thaw(state, STREAMS).map_err(|e| anyhow!("its connections: {e:?}"));
+        Self::with(ports, states.iter().map(thawed).collect::<Result<_>>()?)
+    }
+
+    fn with(ports: &[u16], ends: Vec<TaskEnd>) -> Result<Arc<Sockets>> {
+        use rustix::event::EventfdFlags;
+        Ok(Arc::new(Sockets {
+            ports: ports.into(),
+            ends: ends.into_iter().map(Mutex::new).collect(),
+            lost: Mutex::default(),
+            forgiving: AtomicBool::new(false),
+            wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            stirred: Notify::new(),
+        }))
+    }
+
+    /// Takes streams that are not known for such as have been reset.
+    pub(crate) fn forgive(&self) {
+        self.forgiving.store(true, Ordering::SeqCst);
+    }
+
+    /// What goes along with the task, which stands still.
+    pub(crate) fn freeze(&self) -> Vec<Vec<u8>> {
+        self.ends.iter().map(|end| lock(end).freeze()).collect()
+    }
+
+    /// For the task's host.
+    pub(crate) fn plug(self: &Arc<Self>) -> Box<dyn Network + Send> {
+        Box::new(Plug(self.clone()))
+    }
+
+    /// The task has ended: clients get what it has sent, and then the end.
+    pub(crate) fn close_all(&self) {
+        self.ends.iter().for_each(|end| lock(end).close_all());
+        self.stirred.notify_waiters();
+        self.stirred.notify_one();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ends.iter().all(|end| lock(end).is_empty())
+    }
+
+    /// The next segment, with the index of its port.
+    pub(crate) fn poll_transmit(&self) -> Option<(usize, Segment)> {
+        self.ends.iter().enumerate().find_map(|(i, end)| lock(end).poll_transmit().map(|segment| (i, segment)))
+    }
+
+    /// Takes a segment.
+    ///
+    /// # Errors
+    /// When it is none of this task, or says too much: the channel is to be dropped.
+    pub(crate) fn handle(&self, index: usize, segment: Segment) -> Result<()> {
+        let end = self.ends.get(index).context("a port that the task does not have")?;
+        lock(end).handle(segment).map_err(|_| anyhow!("more than was asked for"))?;
+        // After the change is there to be seen. The only failure is a counter that is full, and that wakes as well.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        Ok(())
+    }
+
+    pub(crate) fn attached(&self) {
+        self.ends.iter().for_each(|end| lock(end).attached());
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn detached(&self) {
+        self.ends.iter().for_each(|end| lock(end).detached());
+    }
+}
+
+struct Plug(Arc<Sockets>);
+
+impl Plug {
+    fn with<T>(&self, stream: u64, f: impl FnOnce(&mut TaskEnd) -> Result<T, StreamError>) -> Result<T, Errno> {
+        if lock(&self.0.lost).contains(&stream) {
+            return Err(Errno::Connreset);
+        }
+        let end = self.0.ends.get(index_of(stream)).ok_or(Errno::Notconn)?;
+        let result = f(&mut lock(end)).map_err(|e| match e {
+            StreamError::WouldBlock => Errno::Again,
+            StreamError::Reset => Errno::Connreset,
+            StreamError::Closed => Errno::Pipe,
+            StreamError::Unknown => Errno::Notconn,
+        });
+        self.0.stirred.notify_one();
+        result
+    }
+}
+
+impl Network for Plug {
+    fn listener(&mut self, name: &str) -> Result<u64, Errno> {
+        let place = self.0.ports.iter().position(|port| listener(*port) == name);
+        place.map(|i| i as u64).ok_or(Errno::Noent)
+    }
+
+    fn accept(&mut self, listener: u64) -> Result<u64, Errno> {
+        let end = self.0.ends.get(listener as usize).ok_or(Errno::Inval)?;
+        let accepted = lock(end).accept().ok_or(Errno::Again);
+        self.0.stirred.notify_one();
+        accepted
+    }
+
+    fn attach(&mut self, stream: u64) -> Result<(), Errno> {
+        let known = self.0.ends.get(index_of(stream)).is_some_and(|end| lock(end).holds(stream));
+        if !known && !self.0.forgiving.load(Ordering::SeqCst) {
+            return Err(Errno::Notconn);
+        }
+        if !known {
+            lock(&self.0.lost).insert(stream);
+        }
+        Ok(())
+    }
+
+    fn recv(&mut self, stream: u64, buf: &mut [u8], peek: bool) -> Result<usize, Errno> {
+        self.with(stream, |end| end.recv(stream, buf, peek))
+    }
+
+    fn send(&mut self, stream: u64, bytes: &[u8]) -> Result<usize, Errno> {
+        self.with(stream, |end| end.send(stream, bytes))
+    }
+
+    fn shutdown(&mut self, stream: u64, how: Shutdown) -> Result<(), Errno> {
+        let shut = self.with(stream, |end| end.shutdown(stream, how.read, how.write));
+        shut.map_err(|e| if e == Errno::Connreset { Errno::Notconn } else { e })
+    }
+
+    fn close(&mut self, stream: u64) {
+        if !lock(&self.0.lost).remove(&stream) {
+            let _ = self.with(stream, |end| {
+                end.close(stream);
+                Ok(())
+            });
+        }
+    }
+
+    fn close_listener(&mut self, listener: u64) {
+        if let Some(end) = self.0.ends.get(listener as usize) {
+            lock(end).stop_listening();
+            self.0.stirred.notify_one();
+        }
+    }
+
+    fn ready(&mut self, stream: u64, interest: Interest) -> bool {
+        if lock(&self.0.lost).contains(&stream) {
+            return true;
+        }
+        self.0.ends.get(index_of(stream)).is_none_or(|end| match interest {
+            Interest::Read => lock(end).is_readable(stream),
+            Interest::Write => lock(end).is_writable(stream),
+        })
+    }
+
+    fn can_accept(&mut self, listener: u64) -> bool {
+        self.0.ends.get(listener as usize).is_some_and(|end| lock(end).can_accept())
+    }
+
+    fn wakeup(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
+    }
+}
+
+/// A segment with its port's index, as it goes over a link.
+pub(crate) fn frame(index: usize, segment: &Segment) -> Vec<u8> {
+    let mut bytes = vec![index as u8];
+    bytes.extend(segment.encode());
+    bytes
+}
+
+/// Reads one.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn unframe(bytes: &[u8]) -> Result<(usize, Segment)> {
+    let (index, segment) = bytes.split_first().context("an empty segment")?;
+    let segment = Segment::decode(segment).map_err(|_| anyhow!("a segment that is none"))?;
+    Ok((usize::from(*index), segment))
+}
+
+/// How long a task's last words may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Bytes of segments that may wait on a link.
+const BACKLOG: usize = 256 << 10;
+
+/// Carries segments between a task and its ingress, for as long as the task is here.
+pub(crate) async fn carry(agent: Arc<Agent>, entry: Arc<Entry>, sockets: Arc<Sockets>) {
+    let mut pause = Duration::from_millis(10);
+    loop {
+        let epoch = entry.epoch.load(Ordering::SeqCst);
+        let carried = match agent.ingress(entry.spec.id) {
+            Some(ingress) => ingress.carry_local(epoch, &sockets, || is_over(&entry, &sockets)).await,
+            None => carry_remote(&agent, &entry, &sockets, epoch).await,
+        };
+        sockets.detached();
+        if is_over(&entry, &sockets) {
+            // The ports are free again once a task that was published here has ended here.
+            if !matches!(entry.state(), State::Left { .. }) {
+                agent.unpublish(entry.spec.id);
+            }
+            return;
+        }
+        if let Err(e) = carried {
+            tracing::debug!(task = %entry.spec.name, "no way to its clients: {e:#}");
+            pause = (pause * 2).min(Duration::from_secs(2));
+        } else {
+            pause = Duration::from_millis(10);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether there is nothing to carry any more: the task has left, or has ended and said all.
+fn is_over(entry: &Entry, sockets: &Sockets) -> bool {
+    match entry.state() {
+        State::Left { .. } => true,
+        state => !state.is_alive() && sockets.is_empty(),
+    }
+}
+
+async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u64) -> Result<()> {
+    let mut link = agent.dial(&entry.spec.origin).await?;
+    let wish = NodeMessage::Attach { task: entry.spec.id, epoch };
+    link.send(Kind::Node, &wish.encode()).await?;
+    match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+        NodeMessage::Attached => {}
+        NodeMessage::Refused(why) => bail!(why),
+        _ => bail!("it answered something else"),
+    }
+    sockets.attached();
+    let mut ended_at = None;
+    loop {
+        while link.channel.backlog() < BACKLOG
+            && let Some((index, segment)) = sockets.poll_transmit()
+        {
+            link.channel.send(Kind::Stream, &frame(index, &segment))?;
+        }
+        let alive = entry.state().is_alive();
+        if !alive && ended_at.get_or_insert_with(std::time::Instant::now).elapsed() > LAST_WORDS {
+            return Ok(());
+        }
+        if is_over(entry, sockets) {
+            if !matches!(entry.state(), State::Left { .. }) {
+                link.channel.send(Kind::Node, &NodeMessage::Ended.encode())?;
+            }
+            link.close().await;
+            return Ok(());
+        }
+        tokio::select! {
+            turned = link.turn() => take(turned?, |index, segment| sockets.handle(index, segment))?,
+            () = sockets.stirred.notified() => {}
+            () = entry.changed.notified() => {}
+        }
+    }
+}
+
+/// Takes what came over a link of segments.
+pub(crate) fn take(
+    message: Option<wayfare_transfer::Incoming>,
+    to: impl FnOnce(usize, Segment) -> Result<()>,
+) -> Result<()> {
+    let Some(message) = message else { return Ok(()) };
+    if message.kind != Kind::Stream {
+        bail!("a message of another kind");
+    }
+    let (index, segment) = unframe(&message.payload)?;
+    to(index, segment)
+}
+
+/// Serves a task elsewhere whose clients are connected here.
+pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch: u64) -> Result<()> {
+    let Some(ingress) = agent.ingress(task) else {
+        let refused = NodeMessage::Refused("no clients of the task are here".into());
+        return link.send(Kind::Node, &refused.encode()).await;
+    };
+    let Some(turn) = ingress.attach(epoch) else {
+        link.send(Kind::Node, &NodeMessage::Refused("the task has moved on".into()).encode()).await?;
+        return Ok(());
+    };
+    link.send(Kind::Node, &NodeMessage::Attached.encode()).await?;
+    loop {
+        while link.channel.backlog() < BACKLOG
+            && let Some((index, segment)) = ingress.poll_transmit()
+        {
+            link.channel.send(Kind::Stream, &frame(index, &segment))?;
+        }
+        tokio::select! {
+            // What an older copy says goes nowhere.
+            () = turn.over() => return Ok(()),
+            turned = link.turn() => match turned? {
+                Some(message) if message.kind == Kind::Node => {
+                    agent.unpublish(task);
+                    return Ok(());
+                }
+                message => take(message, |index, segment| ingress.handle(&turn, index, segment))?,
+            },
+            () = ingress.stirred.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The two directions of a stream as one side sees them: what it sends, and what it receives. Both ends of a stream are
+//! made of these.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::{OFFSET_MAX, SEGMENT_MAX, Segment, WINDOW};
+
+/// A segment that does not fit what came before: the other side has gone back to an older state, or is none of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Violation;
+
+type Result<T> = core::result::Result<T, Violation>;
+
+/// An empty buffer above this gives its memory back: most connections are idle most of the time.
+const KEEP: usize = 16 << 10;
+
+fn drop_front(bytes: &mut VecDeque<u8>, count: usize) {
+    bytes.drain(..count);
+    if bytes.is_empty() && bytes.capacity() > KEEP {
+        *bytes = VecDeque::new();
+    }
+}
+
+/// Copies from `skip` on as much as fits.
+fn copy(bytes: &VecDeque<u8>, mut skip: usize, to: &mut [u8]) -> usize {
+    let (front, back) = bytes.as_slices();
+    let mut done = 0;
+    for part in [front, back] {
+        let from = skip.min(part.len());
+        skip -= from;
+        let len = (part.len() - from).min(to.len() - done);
+        to[done..done + len].copy_from_slice(&part[from..from + len]);
+        done += len;
+    }
+    done
+}
+
+/// What this side sends: everything the other has not consumed, and how much of that this channel has carried.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbound {
+    /// Offset of the first byte kept.
+    base: u64,
+    bytes: VecDeque<u8>,
+    /// How far this channel has carried it, at least `base`.
+    sent: u64,
+    fin: bool,
+    fin_sent: bool,
+    fin_acked: bool,
+}
+
+impl Outbound {
+    /// As it was frozen: nothing carried yet.
+    pub fn thawed(base: u64, bytes: &[u8], fin: bool, fin_acked: bool) -> Self {
+        Self { base, bytes: bytes.iter().copied().collect(), sent: base, fin, fin_sent: false, fin_acked }
+    }
+
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.fin
+    }
+
+    pub fn is_fin_acked(&self) -> bool {
+        self.fin_acked
+    }
+
+    pub fn kept(&self) -> (&[u8], &[u8]) {
+        self.bytes.as_slices()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn room(&self) -> usize {
+        if self.fin || self.end() >= OFFSET_MAX - WINDOW as u64 { 0 } else { WINDOW - self.bytes.len() }
+    }
+
+    fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    /// Takes as much as there is room for.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let len = bytes.len().min(self.room());
+        self.bytes.extend(&bytes[..len]);
+        len
+    }
+
+    pub fn finish(&mut self) {
+        self.fin = true;
+    }
+
+    /// The other side wants nothing any more.
+    pub fn abandon(&mut self) {
+        *self =
+            Self { base: self.base, sent: self.base, fin: true, fin_sent: true, fin_acked: true, ..Self::default() };
+    }
+
+    /// A fresh channel has carried nothing.
+    pub fn rewind(&mut self) {
+        (self.sent, self.fin_sent) = (self.base, false);
+    }
+
+    pub fn next(&mut self, stream: u64) -> Option<Segment> {
+        let left = (self.end() - self.sent) as usize;
+        if left > 0 {
+            let offset = self.sent;
+            let mut bytes = alloc::vec![0; left.min(SEGMENT_MAX)];
+            let len = copy(&self.bytes, (offset - self.base) as usize, &mut bytes);
+            self.sent += len as u64;
+            return Some(Segment::Data { stream, offset, bytes });
+        }
+        if self.fin && !self.fin_sent && !self.fin_acked {
+            self.fin_sent = true;
+            return Some(Segment::Fin { stream, offset: self.end() });
+        }
+        None
+    }
+
+    /// The other side has consumed everything below `offset`. It may say so of bytes that only an older channel has
+    /// carried.
+    pub fn acked(&mut self, offset: u64) -> Result<()> {
+        let known = self.base + u64::from(self.fin_acked);
+        if offset < known || offset > self.end() + u64::from(self.fin) {
+            return Err(Violation);
+        }
+        self.fin_acked |= offset > self.end();
+        let upto = offset.min(self.end());
+        drop_front(&mut self.bytes, (upto - self.base) as usize);
+        self.base = upto;
+        self.sent = self.sent.max(upto);
+        Ok(())
+    }
+}
+
+/// What this side receives: how far it has been consumed, and what comes after.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inbound {
+    consumed: u64,
+    bytes: VecDeque<u8>,
+    fin: Option<u64>,
+    fin_consumed: bool,
+    /// What this channel has been told of.
+    acked: u64,
+    /// Whether it has to be told whatever there is.
+    ack_due: bool,
+}
+
+/// Consumed bytes are acknowledged when there are this many, or none left to consume: small reads of a large request need
+/// not each be spoken of.
+const ACK_EVERY: u64 = WINDOW as u64 / 8;
+
+impl Inbound {
+    /// As it was frozen: nothing unread, and the end not known unless it was consumed.
+    pub fn thawed(consumed: u64, ended: bool) -> Self {
+        Self { consumed, fin: ended.then_some(consumed), fin_consumed: ended, ..Self::default() }
+    }
+
+    pub fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.fin_consumed
+    }
+
+    /// Whether it is known where the end is.
+    pub fn has_fin(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether [`Inbound::read`] gives something.
+    pub fn is_ready(&self) -> bool {
+        !self.bytes.is_empty() || self.fin == Some(self.consumed)
+    }
+
+    fn received(&self) -> u64 {
+        self.consumed + self.bytes.len() as u64
+    }
+
+    pub fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset.checked_add(bytes.len() as u64).ok_or(Violation)?;
+        let received = self.received();
+        if offset > received || end > self.consumed + WINDOW as u64 || self.fin.is_some_and(|fin| end > fin) {
+            return Err(Violation);
+        }
+        if end > received {
+            self.bytes.extend(&bytes[(received - offset) as usize..]);
+        }
+        Ok(())
+    }
+
+    pub fn fin(&mut self, offset: u64) -> Result<()> {
+        // A second one must say the same, the first must come after all bytes.
+        if offset != self.fin.unwrap_or(self.received()) {
+            return Err(Violation);
+        }
+        self.fin = Some(offset);
+        Ok(())
+    }
+
+    /// Takes bytes out, or with `peek` looks at them. `Some(0)` is the end, `None` says that nothing is there yet.
+    pub fn read(&mut self, buf: &mut [u8], peek: bool) -> Option<usize> {
+        if self.bytes.is_empty() {
+            self.fin?;
+            self.fin_consumed |= !peek;
+            return Some(0);
+        }
+        let len = copy(&self.bytes, 0, buf);
+        if !peek {
+            drop_front(&mut self.bytes, len);
+            self.consumed += len as u64;
+        }
+        Some(len)
+    }
+
+    /// Forgets what has not been consumed: it is sent again.
+    pub fn drop_unread(&mut self) {
+        self.bytes = VecDeque::new();
+        if !self.fin_consumed {
+            self.fin = None;
+        }
+    }
+
+    /// A fresh channel: whatever has been consumed is said again.
+    pub fn rewind(&mut self) {
+        self.ack_due = true;
+    }
+
+    pub fn next(&mut self, stream: u64) -> Option<Segment> {
+        let offset = self.consumed + u64::from(self.fin_consumed);
+        let new = offset.saturating_sub(self.acked);
+        if !self.ack_due && (new == 0 || (new < ACK_EVERY && !self.bytes.is_empty())) {
+            return None;
+        }
+        (self.acked, self.ack_due) = (offset, false);
+        Some(Segment::Ack { stream, offset })
+    }
+}
+
+/// Both parts of a ring buffer as one, for writing out.
+pub(crate) fn joined((front, back): (&[u8], &[u8])) -> Vec<u8> {
+    [front, back].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_that_wraps_is_copied_from_anywhere() {
+        let mut ring: VecDeque<u8> = VecDeque::with_capacity(8);
+        ring.extend(0..8);
+        ring.drain(..5);
+        ring.extend(8..13);
+        assert!(!ring.as_slices().1.is_empty());
+        for skip in 0..9 {
+            for len in 0..9 {
+                let mut to = alloc::vec![0; len];
+                let done = copy(&ring, skip, &mut to);
+                let expect: Vec<u8> = ring.iter().copied().skip(skip).take(len).collect();
+                assert_eq!(to[..done], expect);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.data(1, b"x"), Err(Violation));
+        assert_eq!(inbound.data(u64::MAX, b"x"), Err(Violation));
+        inbound.data(0, b"abc").unwrap();
+        inbound.data(1, b"bcd").unwrap();
+        inbound.data(0, b"a").unwrap();
+        assert_eq!((inbound.fin(3), inbound.fin(5)), (Err(Violation), Err(Violation)));
+        inbound.fin(4).unwrap();
+        inbound.fin(4).unwrap();
+        assert_eq!(inbound.data(4, b"e"), Err(Violation));
+        let mut buf = [0; 9];
+        assert_eq!((inbound.read(&mut buf, true), inbound.read(&mut buf, false)), (Some(4), Some(4)));
+        assert_eq!(buf[..4], *b"abcd");
+        assert_eq!(inbound.read(&mut buf, false), Some(0));
+        assert_eq!(Inbound::default().data(0, &alloc::vec![0; WINDOW + 1]), Err(Violation));
+
+        let mut outbound = Outbound::default();
+        assert_eq!(outbound.push(&alloc::vec![7; WINDOW + 1]), WINDOW);
+        assert_eq!(outbound.acked(WINDOW as u64 + 1), Err(Violation));
+        outbound.acked(10).unwrap();
+        assert_eq!((outbound.acked(9), outbound.room()), (Err(Violation), 10));
+        outbound.finish();
+        assert_eq!(outbound.room(), 0);
+        outbound.acked(WINDOW as u64 + 1).unwrap();
+        assert!(outbound.is_fin_acked() && outbound.acked(WINDOW as u64) == Err(Violation));
+    }
+}

@@ -1,0 +1,294 @@
+//! The clients' side: what they have sent and the task has not consumed, and what the task has sent and they have not
+//! got.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::half::{Inbound, Outbound, Violation};
+use crate::turns::{Answer, Turns};
+use crate::{Overrun, PEER_MAX, STREAMS_MAX, Segment, StreamError};
+
+type Result<T> = core::result::Result<T, StreamError>;
+
+/// Why a client is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenError {
+    /// There are as many as there may be: leave it in the kernel's queue.
+    Full,
+    /// The identity is in use.
+    Taken,
+    /// The address is longer than [`PEER_MAX`].
+    Peer,
+}
+
+impl core::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "as many clients as there may be",
+            Self::Taken => "the identity of the stream is in use",
+            Self::Peer => "the client's address is too long",
+        })
+    }
+}
+
+impl core::error::Error for OpenError {}
+
+/// What the driver of a client's connection has to look at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// There may be bytes or an end for the client ([`IngressEnd::read`]), or room for more of what it sends, or no use
+    /// for that any more ([`IngressEnd::write`]).
+    Changed(u64),
+    /// The client has got everything, and the task has closed the stream: close the client's connection. It is
+    /// forgotten here.
+    Closed(u64),
+    /// The task, or the stream to it, is broken: reset the client's connection. It is forgotten here.
+    Reset(u64),
+}
+
+#[derive(Debug)]
+struct Stream {
+    peer: String,
+    /// Whether this channel has carried the open.
+    opened: bool,
+    /// The guest has closed it: the client's bytes are not wanted, what it has not got is still to be delivered.
+    closing: bool,
+    /// From the task to the client.
+    inbound: Inbound,
+    /// From the client to the task.
+    outbound: Outbound,
+}
+
+impl Stream {
+    fn next(&mut self, id: u64) -> Option<Segment> {
+        // The task has closed what it knows; one that does not know it has gone back to an older state, and must not
+        // take it for a new client.
+        if !self.opened && !self.closing {
+            self.opened = true;
+            return Some(Segment::Open { stream: id, peer: self.peer.clone() });
+        }
+        self.inbound.next(id).or_else(|| self.outbound.next(id))
+    }
+}
+
+/// All clients of one task at the node that they are connected to.
+#[derive(Debug)]
+pub struct IngressEnd {
+    streams: BTreeMap<u64, Stream>,
+    events: BTreeMap<u64, Event>,
+    most: usize,
+    turns: Turns,
+}
+
+impl IngressEnd {
+    /// No clients yet, and no channel. At most `most` at a time, and never more than [`STREAMS_MAX`].
+    pub fn new(most: usize) -> Self {
+        Self { streams: BTreeMap::new(), events: BTreeMap::new(), most: most.min(STREAMS_MAX), turns: Turns::default() }
+    }
+
+    // For the drivers of the clients' connections.
+
+    /// A client has come. `stream` must be an identity that no stream of this task has had.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says; nothing has changed then.
+    pub fn open(&mut self, stream: u64, peer: &str) -> core::result::Result<(), OpenError> {
+        if self.streams.len() >= self.most {
+            return Err(OpenError::Full);
+        }
+        if peer.len() > PEER_MAX {
+            return Err(OpenError::Peer);
+        }
+        if self.streams.contains_key(&stream) {
+            return Err(OpenError::Taken);
+        }
+        let (inbound, outbound) = (Inbound::default(), Outbound::default());
+        self.streams.insert(stream, Stream { peer: peer.into(), opened: false, closing: false, inbound, outbound });
+        self.turns.add(stream);
+        Ok(())
+    }
+
+    /// How many bytes of the client [`IngressEnd::write`] takes now. While it is 0, do not read from the client.
+    pub fn room(&self, stream: u64) -> usize {
+        self.streams.get(&stream).map_or(0, |stream| stream.outbound.room())
+    }
+
+    /// Takes bytes that the client has sent, as many as there is room for.
+    ///
+    /// # Errors
+    /// [`StreamError::WouldBlock`] if that is none, [`StreamError::Closed`] if they are not wanted any more or the end
+    /// was announced, [`StreamError::Unknown`].
+    pub fn write(&mut self, stream: u64, bytes: &[u8]) -> Result<usize> {
+        let found = self.streams.get_mut(&stream).ok_or(StreamError::Unknown)?;
+        if found.outbound.is_finished() {
+            return Err(StreamError::Closed);
+        }
+        match found.outbound.push(bytes) {
+            0 if !bytes.is_empty() => Err(StreamError::WouldBlock),
+            len => {
+                self.turns.add(stream);
+                Ok(len)
+            }
+        }
+    }
+
+    /// The client sends no more (it has shut its connection down for writing, or closed it).
+    pub fn finish(&mut self, stream: u64) {
+        if let Some(found) = self.streams.get_mut(&stream) {
+            found.outbound.finish();
+            self.turns.add(stream);
+        }
+    }
+
+    /// The client is gone, or reading from it or writing to it fails. The stream is forgotten here, and broken for the
+    /// task.
+    pub fn reset(&mut self, stream: u64) {
+        if self.streams.contains_key(&stream) {
+            self.forget(stream, None, Answer::Reset);
+        }
+    }
+
+    /// Takes bytes for the client: they count as delivered, so the caller writes them all or resets the client. `Ok(0)`
+    /// is the end (shut the client's connection down for writing), or an empty `buf`.
+    ///
+    /// # Errors
+    /// [`StreamError::WouldBlock`], [`StreamError::Unknown`].
+    pub fn read(&mut self, stream: u64, buf: &mut [u8]) -> Result<usize> {
+        let found = self.streams.get_mut(&stream).ok_or(StreamError::Unknown)?;
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        let len = found.inbound.read(buf, false).ok_or(StreamError::WouldBlock)?;
+        self.turns.add(stream);
+        self.end_if_over(stream);
+        Ok(len)
+    }
+
+    /// Whether [`IngressEnd::read`] would answer something else than [`StreamError::WouldBlock`].
+    pub fn is_readable(&self, stream: u64) -> bool {
+        self.streams.get(&stream).is_none_or(|stream| stream.inbound.is_ready())
+    }
+
+    /// What to look at, once for each stream however much has happened. Poll after every [`IngressEnd::handle`] and
+    /// [`IngressEnd::read`].
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_first().map(|(_, event)| event)
+    }
+
+    /// The task is no more, and neither is its end: every client is to be reset.
+    pub fn reset_all(&mut self) {
+        for stream in self.streams.keys().copied().collect::<Vec<u64>>() {
+            self.forget(stream, Some(Event::Reset(stream)), Answer::Reset);
+        }
+    }
+
+    // For the channel.
+
+    /// Takes a segment of the task.
+    ///
+    /// # Errors
+    /// If the other side does not take the answers: the channel is of no more use.
+    pub fn handle(&mut self, segment: Segment) -> core::result::Result<(), Overrun> {
+        let id = segment.stream();
+        match self.streams.get_mut(&id) {
+            None => {
+                let over = matches!(segment, Segment::Close { .. } | Segment::Reset { .. });
+                self.turns.answer(id, if over { Answer::Close } else { Answer::Reset });
+            }
+            Some(stream) => {
+                let handled = match segment {
+                    Segment::Open { .. } => Err(Violation),
+                    Segment::Data { offset, bytes, .. } => stream.inbound.data(offset, &bytes),
+                    Segment::Fin { offset, .. } => stream.inbound.fin(offset),
+                    // Of bytes that are not kept any more.
+                    Segment::Ack { .. } if stream.closing => Ok(()),
+                    Segment::Ack { offset, .. } => stream.outbound.acked(offset),
+                    Segment::Close { .. } if stream.inbound.has_fin() => {
+                        stream.closing = true;
+                        stream.outbound.abandon();
+                        Ok(())
+                    }
+                    Segment::Close { .. } => Err(Violation),
+                    Segment::Reset { .. } => {
+                        self.forget(id, Some(Event::Reset(id)), Answer::Close);
+                        return self.turns.check();
+                    }
+                };
+                match handled {
+                    Ok(()) => {
+                        self.events.insert(id, Event::Changed(id));
+                        self.end_if_over(id);
+                    }
+                    Err(Violation) => self.forget(id, Some(Event::Reset(id)), Answer::Reset),
+                }
+            }
+        }
+        self.turns.check()
+    }
+
+    fn end_if_over(&mut self, id: u64) {
+        if self.streams.get(&id).is_some_and(|stream| stream.closing && stream.inbound.is_ended()) {
+            self.forget(id, Some(Event::Closed(id)), Answer::Close);
+        }
+    }
+
+    /// The task may be told only once: if this is lost, it is told again when it speaks of the stream.
+    fn forget(&mut self, id: u64, event: Option<Event>, answer: Answer) {
+        self.streams.remove(&id);
+        self.turns.remove(id);
+        self.turns.answer(id, answer);
+        match event {
+            Some(event) => self.events.insert(id, event),
+            None => self.events.remove(&id),
+        };
+    }
+
+    /// The next segment for the task; `None` if there is nothing to say now, or no channel.
+    pub fn poll_transmit(&mut self) -> Option<Segment> {
+        if let Some(answer) = self.turns.next_answer() {
+            return Some(answer);
+        }
+        while let Some(id) = self.turns.next() {
+            if let Some(segment) = self.streams.get_mut(&id).and_then(|stream| stream.next(id)) {
+                self.turns.add(id);
+                return Some(segment);
+            }
+        }
+        None
+    }
+
+    /// There is a fresh channel to the task, with nothing in it. What the task has not consumed is sent again; what the
+    /// clients have not got is forgotten, since the task sends it again: it is the one who decides what it says.
+    pub fn attached(&mut self) {
+        self.turns.attach();
+        for (&id, stream) in &mut self.streams {
+            stream.opened = false;
+            stream.inbound.drop_unread();
+            stream.inbound.rewind();
+            stream.outbound.rewind();
+            self.turns.add(id);
+        }
+    }
+
+    /// There is no channel now; clients are served from what is here. Need not be called before
+    /// [`IngressEnd::attached`].
+    pub fn detached(&mut self) {
+        self.turns.detach();
+    }
+
+    /// Whether there is no client.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    /// Number of clients.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Bytes kept for all clients: at most twice [`WINDOW`](crate::WINDOW) for each.
+    pub fn buffered(&self) -> usize {
+        self.streams.values().map(|stream| stream.inbound.len() + stream.outbound.len()).sum()
+    }
+}
