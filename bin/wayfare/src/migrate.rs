@@ -85,8 +85,12 @@ fn describe(line: &MoveLine) -> String {
 fn tell(args: &Migrate, report: &MoveReport) -> String {
     let time = |ns: u64| output::duration(Duration::from_nanos(ns));
     let line = &report.last;
+    let spared = match line.spared {
+        0 => String::new(),
+        n => format!(" ({} known there already)", output::count(n, "page")),
+    };
     let mut text = format!(
-        "{} runs on {}: it stood still for {} (predicted {}); {} in {}, {} sent, {}, in {}\n",
+        "{} runs on {}: it stood still for {} (predicted {}); {} in {}, {} sent{}, in {}\n",
         args.name,
         args.to,
         time(report.downtime),
@@ -94,7 +98,7 @@ fn tell(args: &Migrate, report: &MoveReport) -> String {
         output::count(line.pages, "page"),
         output::count(u64::from(line.round), "round"),
         output::bytes(line.bytes + report.state_bytes),
-        output::count(line.spared, "page").replace("page", "page was there already").replace("alreadys", "already"),
+        spared,
         time(report.total),
     );
     if line.stalled {

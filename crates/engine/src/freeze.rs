@@ -8,10 +8,14 @@
 //! own thread              let writers go on            │ copy a page, let its writers go on, ... │
 //! ```
 //! Protecting hundreds of MiB takes longer than a task may stand still, so that most is protected before: a write then
-//! only takes the protection off its page again. Writers pay for that, so that they fall behind, whatever they do.
+//! only takes the protection off its page again, and puts it back on pages that were written to earlier. So there is
+//! little to do once it stands still, whatever it does. Finding out which pages differ from the module's initial image
+//! takes long, too, and is done before; from then on they become more only by writes to protected pages, which
+//! are noted, and by pages that turn up unprotected.
 
+use crate::changed;
 use crate::grounds::{Claim, Visit, bytes_of};
-use crate::pagemap::{self, Question, Ranges};
+use crate::pagemap::{self, Question, Ranges, union};
 use crate::uffd::Uffd;
 use crate::{Error, Handle, Task};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
@@ -26,7 +30,7 @@ const BATCH: usize = 16 * PAGE_SIZE;
 /// Bytes that are protected in one go. The guest cannot grow its memory meanwhile.
 const PIECE: usize = 16 << 20;
 /// So few pages are protected in no time once the task stands still.
-const FEW: u64 = 64;
+const FEW: usize = 64;
 /// Rounds of protecting what was written in the round before.
 const ROUNDS: usize = 16;
 
@@ -35,6 +39,8 @@ pub struct Freezer {
     ice: Arc<Ice>,
     worker: Option<JoinHandle<Copied>>,
     generation: u64,
+    /// By memory: pages that differed when all was protected first, and those that turned up unprotected later.
+    changed: Vec<(Ranges, Ranges)>,
 }
 
 /// The state of a task at one moment, of which the pages may be still being copied. Dropped, it lets the task be.
@@ -68,8 +74,8 @@ enum Phase {
 
 struct Plan {
     visit: Visit,
-    /// By memory.
-    changed: Vec<Ranges>,
+    /// By memory: pages that differ, and those that may.
+    changed: Vec<(Ranges, Ranges)>,
 }
 
 impl Handle {
@@ -92,7 +98,7 @@ impl Handle {
             move || ice.work(generation)
         };
         let worker = std::thread::Builder::new().name("wayfare-freeze".into()).spawn(work).ok()?;
-        let freezer = Freezer { ice, worker: Some(worker), generation: visit.generation };
+        let mut freezer = Freezer { ice, worker: Some(worker), generation: visit.generation, changed: Vec::new() };
         let armed = freezer.arm(&visit);
         // Before the freezer may be dropped: its thread would wait to become a visitor, too, while the task, going,
         // waits for us to leave.
@@ -102,18 +108,27 @@ impl Handle {
 }
 
 impl Freezer {
-    /// Protects what was written, and again what was written meanwhile, until that is little or does not get less.
-    fn arm(&self, visit: &Visit) -> Option<()> {
+    /// Protects everything, and again what was written meanwhile, until that is little or does not get less.
+    fn arm(&mut self, visit: &Visit) -> Option<()> {
+        for region in visit.regions.iter() {
+            self.ice.protect(region.base, region.size())?;
+        }
+        // Not before all is protected: what becomes different after this shows itself.
+        for region in visit.regions.iter() {
+            self.changed.push((pagemap::scan(Question::Changed, region.base, region.size())?, Ranges::new()));
+        }
         let mut before = u64::MAX;
         for _ in 0..ROUNDS {
-            let mut written = 0;
-            for region in visit.regions.iter() {
-                written += self.ice.protect(region.base, region.size())?;
+            let mut unprotected = 0;
+            for (region, (_, later)) in visit.regions.iter().zip(&mut self.changed) {
+                let found = self.ice.protect(region.base, region.size())?;
+                unprotected += found.iter().map(|(_, count)| count).sum::<u64>();
+                later.extend(found);
             }
-            if written <= FEW || written >= before {
+            if unprotected <= FEW as u64 || unprotected >= before {
                 break;
             }
-            before = written;
+            before = unprotected;
         }
         Some(())
     }
@@ -136,7 +151,7 @@ impl Freezer {
     }
 
     /// Protects what is not yet.
-    fn plan(&self, task: &Task, snapshot: &Snapshot<'_>) -> Option<Plan> {
+    fn plan(&mut self, task: &Task, snapshot: &Snapshot<'_>) -> Option<Plan> {
         let grounds = self.ice.claim.grounds();
         if !Arc::ptr_eq(grounds, task.grounds()) {
             return None;
@@ -144,13 +159,10 @@ impl Freezer {
         let visit = grounds.visit().filter(|visit| visit.generation == self.generation)?;
         // Before the last scan: a page that the worker gave back after it would be missed.
         *self.ice.phase() = Phase::Stopped;
-        let mut changed = Vec::new();
-        for (region, memory) in visit.regions.iter().zip(&snapshot.memories) {
-            let size = usize::try_from(memory.size).ok()?;
-            self.ice.protect(region.base, size)?;
-            changed.push(pagemap::scan(Question::Changed, region.base, size)?);
+        for ((region, memory), (_, later)) in visit.regions.iter().zip(&snapshot.memories).zip(&mut self.changed) {
+            later.extend(self.ice.protect(region.base, usize::try_from(memory.size).ok()?)?);
         }
-        Some(Plan { visit, changed })
+        Some(Plan { visit, changed: std::mem::take(&mut self.changed) })
     }
 }
 
@@ -195,24 +207,24 @@ impl Ice {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
-    /// Protects the written pages of a memory that are not protected, and says how many these were.
-    fn protect(&self, base: usize, size: usize) -> Option<u64> {
-        let mut pages = 0;
-        for (first, count) in pagemap::scan(Question::Written, base, size)? {
-            pages += count;
-            let range = bytes_of(first, count, size);
+    /// Protects the pages of a memory that are there and not protected, and says which these were.
+    fn protect(&self, base: usize, size: usize) -> Option<Ranges> {
+        let unprotected = pagemap::scan(Question::Unprotected, base, size)?;
+        for (first, count) in &unprotected {
+            let range = bytes_of(*first, *count, size);
             for from in range.clone().step_by(PIECE) {
                 self.uffd.protect(base + from, PIECE.min(range.end - from), true).ok()?;
             }
         }
-        Some(pages)
+        Some(unprotected)
     }
 
     /// What the thread of its own does.
     fn work(&self, generation: u64) -> Copied {
-        let plan = self.arm();
+        let mut written = Vec::new();
+        let plan = self.arm(&mut written);
         let called_off = || Err(Error::System("the copying of pages was called off".to_string()));
-        let copied = plan.as_ref().map_or_else(called_off, |plan| self.copy(plan));
+        let copied = plan.as_ref().map_or_else(called_off, |plan| self.copy(plan, &written));
         // Explicitly, as the descriptor may have a copy, for a moment, in a process that is being started.
         let visit = plan.map(|plan| plan.visit).or_else(|| self.claim.grounds().visit());
         if let Some(visit) = visit.filter(|visit| visit.generation == generation) {
@@ -221,8 +233,10 @@ impl Ice {
         copied
     }
 
-    /// Gives writers their pages back until the task stands still.
-    fn arm(&self) -> Option<Plan> {
+    /// Gives writers their pages back until the task stands still, and notes their addresses.
+    fn arm(&self, written: &mut Vec<usize>) -> Option<Plan> {
+        // How many of these are protected again.
+        let mut again = 0;
         loop {
             let mut fds = [PollFd::new(&self.uffd, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
             let polled = rustix::event::poll(&mut fds, None);
@@ -236,27 +250,48 @@ impl Ice {
                 Phase::Arming | Phase::Over => return None,
             }
             while let Some(address) = self.uffd.held() {
-                let _ = self.uffd.protect(address & !(PAGE_SIZE - 1), PAGE_SIZE, false);
+                let page = address & !(PAGE_SIZE - 1);
+                let _ = self.uffd.protect(page, PAGE_SIZE, false);
+                written.push(page);
+            }
+            // Half of them, so that what is being written to now is not lost again at once. It cannot have become
+            // other memory: then there would be nothing registered there.
+            while written.len() - again > FEW {
+                for page in &written[again..again + FEW / 2] {
+                    let _ = self.uffd.protect(*page, PAGE_SIZE, true);
+                }
+                again += FEW / 2;
             }
         }
     }
 
-    fn copy(&self, plan: &Plan) -> Copied {
+    fn copy(&self, plan: &Plan, written: &[usize]) -> Copied {
         let mut runs: Vec<Run> = Vec::new();
-        for (place, (region, changed)) in plan.visit.regions.iter().zip(&plan.changed).enumerate() {
-            let run = |(first, count): &(u64, u64)| {
-                let bytes = *count as usize * PAGE_SIZE;
-                let start = region.base + *first as usize * PAGE_SIZE;
+        for (place, (region, (changed, later))) in plan.visit.regions.iter().zip(&plan.changed).enumerate() {
+            let here = written.iter().filter_map(|page| page.checked_sub(region.base));
+            let here = here.filter(|at| *at < region.reserved).map(|at| ((at / PAGE_SIZE) as u64, 1));
+            // Of the image, some pages have only been read: the plain snapshot leaves them out, too.
+            let mut all = changed.clone();
+            for (first, count) in union(later.iter().copied().chain(here)) {
+                let (start, bytes) = (region.base + first as usize * PAGE_SIZE, count as usize * PAGE_SIZE);
+                let found = pagemap::scan(Question::Changed, start, bytes);
+                all.extend(found.unwrap_or_else(|| vec![(0, count)]).iter().map(|(from, n)| (first + from, *n)));
+            }
+            let run = |(first, count): (u64, u64)| {
+                let bytes = count as usize * PAGE_SIZE;
+                let start = region.base + first as usize * PAGE_SIZE;
                 // Zeros that the system gives take no time here.
-                Run { place, first: *first, start, bytes: vec![0; bytes], done: vec![false; bytes.div_ceil(BATCH)] }
+                Run { place, first, start, bytes: vec![0; bytes], done: vec![false; bytes.div_ceil(BATCH)] }
             };
-            runs.extend(changed.iter().map(run));
+            runs.extend(union(all).into_iter().map(run));
         }
         runs.sort_by_key(|run| run.start);
         for i in 0..runs.len() {
             for batch in 0..runs[i].done.len() {
                 self.serve(&mut runs)?;
-                runs[i].copy(batch, &self.uffd)?;
+                if !runs[i].done[batch] {
+                    runs[i].copy(batch, &self.uffd)?;
+                }
             }
         }
         let mut copied: Vec<Vec<PageRun<'static>>> = plan.changed.iter().map(|_| Vec::new()).collect();
@@ -299,6 +334,7 @@ impl Run {
         let len = BATCH.min(self.bytes.len() - from);
         if !std::mem::replace(&mut self.done[batch], true) {
             let source = core::ptr::with_exposed_provenance::<u8>(self.start + from);
+            changed::populate(&mut self.bytes[from..from + len]);
             // SAFETY: the pages are in the accessible part of a memory, which stays mapped while the plan's visit
             // lasts, and nobody writes to them: they were protected while the task stood still, and are so until the
             // next statement. The other side is a part of our own vector.

@@ -15,9 +15,10 @@ pub type Ranges = Vec<(u64, u64)>;
 pub enum Question {
     /// Which were written since they were mapped?
     Changed,
-    /// Which of these are not write-protected by a userfaultfd?
-    Written,
-    /// The same, and protect them in the same step: no write gets between answer and protection. Only for ranges
+    /// Which are there, written or not, and are not write-protected by a userfaultfd? The quickest to be answered: the
+    /// others need a look at what is behind each entry of the page table.
+    Unprotected,
+    /// Which were written and are not write-protected? And protect them in the same step: no write gets between answer and protection. Only for ranges
     /// that are registered with a userfaultfd whose faults the kernel settles itself.
     Take,
 }
@@ -88,11 +89,13 @@ fn open() -> Option<OwnedFd> {
 fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room: usize) -> Option<Ranges> {
     let start = start as u64;
     let end = start + (bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE) as u64;
-    let not = PAGE_IS_FILE | PAGE_IS_PFNZERO;
-    let (unprotected, flags) = match question {
-        Question::Changed => (0, 0),
-        Question::Written => (PAGE_IS_WRITTEN, 0),
-        Question::Take => (PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC),
+    // Written by us: not of the file, not the shared zero page, and there (or swapped out).
+    let (not, unprotected, flags) = match question {
+        Question::Changed => (PAGE_IS_FILE | PAGE_IS_PFNZERO, 0, 0),
+        Question::Unprotected => (PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, 0),
+        Question::Take => {
+            (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
+        }
     };
     let mut out: Vec<(u64, u64)> = Vec::new();
     let mut regions = vec![PageRegion::default(); room];
@@ -107,7 +110,6 @@ fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room:
             vec: regions.as_mut_ptr() as u64,
             vec_len: regions.len() as u64,
             max_pages: 0,
-            // Written by us: not of the file, not the shared zero page, and there (or swapped out).
             category_inverted: not,
             category_mask: not | unprotected,
             category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
@@ -131,13 +133,21 @@ fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room:
     }
     // A scan that goes on may repeat pages: behind such a stop (and what was written there since is protected now, so
     // that it must not be lost), or inside of a huge page.
+    Some(union(out.into_iter().map(|(from, to)| (from, to - from))))
+}
+
+/// Puts ranges in order, and overlapping and touching ones together.
+pub fn union(ranges: impl IntoIterator<Item = (u64, u64)>) -> Ranges {
+    let mut out: Ranges = ranges.into_iter().filter(|(_, count)| *count > 0).collect();
     out.sort_unstable();
-    out.dedup_by(|(from, to), (_, last)| {
-        let touches = *from <= *last;
-        *last = if touches { (*last).max(*to) } else { *last };
+    out.dedup_by(|(from, count), (first, n)| {
+        let touches = *from <= *first + *n;
+        if touches {
+            *n = (*n).max(*from + *count - *first);
+        }
         touches
     });
-    Some(out.into_iter().map(|(from, to)| (from, to - from)).filter(|(_, count)| *count > 0).collect())
+    out
 }
 
 struct Scan<'a>(&'a mut ScanArg);

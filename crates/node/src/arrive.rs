@@ -320,6 +320,7 @@ impl Arriving {
         let (Some(spec), Some((mut task, sockets))) = (self.spec.take(), self.task.take()) else { return };
         let epoch = self.destination.offer().map_or(1, |o| o.epoch);
         task.set_epoch(epoch);
+        self.agent.capacity.refund_offer(&self.peer);
         let entry = self.agent.adopt(spec, epoch);
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
         if let Err(e) = self.agent.run(&entry, task, sockets) {

@@ -70,6 +70,14 @@ impl Capacity {
         Ok(())
     }
 
+    /// Takes the count of an offer back that led to a task's coming: only those that come to nothing are suspect.
+    pub fn refund_offer(&self, peer: &str) {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = offers.get_mut(peer) {
+            bucket.tokens = (bucket.tokens + 1.0).min(BURST);
+        }
+    }
+
     /// Promises a task what it needs, until [`Capacity::release`].
     ///
     /// # Errors

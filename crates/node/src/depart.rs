@@ -81,6 +81,8 @@ pub struct Report {
 
 /// How long the log's beginning may be that goes along: what is before it stays.
 const LOG_ALONG: u64 = 4 << 20;
+/// How often progress is told.
+const TELL: Duration = Duration::from_millis(100);
 /// Bytes that may wait to go out: enough to keep a link busy, and little to wait for before the last pages.
 const BACKLOG: usize = 512 << 10;
 
@@ -248,7 +250,7 @@ impl Departure {
         let (done_to, mut done) = unbounded_channel::<Done>();
         let mut told = Instant::now();
         let mut out = Vec::new();
-        let mut ticks = tokio::time::interval(Duration::from_millis(200));
+        let mut ticks = tokio::time::interval(TELL);
         let mut cancelled = false;
         loop {
             while let Some(action) = self.source.poll_action() {
@@ -280,7 +282,10 @@ impl Departure {
                     }
                 }
             }
-            if told.elapsed() > Duration::from_millis(50) {
+            if self.source.has_action() {
+                continue;
+            }
+            if told.elapsed() > TELL {
                 told = Instant::now();
                 let _ = progress.send(self.line());
             }

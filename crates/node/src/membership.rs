@@ -130,6 +130,8 @@ pub struct Token {
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const PREFIX: &str = "wf1-";
+/// Of 56 bytes, five bits each.
+const DIGITS: usize = 90;
 
 impl std::fmt::Display for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,7 +155,7 @@ impl std::str::FromStr for Token {
 
     fn from_str(text: &str) -> Result<Token> {
         let wrong = || anyhow!("{text:?} is no token: it begins with {PREFIX}, as `wayfare node invite` prints it");
-        let digits = text.strip_prefix(PREFIX).ok_or_else(wrong)?;
+        let digits = text.strip_prefix(PREFIX).filter(|d| d.len() == DIGITS).ok_or_else(wrong)?;
         let mut bytes = Vec::new();
         let (mut bits, mut count) = (0u32, 0);
         for c in digits.bytes() {
@@ -163,9 +165,6 @@ impl std::str::FromStr for Token {
                 count -= 8;
                 bytes.push((bits >> count) as u8);
             }
-        }
-        if bytes.len() != 56 {
-            return Err(wrong());
         }
         let mut token = Token { invitation: [0; 8], secret: [0; 16], authority: [0; 32] };
         token.invitation.copy_from_slice(&bytes[..8]);

@@ -53,6 +53,16 @@ pub enum NetEvent {
     Room(HostId),
 }
 
+impl NetEvent {
+    /// Who is told.
+    pub fn host(&self) -> HostId {
+        match self {
+            Self::Incoming(host, ..) | Self::Bytes(host, ..) => *host,
+            Self::Connected(host, _) | Self::Closed(host, _) | Self::Room(host) => *host,
+        }
+    }
+}
+
 /// All links and connections.
 pub struct Net {
     rng: Rng,
@@ -197,6 +207,7 @@ impl Net {
     /// A host dies. `silent`: its power failed, and nobody hears of it; else its kernel closes what was open.
     pub fn kill(&mut self, now: Nanos, host: HostId, silent: bool) {
         self.alive[host] = false;
+        self.dials.retain(|_, (from, ..)| *from != host);
         for c in self.conns.values_mut().filter(|c| c.ends.contains(&host)) {
             let end = usize::from(c.ends[0] != host);
             c.open[end] = false;

@@ -224,11 +224,12 @@ impl World {
             let now = self.clock.now();
             let times = self.hosts.iter().filter_map(|host| host.next_time(now)).chain(self.net.next_time());
             let planned = self.plan.keys().next().map(|(at, _)| *at);
-            let next = times.chain(planned).min().unwrap_or(until).max(now);
-            if next > until || done(self) {
-                self.clock.advance(until.min(next).max(now));
+            let next = times.chain(planned).min().map(|next| next.max(now)).filter(|next| *next <= until);
+            let Some(next) = next.filter(|_| !done(self)) else {
+                // Nothing happens until then, or enough has.
+                self.clock.advance(next.map_or(until, |_| now).max(now));
                 return;
-            }
+            };
             self.clock.advance(next);
             // Hosts name moments after `now` only: who is due is to be known before time goes on.
             for host in 0..self.hosts.len() {
@@ -244,31 +245,19 @@ impl World {
         for _ in 0..100_000 {
             let mut busy = false;
             while let Some(event) = self.net.step(now) {
-                let host = match event {
-                    NetEvent::Incoming(host, conn, peer) => {
-                        self.hosts[host].on_incoming(now, conn, peer);
-                        host
-                    }
-                    NetEvent::Connected(host, conn) => {
-                        self.hosts[host].on_connected(now, conn);
-                        host
-                    }
-                    NetEvent::Bytes(host, conn, bytes) => {
-                        if self.hosts[host].is_alive() {
-                            self.hosts[host].on_bytes(now, &mut self.net, conn, &bytes);
-                        }
-                        host
-                    }
-                    NetEvent::Closed(host, conn) => {
-                        if self.hosts[host].is_alive() {
-                            self.hosts[host].on_closed(now, conn);
-                        }
-                        host
-                    }
-                    NetEvent::Room(host) => host,
-                };
-                self.pump(now, host);
                 busy = true;
+                let host = event.host();
+                if !self.hosts[host].is_alive() {
+                    continue;
+                }
+                match event {
+                    NetEvent::Incoming(_, conn, peer) => self.hosts[host].on_incoming(now, conn, peer),
+                    NetEvent::Connected(_, conn) => self.hosts[host].on_connected(now, conn),
+                    NetEvent::Bytes(_, conn, bytes) => self.hosts[host].on_bytes(now, &mut self.net, conn, &bytes),
+                    NetEvent::Closed(_, conn) => self.hosts[host].on_closed(now, conn),
+                    NetEvent::Room(_) => {}
+                }
+                self.pump(now, host);
             }
             for host in 0..self.hosts.len() {
                 if self.hosts[host].next_time(now).is_some_and(|at| at <= now) {

@@ -77,10 +77,16 @@ impl Convergence {
 
     /// A round is over, and since its beginning so many pages have become dirty.
     pub fn decide(&mut self, round: Round, dirty: u64) -> Decision {
-        self.rounds.push(round);
+        // A round without a page says nothing about link or task.
+        if round.pages > 0 {
+            self.rounds.push(round);
+        }
         let predicted = self.predict(dirty);
         if predicted <= self.max_downtime || dirty == 0 {
             return Decision::Freeze(predicted);
+        }
+        if round.pages == 0 {
+            return Decision::Continue;
         }
         let shrank = (dirty as f64) < round.pages as f64 * SHRINKS;
         self.stuck = if shrank { 0 } else { self.stuck + 1 };

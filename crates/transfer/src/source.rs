@@ -187,6 +187,7 @@ pub struct Source {
     prepared: bool,
     frozen: bool,
     round: u32,
+    round_told: bool,
     round_pages: u64,
     round_bytes: u64,
     round_began: Nanos,
@@ -230,6 +231,7 @@ impl Source {
             prepared: false,
             frozen: false,
             round: 0,
+            round_told: true,
             round_pages: 0,
             round_bytes: 0,
             round_began: 0,
@@ -270,6 +272,11 @@ impl Source {
     /// What to do next.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// Whether there is something for [`Source::poll_action`].
+    pub fn has_action(&self) -> bool {
+        !self.actions.is_empty()
     }
 
     /// Whether the machine has nothing to do any more.
@@ -483,7 +490,9 @@ impl Source {
 
     fn begin_round(&mut self, now: Nanos) {
         self.phase = Phase::Copying;
-        self.round += 1;
+        // A round in which nothing was sent (all of it was there) was not told of, and goes on as this one.
+        self.round += u32::from(self.round_told);
+        self.round_told = false;
         self.round_pages = self.queue.iter().map(|r| r.count).sum();
         self.progress.of = self.round_pages;
         self.round_bytes = 0;
@@ -520,6 +529,7 @@ impl Source {
                 Phase::Copying if self.queue.is_empty() && self.round_pages > 0 => {
                     self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
                     self.round_pages = 0;
+                    self.round_told = true;
                     self.phase = Phase::Round;
                 }
                 // The round before this one was confirmed, or was empty.

@@ -12,6 +12,14 @@ struct Stop {
     frozen: Frozen,
     plain: Option<Snapshot<'static>>,
     pause: Duration,
+    /// Without what other threads took of the processor.
+    work: Duration,
+}
+
+/// Time that this thread has run for.
+fn on_cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or_default())
 }
 
 /// Runs a task, and at each capture freezes what comes over the channel.
@@ -19,13 +27,13 @@ fn serve(mut task: Task, freezers: &mpsc::Receiver<Freezer>, stops: &mpsc::Sende
     loop {
         match task.run() {
             Outcome::Captured => {
-                let stopped = Instant::now();
                 let Ok(freezer) = freezers.recv() else { return Outcome::Captured };
+                let (stopped, before) = (Instant::now(), on_cpu());
                 let frozen = freezer.frozen(&mut task).unwrap();
-                let pause = stopped.elapsed();
+                let (pause, work) = (stopped.elapsed(), on_cpu() - before);
                 let plain = compare.then(|| task.snapshot().unwrap().into_owned());
                 task.unpause();
-                let _ = stops.send(Stop { frozen, plain, pause });
+                let _ = stops.send(Stop { frozen, plain, pause, work });
             }
             other => return other,
         }
@@ -215,9 +223,10 @@ fn the_pause_of_a_large_task() {
         let snapshot = stop.frozen.collect().unwrap();
         let pages: u64 = snapshot.memories[0].runs.iter().map(|r| r.page_count()).sum();
         println!(
-            "{} MiB: prepared {prepared:?}, until captured {captured:?}, stood still {:?}, all {:?}",
+            "{} MiB: prepared {prepared:?}, until captured {captured:?}, stood still {:?} ({:?} of work), all {:?}",
             pages >> 8,
             stop.pause,
+            stop.work,
             began.elapsed()
         );
         std::thread::sleep(Duration::from_millis(100));

@@ -1,0 +1,391 @@
+//! Clusters of real agents, each a process with directories of its own: tasks move between them, and what must not
+//! happen does not.
+
+mod support;
+
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use support::{Done, Home, guest};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A node: its directories, and its agent while it runs.
+struct Node {
+    home: Home,
+    name: &'static str,
+    address: String,
+    agent: Option<Child>,
+    /// Runs under the emulator of another ISA.
+    foreign: bool,
+}
+
+impl Node {
+    fn new(name: &'static str) -> Node {
+        let address = format!("127.0.0.1:{}", free_port());
+        Node { home: Home::new(), name, address, agent: None, foreign: false }
+    }
+
+    /// `wayfare` as a user of this node types it.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = if self.foreign { self.home.elsewhere(args) } else { self.home.wayfare(args) };
+        command.env("WAYFARE_STATE", self.home.path("state"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Done {
+        self.home.ended(&mut self.command(args))
+    }
+
+    fn serve_with(&mut self, more: &[&str]) {
+        let args = [&["node", "serve", "--listen", &self.address], more].concat();
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.home.path("agent.log")).unwrap();
+        let child = self.command(&args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.agent = Some(child);
+        let began = Instant::now();
+        while !self.run(&["nodes"]).stdout.contains(self.name) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn serve(&mut self) {
+        self.serve_with(&[]);
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.home.path("agent.log")).unwrap_or_default()
+    }
+
+    /// As a power cut.
+    fn kill(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+
+    /// As a shutdown.
+    fn end(&mut self) {
+        let mut agent = self.agent.take().unwrap();
+        Command::new("kill").arg(agent.id().to_string()).status().unwrap();
+        assert!(agent.wait().unwrap().success(), "{}", self.log());
+    }
+
+    /// A task of it, as `ps` shows it.
+    fn task(&self, name: &str) -> Option<Value> {
+        let all: Value = serde_json::from_str(&self.run(&["ps", "-a", "-o", "json"]).ok().stdout).unwrap();
+        all.as_array().unwrap().iter().find(|t| t["name"] == name).cloned()
+    }
+
+    fn state(&self, name: &str) -> String {
+        self.task(name).map_or_else(|| "none".into(), |t| t["state"].as_str().unwrap().into())
+    }
+
+    /// Waits until a task is in a state.
+    #[track_caller]
+    fn wait(&self, name: &str, state: &str) {
+        let began = Instant::now();
+        while self.state(name) != state {
+            let now = self.task(name);
+            assert!(began.elapsed() < Duration::from_secs(60), "{name}: {now:?} is not {state}; {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn start(&self, name: &str, options: &[&str], program: &str, args: &[&str]) {
+        let wasm = guest(program);
+        let wasm = wasm.to_str().unwrap();
+        self.run(&[&["run", "-d", "--name", name], options, &[wasm, "--"], args].concat()).ok();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
+}
+
+/// Two nodes of one cluster, at work.
+fn pair() -> (Node, Node) {
+    let (mut a, mut b) = (Node::new("a"), Node::new("b"));
+    found(&mut a);
+    join(&a, &mut b);
+    b.serve();
+    (a, b)
+}
+
+fn found(a: &mut Node) {
+    a.run(&["node", "init", "--cluster", "test", "--name", a.name]).ok();
+    a.serve();
+}
+
+fn join(a: &Node, b: &mut Node) {
+    let token = a.run(&["node", "invite"]).ok().stdout;
+    let token = format!("{}@{}", token.trim(), a.address);
+    b.run(&["node", "join", &token, "--name", b.name]).ok();
+}
+
+fn migrate(from: &Node, to: &Node, name: &str) -> Value {
+    let done = from.run(&["migrate", name, "--to", to.name, "-o", "json"]);
+    if done.status != Some(0) {
+        panic!("{done:?}\n{}\n{}", from.log(), to.log());
+    }
+    serde_json::from_str(&done.stdout).unwrap()
+}
+
+#[test]
+fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {
+    let (a, b) = pair();
+    let whole = a.home.plain("npb_cg", &["A"]);
+    a.start("cg", &[], "npb_cg", &["A"]);
+    a.wait("cg", "running");
+    std::thread::sleep(Duration::from_millis(200));
+    let there = migrate(&a, &b, "cg");
+    assert!(there["last"]["pages"].as_u64().unwrap() > 0 && there["downtime"].as_u64().unwrap() > 0);
+    assert_eq!((a.state("cg").as_str(), b.state("cg").as_str()), ("left", "running"));
+    let back = migrate(&b, &a, "cg");
+    // What the first move brought is still known there.
+    assert!(back["last"]["spared"].as_u64().unwrap() > 1000, "{back}");
+    assert_eq!((a.state("cg").as_str(), b.state("cg").as_str()), ("running", "left"));
+    a.wait("cg", "exited");
+    assert_eq!(a.run(&["logs", "cg"]).ok().stdout, whole);
+    // Nothing of it is left.
+    a.run(&["rm", "cg"]).ok();
+    a.run(&["logs", "cg"]).fails("no task named cg");
+}
+
+#[test]
+fn a_task_moves_between_instruction_sets() {
+    let (mut a, mut b) = (Node::new("a"), Node::new("b"));
+    b.foreign = true;
+    found(&mut a);
+    join(&a, &mut b);
+    // Compiling is work for this machine: the emulated one finds the image.
+    let target = b.home.cache().join("modules");
+    std::fs::create_dir_all(&target).unwrap();
+    b.serve();
+    let whole = a.home.plain("sha256", &["60"]);
+    a.start("hash", &[], "sha256", &["60"]);
+    migrate(&a, &b, "hash");
+    std::thread::sleep(Duration::from_millis(300));
+    migrate(&b, &a, "hash");
+    a.wait("hash", "exited");
+    assert_eq!(a.run(&["logs", "hash"]).ok().stdout, whole);
+}
+
+/// Bytes that say where in the stream they are.
+fn numbered(at: u64, into: &mut [u8]) {
+    for (i, byte) in into.iter_mut().enumerate() {
+        *byte = ((at + i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as u8;
+    }
+}
+
+/// Sends numbered bytes until told to stop, and checks that just these come back. Gives how many.
+fn talk(port: u16, stop: &AtomicBool) -> u64 {
+    let mut write = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut read = write.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        let hears = scope.spawn(move || {
+            let (mut at, mut got, mut expected) = (0, vec![0; 65536], vec![0; 65536]);
+            loop {
+                let n = read.read(&mut got).expect("a reset or a silence");
+                if n == 0 {
+                    return at;
+                }
+                numbered(at, &mut expected[..n]);
+                assert!(got[..n] == expected[..n], "other bytes after {at}");
+                at += n as u64;
+            }
+        });
+        let (mut at, mut bytes) = (0, vec![0; 3000]);
+        while !stop.load(Ordering::SeqCst) {
+            numbered(at, &mut bytes);
+            write.write_all(&bytes).expect("a reset");
+            at += bytes.len() as u64;
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        write.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(hears.join().unwrap(), at, "bytes are missing");
+        at
+    })
+}
+
+#[test]
+fn clients_see_no_byte_lost_or_doubled_and_no_reset_in_fifty_moves() {
+    let (a, b) = pair();
+    let port = free_port();
+    a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3).map(|_| scope.spawn(|| talk(port, &stop))).collect();
+        let moves = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..25 {
+                migrate(&a, &b, "echo");
+                migrate(&b, &a, "echo");
+            }
+        }));
+        stop.store(true, Ordering::SeqCst);
+        moves.unwrap();
+        for client in clients {
+            assert!(client.join().unwrap() > 100_000);
+        }
+    });
+    a.run(&["stop", "echo"]).ok();
+    a.wait("echo", "stopped");
+    let began = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(10), "the port is still open");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_clean_end_loses_nothing_and_a_crash_no_more_than_a_snapshot() {
+    let (mut a, _b) = pair();
+    let whole = a.home.plain("npb_cg", &["A"]);
+    a.start("cg", &["--checkpoint-every", "1s"], "npb_cg", &["A"]);
+    std::thread::sleep(Duration::from_millis(300));
+    a.end();
+    a.serve();
+    a.wait("cg", "running");
+    std::thread::sleep(Duration::from_millis(1300));
+    a.kill();
+    a.serve();
+    a.wait("cg", "exited");
+    // The log has what was printed between the snapshot and the crash twice, and nothing else is odd about it.
+    let log = a.run(&["logs", "cg"]).ok().stdout;
+    let ends = |text: &str| text.lines().rev().take(2).map(String::from).collect::<Vec<_>>();
+    assert_eq!(ends(&log), ends(&whole));
+    assert!(whole.lines().all(|line| log.lines().any(|l| l == line)), "{log}");
+}
+
+#[test]
+fn a_destination_that_cannot_take_a_task_says_why_and_the_task_runs_on() {
+    let (mut a, mut b) = (Node::new("a"), Node::new("b"));
+    found(&mut a);
+    join(&a, &mut b);
+    b.serve_with(&["--memory", "40MiB", "--cpus", "1"]);
+    let dir = a.home.path("data");
+    std::fs::create_dir(&dir).unwrap();
+    let dir = format!("{}::/data", dir.display());
+    a.start("dir", &["--dir", &dir], "sleeper", &["600"]);
+    a.start("big", &[], "npb_cg", &["B"]);
+    a.start("wide", &["--cpus", "2"], "sleeper", &["600"]);
+    a.start("small", &[], "sleeper", &["600"]);
+    b.start("small", &["--cpus", "0.1"], "sleeper", &["600"]);
+    for (name, why) in [("dir", "--share"), ("wide", "processors"), ("small", "a task named small"), ("big", "memory")] {
+        let done = a.run(&["migrate", name, "--to", "b"]).fails(why);
+        assert!(done.stderr.contains("stays here"), "{done:?}");
+        assert_eq!(a.state(name), "running");
+    }
+    a.run(&["migrate", "small", "--to", "nowhere"]).fails("no node named nowhere");
+    a.run(&["migrate", "small", "--to", "a"]).fails("is on a already");
+    a.run(&["migrate", "nothing", "--to", "b"]).fails("no task named nothing");
+    b.run(&["stop", "small"]).ok();
+    migrate(&a, &b, "small");
+}
+
+#[test]
+fn killed_agents_leave_one_owner() {
+    let (mut a, mut b) = pair();
+    let whole = a.home.plain("npb_cg", &["A"]);
+    for round in 0..6u64 {
+        let name = format!("cg{round}");
+        a.start(&name, &["--checkpoint-every", "1s"], "npb_cg", &["A"]);
+        std::thread::sleep(Duration::from_millis(150));
+        let mut moving = a.command(&["migrate", &name, "--to", "b"]).spawn().unwrap();
+        // At another moment of the move each time.
+        std::thread::sleep(Duration::from_millis(8 + round * 23));
+        let victim = if round % 2 == 0 { &mut b } else { &mut a };
+        victim.kill();
+        let _ = moving.wait();
+        victim.serve();
+        let began = Instant::now();
+        let owner = loop {
+            let states = [a.state(&name), b.state(&name)];
+            let ended: Vec<_> = states.iter().filter(|s| *s == "exited").collect();
+            assert!(ended.len() < 2, "it ran twice: {states:?}");
+            let lost = states.iter().any(|s| s == "failed" || s == "trapped");
+            // A destination that dies before its first snapshot loses what had just come: said plainly.
+            if ended.len() == 1 || lost {
+                break if states[0] == "exited" { Some(&a) } else if states[1] == "exited" { Some(&b) } else { None };
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{states:?}\n{}\n{}", a.log(), b.log());
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        if let Some(owner) = owner {
+            let log = owner.run(&["logs", &name]).ok().stdout;
+            assert_eq!(log.lines().last(), whole.lines().last());
+        }
+    }
+}
+
+#[test]
+fn strangers_old_tokens_and_revoked_nodes_get_nothing() {
+    let (a, mut b) = pair();
+    let c = Node::new("c");
+    let token = a.run(&["node", "invite", "--valid", "60s"]).ok().stdout;
+    let token = format!("{}@{}", token.trim(), a.address);
+    // Of another cluster.
+    c.run(&["node", "init", "--cluster", "other", "--name", "c"]).ok();
+    c.run(&["node", "join", &token]).fails("already");
+    let fresh = Node::new("d");
+    let broken = token.replace("wf1-", "wf1-a");
+    fresh.run(&["node", "join", &broken]).fails("no token");
+    fresh.run(&["node", "join", &token, "--name", "b"]).fails("there is a node named b");
+    let expired = a.run(&["node", "invite", "--valid", "0s"]).ok().stdout;
+    fresh.run(&["node", "join", &format!("{}@{}", expired.trim(), a.address), "--name", "d"]).fails("too old");
+    fresh.run(&["node", "join", &token, "--name", "d"]).ok();
+    let again = Node::new("e");
+    again.run(&["node", "join", &token, "--name", "e"]).fails("used");
+    // b was a member; now it is not, and what it offers is refused.
+    b.start("t", &[], "sleeper", &["600"]);
+    a.run(&["node", "revoke", "b"]).ok();
+    b.run(&["migrate", "t", "--to", "a"]).fails("stays here");
+    assert_eq!(b.state("t"), "running");
+    assert!(a.log().contains("revoked"), "{}", a.log());
+    // A new key is good, the old one is not any more.
+    a.run(&["node", "rotate"]).ok();
+    b.end();
+    // Bytes that are no handshake cost the agent nothing.
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], &[0, 32, 1, 2, 3]] {
+        let mut stream = TcpStream::connect(&a.address).unwrap();
+        let _ = stream.write_all(bytes);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let _ = stream.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+    assert!(a.run(&["nodes"]).ok().stdout.contains('a'));
+}
+
+#[test]
+fn a_task_is_held_to_its_limits() {
+    let (a, _b) = pair();
+    let port = free_port();
+    a.start("limited", &["--memory", "20MiB"], "binary-trees", &["17"]);
+    // It asks for more than it may have, is told so, and ends by itself; the node does not mind.
+    let began = Instant::now();
+    while a.task("limited").is_some_and(|t| t["state"] == "running") {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_ne!(a.task("limited").unwrap()["status"], 0);
+    a.start("brief", &["--time-limit", "1s"], "sleeper", &["600"]);
+    a.wait("brief", "stopped");
+    a.start("one", &["--publish", &port.to_string()], "echo", &[]);
+    let wasm = guest("echo");
+    let second = a.run(&["run", "-d", "--name", "two", "--publish", &port.to_string(), wasm.to_str().unwrap()]);
+    second.fails("cannot publish port");
+    a.run(&["run", "-d", "--name", "one", wasm.to_str().unwrap()]).fails("already on this node");
+}
