@@ -28,7 +28,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use wayfare_engine::wasmtime;
-use wayfare_engine::{Error, Handle, Image, Outcome, Stopped, THREAD_STACK, Task};
+use wayfare_engine::{Error, Freezer, Frozen, Handle, Image, Outcome, Stopped, THREAD_STACK, Task};
 use wayfare_snapshot::{Compression, Digest, Snapshot};
 
 /// The task was captured and goes on from the file: `EX_TEMPFAIL`, "try again (elsewhere)".
@@ -182,12 +182,22 @@ fn report_trap(name: &str, e: &Error) {
 struct Job {
     order: Order,
     /// What a delta stands on.
-    base: Option<(Snapshot<'static>, Digest)>,
+    base: Option<Arc<(Snapshot<'static>, Digest)>>,
     asked: Instant,
     /// Answers the client.
     client: UnixStream,
+    /// Protects the task's memory, so that it can be copied while the task runs on.
+    freezer: Option<Freezer>,
     /// Takes the copy of a task that runs on, with what is known so far.
-    copies: Sender<(Snapshot<'static>, Stats)>,
+    copies: Sender<(Copy, Stats)>,
+}
+
+/// What a task leaves behind that runs on.
+enum Copy {
+    /// All of it.
+    Whole(Box<Snapshot<'static>>),
+    /// Its pages are still being copied.
+    Coming(Box<Frozen>),
 }
 
 impl Job {
@@ -212,12 +222,20 @@ impl Job {
     }
 
     fn attempt(&mut self, task: &mut Task, program: &Program, frozen: Instant) -> Result<Option<Stats>> {
+        if let Some(freezer) = self.freezer.take().filter(|_| task.can_go_on()) {
+            let pause_ns = (frozen - self.asked).as_nanos() as u64;
+            let copy = Copy::Coming(Box::new(freezer.frozen(task)?));
+            let held_ns = Some(frozen.elapsed().as_nanos() as u64);
+            let stats = Stats { file: self.order.output.clone(), pause_ns, held_ns, ..Stats::default() };
+            let _ = self.copies.send((copy, stats));
+            return Ok(None);
+        }
         let now = task.snapshot()?;
         let frames = program.image.metadata().frames(&now.frames)?.len() as u64;
         let pause_ns = (frozen - self.asked).as_nanos() as u64;
         let mut stats = Stats { file: self.order.output.clone(), frames, pause_ns, ..Stats::default() };
         let delta = match &self.base {
-            Some((base, id)) => Some(wayfare_snapshot::diff(base, &now, *id)?),
+            Some(base) => Some(wayfare_snapshot::diff(&base.0, &now, base.1)?),
             None => None,
         };
         let wanted = delta.as_ref().unwrap_or(&now);
@@ -230,7 +248,7 @@ impl Job {
         go_on(task, program)?;
         stats.held_ns = Some(frozen.elapsed().as_nanos() as u64);
         // If nobody takes it, nobody waits for it.
-        let _ = self.copies.send((copy, stats));
+        let _ = self.copies.send((Copy::Whole(Box::new(copy)), stats));
         Ok(None)
     }
 }
@@ -303,13 +321,16 @@ impl Desk {
     }
 
     fn capture(&self, order: Order, client: &UnixStream) -> Result<Option<Stats>> {
-        let base = order.since.as_deref().map(read_base).transpose()?;
+        let base = order.since.as_deref().map(read_base).transpose()?.map(Arc::new);
         if order.keep_running {
             // Compiled, if it has to be, and loaded while the task works.
             self.program.resumable()?;
         }
+        let freezer = if order.keep_running { self.handle.prepare_freeze() } else { None };
         let (copies, copied) = channel();
-        let job = Job { order: order.clone(), base, asked: Instant::now(), client: client.try_clone()?, copies };
+        let stands_on = base.clone();
+        let client = client.try_clone()?;
+        let job = Job { order: order.clone(), base, asked: Instant::now(), client, freezer, copies };
         *lock(&self.slot) = Some(job);
         let stopped = self.handle.capture();
         if !matches!(stopped, Ok(Stopped::Captured)) {
@@ -319,7 +340,18 @@ impl Desk {
             Stopped::Ended => Err(anyhow!("the task ended before it could be captured")),
             // Nothing comes where the task's thread has written the file, or failed to.
             Stopped::Captured => match copied.recv() {
-                Ok((snapshot, stats)) => write(&snapshot, &order, stats).map(Some),
+                Ok((Copy::Whole(snapshot), stats)) => write(&snapshot, &order, stats).map(Some),
+                Ok((Copy::Coming(frozen), mut stats)) => {
+                    let now = frozen.collect()?;
+                    stats.frames = self.program.image.metadata().frames(&now.frames)?.len() as u64;
+                    let delta = match &stands_on {
+                        Some(base) => Some(wayfare_snapshot::diff(&base.0, &now, base.1)?),
+                        None => None,
+                    };
+                    let wanted = delta.as_ref().unwrap_or(&now);
+                    stats.pages = wanted.memories.iter().flat_map(|m| &m.runs).map(|run| run.page_count()).sum();
+                    write(wanted, &order, stats).map(Some)
+                }
                 Err(_) => Ok(None),
             },
         }

@@ -4,7 +4,7 @@ use crate::grounds::Grounds;
 use crate::{Error, Trigger};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wayfare_wasi::std_host::Canceller;
 
 /// What a task shares with those who ask something of it.
@@ -16,8 +16,10 @@ pub struct Shared {
     pub stopped: Mutex<(u64, bool)>,
     /// One of these is another now.
     pub changed: Condvar,
-    /// Nanoseconds that the guest has run for.
+    /// Nanoseconds that the guest ran for until it stood still last.
     pub ran: AtomicU64,
+    /// Since when it runs, if it does.
+    pub running_since: Mutex<Option<Instant>>,
     /// Where its linear memories are.
     pub grounds: Arc<Grounds>,
 }
@@ -73,7 +75,14 @@ impl Handle {
 
     /// How long the guest has run, pauses not counted.
     pub fn ran(&self) -> Duration {
-        Duration::from_nanos(self.shared.ran.load(Ordering::Relaxed))
+        let since = *self.shared.running_since.lock().unwrap_or_else(|e| e.into_inner());
+        let now = since.map_or(Duration::ZERO, |since| since.elapsed());
+        Duration::from_nanos(self.shared.ran.load(Ordering::Relaxed)) + now
+    }
+
+    /// Bytes of its linear memories; none when it is gone.
+    pub fn memory(&self) -> u64 {
+        self.shared.grounds.visit().map_or(0, |visit| visit.regions.iter().map(|r| r.size() as u64).sum())
     }
 
     /// Why the task cannot be captured; empty when it can.

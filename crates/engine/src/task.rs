@@ -186,8 +186,11 @@ impl Task {
     pub fn run(&mut self) -> Outcome {
         let shared = self.handle.shared.clone();
         let began = Instant::now();
+        let running_since = |since| *shared.running_since.lock().unwrap_or_else(|e| e.into_inner()) = since;
+        running_since(Some(began));
         let outcome = self.run_inner();
         self.body.settle();
+        running_since(None);
         shared.ran.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         let mut state = shared.stopped.lock().unwrap_or_else(|e| e.into_inner());
         match outcome {
@@ -306,6 +309,11 @@ impl Task {
     pub fn unpause(&mut self) {
         let inside = self.body.inside();
         inside.ctx.resumed(&mut inside.host);
+    }
+
+    /// Lets the program have at most so many descriptors open. No part of its state: set it again after a move.
+    pub fn limit_descriptors(&mut self, most: usize) {
+        self.body.inside().ctx.limit_descriptors(most);
     }
 
     /// The WASI state, for looking at.

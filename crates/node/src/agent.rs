@@ -337,7 +337,10 @@ impl Agent {
     }
 
     /// Gives a task its thread.
-    pub(crate) fn run(self: &Arc<Self>, entry: &Arc<Entry>, task: Task, sockets: Arc<Sockets>) -> Result<()> {
+    pub(crate) fn run(self: &Arc<Self>, entry: &Arc<Entry>, mut task: Task, sockets: Arc<Sockets>) -> Result<()> {
+        if let Some(most) = entry.spec.limits.open_files {
+            task.limit_descriptors(most as usize);
+        }
         let (agent, of) = (self.clone(), entry.clone());
         let ended = move |end: End, task: &mut Task| agent.ended(&of, end, task);
         // The thread may be at its end before this is done: it waits for the lock then.

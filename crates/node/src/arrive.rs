@@ -141,6 +141,7 @@ impl Arriving {
     async fn run(&mut self, link: &mut Link, offer: Incoming) -> Result<()> {
         let (done_to, mut done) = unbounded_channel::<Done>();
         let mut connected = true;
+        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
         self.take(&offer)?;
         loop {
             while let Some(action) = self.destination.poll_action() {
@@ -156,6 +157,11 @@ impl Arriving {
             }
             let stop = self.stop.clone();
             let gone = tokio::select! {
+                // With a limit on its rate, the source may have nothing to say for a while.
+                _ = ticks.tick(), if connected => {
+                    let waits = matches!(self.destination.phase(), Phase::Module | Phase::Taking | Phase::Prepared);
+                    (waits && link.silence() > SILENCE).then(|| anyhow!("nothing is heard"))
+                }
                 turned = link.turn(), if connected => match turned {
                     Ok(None) => None,
                     Ok(Some(message)) => self.take(&message).err(),
@@ -346,6 +352,8 @@ impl Arriving {
     }
 }
 
+/// How long the source may say nothing when it is its turn.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Most tasks on their way here at once.
 const ARRIVALS_MAX: usize = 16;
 

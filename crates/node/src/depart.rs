@@ -81,6 +81,10 @@ pub struct Report {
 
 /// How long the log's beginning may be that goes along: what is before it stays.
 const LOG_ALONG: u64 = 4 << 20;
+/// How long the other side may say nothing when it is its turn.
+const SILENCE: Duration = Duration::from_secs(20);
+/// The same while it compiles.
+const COMPILING: Duration = Duration::from_secs(600);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 /// Bytes that may wait to go out: enough to keep a link busy, and little to wait for before the last pages.
@@ -305,7 +309,7 @@ impl Departure {
                     let refusal = Refusal::new(Reason::Cancelled, "the move was called off");
                     self.source.handle_event(Event::Cancelled(refusal));
                 }
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.listen(),
             }
         }
         self.report.last = self.line();
@@ -341,6 +345,18 @@ impl Departure {
             tracing::warn!(task = %self.entry.spec.name, to = %self.to, "the link is gone: {e:#}");
             self.link = None;
             self.source.handle_event(Event::Disconnected);
+        }
+    }
+
+    /// An answer that takes the other side no work must come soon; compiling may take its time.
+    fn listen(&mut self) {
+        let patience = match self.source.phase() {
+            Phase::Landing => COMPILING,
+            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Preparing | Phase::Unknown => SILENCE,
+            _ => return,
+        };
+        if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
+            self.turned(Err(anyhow!("nothing is heard")));
         }
     }
 

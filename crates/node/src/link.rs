@@ -30,6 +30,8 @@ pub struct Link {
     sent: usize,
     /// What a round trip takes.
     pub rtt: Duration,
+    /// Genuine records so far, and when the last one came.
+    heard: (u64, Instant),
 }
 
 impl Link {
@@ -62,9 +64,17 @@ impl Link {
     }
 
     fn new(stream: TcpStream, channel: Channel) -> Result<Link> {
+        use rustix::net::sockopt;
         stream.set_nodelay(true)?;
+        // A peer that is gone without a word is found out within about twenty seconds, whoever waits for whom. An
+        // emulator may not know all of these; silence is noticed all the same where it matters.
+        let _ = sockopt::set_socket_keepalive(&stream, true);
+        let _ = sockopt::set_tcp_keepidle(&stream, Duration::from_secs(5));
+        let _ = sockopt::set_tcp_keepintvl(&stream, Duration::from_secs(5));
+        let _ = sockopt::set_tcp_keepcnt(&stream, 3);
+        let _ = sockopt::set_tcp_user_timeout(&stream, 20_000);
         let (read, write) = stream.into_split();
-        Ok(Link { channel, read, write, buffer: vec![0; 16 << 10], out: Vec::new(), sent: 0, rtt: Duration::ZERO })
+        Ok(Link { channel, read, write, buffer: vec![0; 16 << 10], out: Vec::new(), sent: 0, rtt: Duration::ZERO, heard: (0, Instant::now()) })
     }
 
     async fn shake(&mut self) -> Result<()> {
@@ -139,6 +149,16 @@ impl Link {
             wrote = self.write.write(&self.out[self.sent..]), if writes => self.sent += wrote?,
         }
         Ok(self.channel.poll())
+    }
+
+    /// How long the other side has said nothing that was genuine. Bytes alone are no sign of life: with a length that
+    /// somebody changed on the way, the channel may wait for a record that never ends.
+    pub fn silence(&mut self) -> Duration {
+        let records = self.channel.records();
+        if records != self.heard.0 {
+            self.heard = (records, Instant::now());
+        }
+        self.heard.1.elapsed()
     }
 
     /// The next message, whenever it comes.

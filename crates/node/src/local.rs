@@ -257,7 +257,7 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
         state: entry.state(),
         epoch: entry.epoch.load(Ordering::SeqCst),
         ran: live.as_ref().map_or(0, |l| l.ran().as_nanos() as u64),
-        memory: 0,
+        memory: live.as_ref().map_or(0, |l| l.memory()),
         log_bytes: std::fs::metadata(agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len()),
     }
 }

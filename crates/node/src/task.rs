@@ -147,6 +147,11 @@ impl Live {
         self.handle.ran()
     }
 
+    /// Bytes of its memories.
+    pub fn memory(&self) -> u64 {
+        self.handle.memory()
+    }
+
     async fn order(&self, order: Order) -> Result<Stopped> {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
         let handle = self.handle.clone();

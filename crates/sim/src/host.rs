@@ -5,7 +5,8 @@
 //! - what an action says is to be in the journal is durable before its event is delivered;
 //! - only durable records are spoken of to others ([`Host::on_ask`]); new ones do not contradict those being written;
 //! - a machine that is over is kept until its last message is out and a freeze that it asked for has had its answer;
-//! - a channel that broke the protocol, or is silent for too long, is closed, and the machine is told so;
+//! - a channel that broke the protocol, or from which no whole record came for too long, is closed, and the machine
+//!   is told so;
 //! - messages are polled only while little waits to go out.
 
 mod inbound;
@@ -352,8 +353,12 @@ impl Host {
     pub fn on_bytes(&mut self, now: Nanos, net: &mut Net, conn: ConnId, bytes: &[u8]) {
         self.advance(now);
         let Some(end) = self.live().ends.get_mut(&conn) else { return };
-        end.heard = now;
+        let records = end.channel.records();
         let result = end.channel.handle(bytes);
+        // Bytes alone are no sign of life: see `Channel::records`.
+        if end.channel.records() > records {
+            end.heard = now;
+        }
         // What came before the damage is good.
         while let Some(incoming) = self.live().ends.get_mut(&conn).and_then(|end| end.channel.poll()) {
             self.on_message(now, net, conn, incoming);

@@ -81,7 +81,8 @@ pub enum End {
     Unknown(HostId),
 }
 
-fn credentials(hosts: usize) -> Vec<Credentials> {
+/// What so many nodes of one cluster show each other.
+pub fn credentials(hosts: usize) -> Vec<Credentials> {
     let authority = Authority::from_secret(&[9; 32]);
     let of = |id: usize| {
         let secret = [id as u8 + 1; 32];

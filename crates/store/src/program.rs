@@ -251,14 +251,12 @@ fn movable(image: &Image, wanted: &Wanted) -> Result<()> {
     }
 }
 
-/// Puts an image in the cache, if it can run here.
+/// Puts an image in the cache: one for another machine too, which may share the directory or be emulated here.
 ///
 /// # Errors
 /// When there is no place for a cache.
 pub fn keep_image(digest: Digest, wanted: &Wanted, image: &[u8]) -> Result<()> {
-    if wanted.target.runs_here() {
-        keep(&locations::image(digest, &wanted.target, wanted.options, wanted.form)?, image);
-    }
+    keep(&locations::image(digest, &wanted.target, wanted.options, wanted.form)?, image);
     Ok(())
 }
 

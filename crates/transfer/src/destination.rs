@@ -13,7 +13,7 @@
 use crate::error::{ChannelError, Violation};
 use crate::message::{Accept, Assembly, Long, MEMORIES_MAX, Message, Offer, Part, Reason, Refusal};
 use crate::pages::{Batch, PageDigest, PageRange, Run};
-use crate::source::LATE;
+use crate::source::{LATE, RANGES_MAX};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -126,6 +126,11 @@ impl Default for Caps {
     }
 }
 
+/// Answers that may wait to go out: more than an honest source has questions under way.
+const ANSWERS_MAX: usize = 8192;
+/// Pages of the largest memory there can be, 2^64 bytes.
+const PAGES_MAX: u64 = 1 << 52;
+
 /// The machine.
 pub struct Destination {
     caps: Caps,
@@ -140,6 +145,10 @@ pub struct Destination {
     round: u32,
     round_pages: u64,
     late: Vec<PageRange>,
+    /// Some of the late pages were left out of what the source was told is missing.
+    unlisted: bool,
+    /// The page that the task waits for.
+    fault: Option<PageRange>,
     pages: u64,
 }
 
@@ -159,6 +168,8 @@ impl Destination {
             round: 1,
             round_pages: 0,
             late: Vec::new(),
+            unlisted: false,
+            fault: None,
             pages: 0,
         }
     }
@@ -223,6 +234,9 @@ impl Destination {
     /// # Errors
     /// A message that has no place here: close the channel, then [`Event::Disconnected`].
     pub fn handle_message(&mut self, message: Message, landing: Option<&mut dyn Landing>) -> Result<(), Violation> {
+        if self.messages.len() >= ANSWERS_MAX {
+            return Err(Violation("questions whose answers are not taken"));
+        }
         match (&self.phase, message) {
             (Phase::Failed(_), _) => {}
             (Phase::Waiting, Message::Offer(offer)) => {
@@ -248,7 +262,7 @@ impl Destination {
                 self.messages.push_back(Message::Have(bits));
             }
             (Phase::Taking, Message::Round { number, pages }) => {
-                if number != self.round || pages != self.round_pages {
+                if number != self.round || pages != self.round_pages || pages == 0 {
                     return Err(Violation("pages of a round are missing"));
                 }
                 self.round += 1;
@@ -259,6 +273,13 @@ impl Destination {
                 if !self.offer.as_ref().is_some_and(|o| o.mode.is_late()) {
                     return Err(Violation("late pages were not agreed on"));
                 }
+                let sound = |r: &PageRange| {
+                    (r.memory as usize) < MEMORIES_MAX && r.count > 0 && r.first.max(r.count) <= PAGES_MAX
+                };
+                let ascends = |w: &[PageRange]| (w[0].memory, w[0].first + w[0].count) <= (w[1].memory, w[1].first);
+                if late.len() > RANGES_MAX || !late.iter().all(sound) || !late.windows(2).all(ascends) {
+                    return Err(Violation("a list of late pages that is none"));
+                }
                 self.late = late;
             }
             (Phase::Prepared, Message::Commit(epoch)) if self.offer.as_ref().is_some_and(|o| o.epoch == epoch) => {
@@ -266,10 +287,11 @@ impl Destination {
                 self.actions.push_back(Action::Own(epoch));
             }
             (Phase::Draining, Message::Drained) => {
-                if !self.late.is_empty() {
-                    return Err(Violation("late pages are missing"));
+                match (self.late.is_empty(), self.unlisted) {
+                    (true, _) => self.complete(),
+                    (false, true) => self.list_missing(),
+                    (false, false) => return Err(Violation("late pages are missing")),
                 }
-                self.complete();
             }
             _ => return Err(Violation("a message out of place")),
         }
@@ -325,7 +347,8 @@ impl Destination {
     pub fn handle_pages(&mut self, batch: &Batch, landing: &mut dyn Landing) -> Result<(), Violation> {
         match self.phase {
             Phase::Taking if batch.round == self.round => self.round_pages += batch.range.count,
-            Phase::Draining if batch.round == LATE => {}
+            // A page that is there may have been written to since: it must not be taken back.
+            Phase::Draining if batch.round == LATE && self.is_missing(batch.range) => {}
             Phase::Failed(_) => return Ok(()),
             _ => return Err(Violation("pages out of place")),
         }
@@ -350,7 +373,23 @@ impl Destination {
         Ok(())
     }
 
+    /// Says what is missing, as much of it as fits into a message: what was late in few pieces may, after some
+    /// faults, be missing in many.
+    fn list_missing(&mut self) {
+        self.unlisted = self.late.len() > RANGES_MAX;
+        self.messages.push_back(Message::Late(self.late.iter().take(RANGES_MAX).copied().collect()));
+        self.messages.extend(self.fault.map(Message::Fetch));
+    }
+
+    fn is_missing(&self, range: PageRange) -> bool {
+        let end = range.first + range.count;
+        self.late.iter().any(|l| l.memory == range.memory && l.first <= range.first && end <= l.first + l.count)
+    }
+
     fn arrived(&mut self, range: PageRange) {
+        self.fault = self.fault.filter(|fault| {
+            fault.memory != range.memory || !(range.first..range.first + range.count).contains(&fault.first)
+        });
         let mut left = Vec::with_capacity(self.late.len() + 1);
         for late in self.late.drain(..) {
             let (end, range_end) = (late.first + late.count, range.first + range.count);
@@ -372,16 +411,14 @@ impl Destination {
     /// A source that was cut off while late pages were on their way has dialled again: the machine goes on with the new
     /// channel by saying what is missing. `false` if nothing is.
     pub fn reattach(&mut self) -> bool {
+        let late = self.offer.as_ref().is_some_and(|offer| offer.mode.is_late());
+        if !late || !matches!(self.phase, Phase::Draining | Phase::Done) {
+            return false;
+        }
         self.messages.clear();
-        match self.phase {
-            Phase::Draining => self.messages.push_back(Message::Late(self.late.clone())),
-            Phase::Done => self.messages.push_back(Message::Late(Vec::new())),
-            _ => return false,
-        }
-        // All of it was here, only the word of it was lost.
-        if self.phase == Phase::Done {
-            self.phase = Phase::Draining;
-        }
+        // Perhaps all of it was here, only the word of it was lost.
+        self.phase = Phase::Draining;
+        self.list_missing();
         true
     }
 
@@ -411,10 +448,14 @@ impl Destination {
                 self.actions.push_back(Action::Run);
                 self.phase = if late { Phase::Draining } else { Phase::Done };
             }
-            (Phase::Draining, Event::Fault(range)) => self.messages.push_back(Message::Fetch(range)),
+            (Phase::Draining, Event::Fault(range)) => {
+                self.fault = Some(range);
+                self.messages.push_back(Message::Fetch(range));
+            }
             (_, Event::Failed(refusal)) => self.refuse(refusal),
             // Not knowing whether the source has sent its commit does not matter: it asks, and is told `Never`.
             (_, Event::Disconnected) => {
+                self.messages.clear();
                 self.fail(Refusal::new(Reason::Link, "the link to the source broke"));
             }
             _ => {}

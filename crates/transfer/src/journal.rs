@@ -39,6 +39,9 @@ pub enum Record {
     Refused {
         /// Which.
         epoch: u64,
+        /// The latest epoch at which it may have owned the task before; 0 for none. Without it the promise would
+        /// wipe out the answer to an older question.
+        held: u64,
     },
     /// It has ended here, at this epoch.
     Ended {
@@ -54,7 +57,7 @@ impl Record {
             Record::Owned { epoch }
             | Record::Moving { epoch, .. }
             | Record::Left { epoch, .. }
-            | Record::Refused { epoch }
+            | Record::Refused { epoch, .. }
             | Record::Ended { epoch } => *epoch,
         }
     }
@@ -104,11 +107,21 @@ pub fn answer(record: Option<&Record>, epoch: u64, deciding: bool) -> (Answer, O
         Some(Record::Moving { epoch: next, .. } | Record::Left { epoch: next, .. }) if *next > epoch => {
             (Answer::Owns, None)
         }
-        Some(Record::Refused { epoch: refused }) if *refused >= epoch => (Answer::Never, None),
+        Some(Record::Refused { held, .. }) if *held >= epoch => (Answer::Owns, None),
+        Some(Record::Refused { epoch: refused, .. }) if *refused >= epoch => (Answer::Never, None),
         _ if deciding => (Answer::Deciding, None),
         // It runs an earlier epoch itself: how should it have taken over a later one?
         Some(Record::Owned { .. } | Record::Moving { .. }) => (Answer::Never, None),
-        _ => (Answer::Never, Some(Record::Refused { epoch })),
+        _ => (Answer::Never, Some(Record::Refused { epoch, held: record.map_or(0, held) })),
+    }
+}
+
+/// The latest epoch at which the task may have been owned, by a record.
+fn held(record: &Record) -> u64 {
+    match record {
+        Record::Owned { epoch } | Record::Ended { epoch } => *epoch,
+        Record::Moving { epoch, .. } | Record::Left { epoch, .. } => epoch.saturating_sub(1),
+        Record::Refused { held, .. } => *held,
     }
 }
 
@@ -129,7 +142,7 @@ mod tests {
     #[test]
     fn a_question_has_one_answer_for_ever() {
         let (first, record) = answer(None, 5, false);
-        assert_eq!((first, &record), (Answer::Never, &Some(Record::Refused { epoch: 5 })));
+        assert_eq!((first, &record), (Answer::Never, &Some(Record::Refused { epoch: 5, held: 0 })));
         assert!(!admits(record.as_ref(), 5) && admits(record.as_ref(), 6));
         assert_eq!(answer(record.as_ref(), 5, false), (Answer::Never, None));
         assert_eq!(answer(Some(&Record::Owned { epoch: 5 }), 5, false), (Answer::Owns, None));
@@ -138,7 +151,12 @@ mod tests {
         assert_eq!(answer(Some(&left), 5, false), (Answer::Owns, None));
         // It gave the task to the one who asks, and is to get it back.
         assert_eq!(answer(Some(&left), 7, true), (Answer::Deciding, None));
-        assert_eq!(answer(Some(&left), 7, false).0, Answer::Never);
+        let (never, refused) = answer(Some(&left), 7, false);
+        assert_eq!((never, &refused), (Answer::Never, &Some(Record::Refused { epoch: 7, held: 5 })));
+        // Whoever gave it the task at 5 and never heard so may still ask.
+        assert_eq!(answer(refused.as_ref(), 5, false), (Answer::Owns, None));
+        assert_eq!(answer(refused.as_ref(), 7, false), (Answer::Never, None));
+        assert_eq!(answer(refused.as_ref(), 8, false).1, Some(Record::Refused { epoch: 8, held: 5 }));
     }
 
     #[test]

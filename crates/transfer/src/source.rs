@@ -177,7 +177,11 @@ pub struct Source {
     actions: VecDeque<Action>,
     /// Ranges that wait for their digests' answer, in the order of the questions.
     asked: VecDeque<PageRange>,
+    /// Ranges whose digests are still to be sent; none before they are listed.
+    undigested: Option<VecDeque<PageRange>>,
     queue: VecDeque<PageRange>,
+    /// What was said to come late, ascending: nothing else can be asked for.
+    late: Vec<PageRange>,
     state: Vec<u8>,
     /// Whether the last pages were listed, the task standing still.
     scanned: bool,
@@ -202,7 +206,7 @@ pub struct Source {
 /// Pages in a batch of late ones: small, so that what the task waits for does not queue up behind much.
 const LATE_PAGES: u64 = 16;
 /// Digests in a message.
-const DIGESTS: u64 = 2048;
+const DIGESTS: u64 = 256;
 /// Ranges in a list of late pages.
 pub const RANGES_MAX: usize = 8192;
 /// The round that late pages are in.
@@ -222,7 +226,9 @@ impl Source {
             messages: VecDeque::new(),
             actions: VecDeque::new(),
             asked: VecDeque::new(),
+            undigested: None,
             queue: VecDeque::new(),
+            late: Vec::new(),
             state: Vec::new(),
             scanned: false,
             ask_digests: false,
@@ -337,6 +343,9 @@ impl Source {
             (Phase::Unknown, Message::Refuse(_)) => self.handle_answer(Answer::Never),
             (Phase::Draining | Phase::Drained, Message::Fetch(range)) => self.fetch(range),
             (Phase::Draining | Phase::Drained, Message::Late(missing)) => {
+                if !missing.iter().all(|range| self.is_late(range)) {
+                    return Err(Violation("pages that were not to come late"));
+                }
                 self.queue = missing.into();
                 self.phase = Phase::Draining;
             }
@@ -383,10 +392,18 @@ impl Source {
                 push(&mut self.queue, PageRange { first: range.first + i, count: 1, ..range }, 0);
             }
         }
-        if self.asked.is_empty() {
+        if self.asked.is_empty() && self.undigested.as_ref().is_some_and(VecDeque::is_empty) {
             self.begin_round(now);
         }
         Ok(())
+    }
+
+    /// Whether a range is part of one that was listed as late: memory is read by what a peer names here.
+    fn is_late(&self, range: &PageRange) -> bool {
+        let after = self.late.partition_point(|late| (late.memory, late.first) <= (range.memory, range.first));
+        let late = after.checked_sub(1).map(|at| self.late[at]).filter(|late| late.memory == range.memory);
+        let end = range.first.checked_add(range.count);
+        late.zip(end).is_some_and(|(late, end)| range.count > 0 && end <= late.first + late.count)
     }
 
     /// Moves what the task waits for to the front.
@@ -472,6 +489,8 @@ impl Source {
             Event::Cancelled(refusal) => self.abort(refusal),
             Event::Disconnected => {
                 self.connected = false;
+                // Nothing that was meant for this channel may go out by another one.
+                self.messages.clear();
                 match self.phase {
                     Phase::Unknown => self.actions.push_back(Action::Ask),
                     Phase::Draining | Phase::Drained => self.actions.push_back(Action::Redial),
@@ -503,7 +522,30 @@ impl Source {
     pub fn poll_timeout(&self) -> Option<Nanos> {
         let limit = self.policy.limit? as f64;
         let (allowed, at) = self.allowance;
-        (allowed < 0.0).then(|| at + (-allowed / limit * 1e9) as Nanos)
+        // Rounded up: a poll at a moment at which nothing may go yet would ask for the same moment again.
+        (allowed < 0.0 && self.is_bulk()).then(|| at.saturating_add((-allowed / limit * 1e9) as Nanos).saturating_add(1))
+    }
+
+    /// Whether what comes next is long, and so held to the limit.
+    fn is_bulk(&self) -> bool {
+        match self.phase {
+            Phase::Module(_) | Phase::Extra(_) => true,
+            Phase::Final(_) => self.scanned,
+            Phase::Copying => !self.queue.is_empty(),
+            Phase::Draining => self.connected && !self.queue.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether the limit lets nothing long go now.
+    fn is_held_back(&mut self, now: Nanos) -> bool {
+        let Some(limit) = self.policy.limit else { return false };
+        let (allowed, at) = &mut self.allowance;
+        let gained = now.saturating_sub(*at) as f64 / 1e9 * limit as f64;
+        // A tenth of a second may be caught up on.
+        *allowed = (*allowed + gained).min(limit as f64 / 10.0);
+        *at = now;
+        *allowed < 0.0
     }
 
     /// The next message, its payload in `out`. Does a bounded amount of work: at most one batch of pages is read.
@@ -514,6 +556,9 @@ impl Source {
                 *out = message.encode();
                 return Some(Kind::Transfer);
             }
+            if self.is_bulk() && self.is_held_back(now) {
+                return None;
+            }
             match &self.phase {
                 Phase::Offering => {
                     self.phase = Phase::Offered;
@@ -521,7 +566,15 @@ impl Source {
                 }
                 Phase::Module(at) => return self.send_part(Long::Module, *at, out),
                 Phase::Extra(at) => return self.send_part(Long::Extra, *at, out),
-                Phase::Digesting if self.asked.is_empty() => self.send_digests(now, guest),
+                Phase::Digesting if self.undigested.is_none() => {
+                    let dirty = guest.dirty();
+                    self.undigested = Some(dirty.into_iter().flat_map(|range| cut(range, DIGESTS)).collect());
+                }
+                Phase::Digesting => match self.undigested.as_mut().and_then(VecDeque::pop_front) {
+                    Some(range) => self.send_digests(range, guest),
+                    None if self.asked.is_empty() => self.begin_round(now),
+                    None => return None,
+                },
                 Phase::Copying if self.round == 0 => {
                     self.queue = guest.dirty().into();
                     self.begin_round(now);
@@ -534,10 +587,10 @@ impl Source {
                 }
                 // The round before this one was confirmed, or was empty.
                 Phase::Copying if self.queue.is_empty() => self.next_round(now, guest),
-                Phase::Copying => return self.send_pages(now, guest, self.round, BATCH_PAGES, out),
+                Phase::Copying => return self.send_pages(guest, self.round, BATCH_PAGES, out),
                 Phase::Final(_) if !self.scanned => self.list_last(now, guest),
                 Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
-                    return self.send_pages(now, guest, self.round, BATCH_PAGES, out);
+                    return self.send_pages(guest, self.round, BATCH_PAGES, out);
                 }
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),
                 Phase::Draining if !self.connected => return None,
@@ -545,7 +598,7 @@ impl Source {
                     self.phase = Phase::Drained;
                     self.messages.push_back(Message::Drained);
                 }
-                Phase::Draining => return self.send_pages(now, guest, LATE, LATE_PAGES, out),
+                Phase::Draining => return self.send_pages(guest, LATE, LATE_PAGES, out),
                 _ => return None,
             }
         }
@@ -559,6 +612,7 @@ impl Source {
         };
         let part = Part::of(what, whole, at);
         part.encode(out);
+        self.allowance.0 -= out.len() as f64;
         let next = at + part.bytes.len();
         if !part.is_last() {
             self.phase = match what {
@@ -577,21 +631,14 @@ impl Source {
         Some(Kind::Part)
     }
 
-    fn send_digests(&mut self, now: Nanos, guest: &mut dyn Guest) {
-        for range in guest.dirty() {
-            for range in cut(range, DIGESTS) {
-                self.buffer.clear();
-                if !guest.read(range, &mut self.buffer) {
-                    return self.lost();
-                }
-                let digests = self.buffer.chunks(PAGE_SIZE).map(pages::digest).collect();
-                self.asked.push_back(range);
-                self.messages.push_back(Message::Digests { range, digests });
-            }
+    fn send_digests(&mut self, range: PageRange, guest: &mut dyn Guest) {
+        self.buffer.clear();
+        if !guest.read(range, &mut self.buffer) {
+            return self.lost();
         }
-        if self.asked.is_empty() {
-            self.begin_round(now);
-        }
+        let digests = self.buffer.chunks(PAGE_SIZE).map(pages::digest).collect();
+        self.asked.push_back(range);
+        self.messages.push_back(Message::Digests { range, digests });
     }
 
     /// The memory is not there any more: the task has ended, and the driver will say so.
@@ -649,7 +696,8 @@ impl Source {
         self.begin_round(now);
         self.phase = Phase::Final(0);
         if self.offer.mode.is_late() {
-            self.messages.push_back(Message::Late(self.queue.iter().copied().collect()));
+            self.late = self.queue.iter().copied().collect();
+            self.messages.push_back(Message::Late(self.late.clone()));
         } else {
             self.progress.predicted = self.convergence.predict(self.round_pages);
         }
@@ -657,22 +705,11 @@ impl Source {
 
     fn send_pages(
         &mut self,
-        now: Nanos,
         guest: &mut dyn Guest,
         round: u32,
         most: u64,
         out: &mut Vec<u8>,
     ) -> Option<Kind> {
-        if let Some(limit) = self.policy.limit {
-            let (allowed, at) = &mut self.allowance;
-            let gained = now.saturating_sub(*at) as f64 / 1e9 * limit as f64;
-            // A tenth of a second may be caught up on.
-            *allowed = (*allowed + gained).min(limit as f64 / 10.0);
-            *at = now;
-            if *allowed < 0.0 {
-                return None;
-            }
-        }
         let mut range = self.queue.pop_front()?;
         if range.count > most {
             self.queue.push_front(PageRange { first: range.first + most, count: range.count - most, ..range });

@@ -60,7 +60,7 @@ impl Host {
         }
         self.serial += 1;
         let key = self.serial;
-        let mut destination = Destination::new(Caps { module: 1 << 20, state: 1 << 20, extra: 1 << 20 });
+        let mut destination = Destination::new(Caps { module: 8 << 20, state: 1 << 20, extra: 1 << 20 });
         let result = destination.handle_message(message, None).map_err(|violation| violation.to_string());
         self.live().inbound.insert(key, Inbound { destination, conn: Some(conn), landing: None });
         if let Some(end) = self.live().ends.get_mut(&conn) {
