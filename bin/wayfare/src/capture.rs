@@ -3,11 +3,11 @@
 use crate::cli::Capture;
 use crate::control::{self, Order, Reply, Request};
 use crate::{output, registry};
-use wayfare_store::locations;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use wayfare_store::locations;
 
 /// Asks, and waits for the answer.
 ///

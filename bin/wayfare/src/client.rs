@@ -18,7 +18,7 @@ impl Client {
     /// # Errors
     /// When none is at work there.
     pub fn connect(state: Option<&Path>) -> Result<Client> {
-        let dirs = Dirs::open(state)?;
+        let dirs = Dirs::locate(state)?;
         let stream = UnixStream::connect(dirs.socket()).with_context(|| {
             format!("no agent is at work in {}: start one with `wayfare node serve`", dirs.root().display())
         })?;
@@ -27,7 +27,7 @@ impl Client {
 
     /// Connects if there is one.
     pub fn try_connect(state: Option<&Path>) -> Option<Client> {
-        let dirs = Dirs::open(state).ok()?;
+        let dirs = Dirs::locate(state).ok()?;
         UnixStream::connect(dirs.socket()).ok().map(|stream| Client { read: BufReader::new(stream) })
     }
 

@@ -1,13 +1,13 @@
 //! `wayfare compile`: an image ahead of time, for this machine or another.
 
 use crate::cli::Compile;
-use wayfare_store::program::{self, FileKind, Wanted};
-use wayfare_store::{atomic, locations};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use wayfare_engine::{Form, Options, Target};
 use wayfare_snapshot::Digest;
+use wayfare_store::program::{self, FileKind, Wanted};
+use wayfare_store::{atomic, locations};
 
 /// Compiles it.
 ///

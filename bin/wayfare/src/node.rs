@@ -91,7 +91,8 @@ fn serve(args: Serve) -> Result<()> {
             bail!("--share {}: it is not an absolute path of a directory", share.display());
         }
     }
-    runtime()?.block_on(async move {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let settings = Settings {
             address: args.advertise.unwrap_or_else(|| args.listen.clone()),
@@ -112,7 +113,10 @@ fn serve(args: Serve) -> Result<()> {
             tracing::info!("ending: tasks are written to the disk");
         };
         server.run(stop).await
-    })
+    });
+    // A thread that waits for a task which never stops must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
 }
 
 /// `wayfare nodes`.

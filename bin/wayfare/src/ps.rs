@@ -2,13 +2,13 @@
 
 use crate::cli::{Format, Ps};
 use crate::control::{self, Reply, Request};
-use wayfare_store::locations;
 use crate::output::{self, Paint};
 use crate::registry::{self, Entry};
 use anyhow::Result;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use wayfare_store::locations;
 
 /// Lists them.
 ///
@@ -49,7 +49,14 @@ pub fn run(args: &Ps) -> Result<ExitCode> {
             let runtime = Duration::from_secs(now.saturating_sub(t.spec.started));
             let runtime = output::long_duration(runtime).replace(".0s", "s");
             let (name, program) = (t.spec.name.clone(), t.spec.program.clone());
-            rows.push(vec![name, "agent".into(), program, wayfare_node::agent::target(), runtime, crate::tasks::describe(&t.state)]);
+            rows.push(vec![
+                name,
+                "agent".into(),
+                program,
+                wayfare_node::agent::target(),
+                runtime,
+                crate::tasks::describe(&t.state),
+            ]);
         }
         let headings = ["NAME", "PID", "PROGRAM", "TARGET", "RUNTIME", "STATE"];
         output::print(&output::table(&headings, &rows, Paint::stdout()))?;

@@ -2,17 +2,17 @@
 
 use crate::cli::Resume;
 use crate::mounts::{Mount, Mounts};
-use wayfare_store::program::{self, Program, Wanted};
+use crate::output;
 use crate::registry::Claim;
 use crate::run::{self, PROGRAM, VOLUME};
 use crate::running::{self, Plan};
-use crate::output;
-use wayfare_store::locations;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wayfare_engine::{Error, Form, Options, Task};
 use wayfare_snapshot::{Digest, Limits, Snapshot};
+use wayfare_store::locations;
+use wayfare_store::program::{self, Program, Wanted};
 use wayfare_wasi::Ctx;
 
 /// Runs it.

@@ -1,9 +1,7 @@
 //! `wayfare run`: a program from its beginning.
 
 use crate::cli::Run;
-use wayfare_store::locations;
 use crate::mounts::{self, Mount, Mounts};
-use wayfare_store::program::{self, Wanted};
 use crate::registry::{self, Claim, Entry};
 use crate::running::{self, Plan};
 use anyhow::{Context, Result, bail};
@@ -11,6 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use wayfare_engine::{Form, Options, Task};
+use wayfare_store::locations;
+use wayfare_store::program::{self, Wanted};
 use wayfare_wasi::Ctx;
 use wayfare_wasi::std_host::StdHost;
 

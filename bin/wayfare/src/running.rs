@@ -12,11 +12,9 @@
 //! ```
 //! Whatever fails on the way to a complete file leaves the task running.
 
-use wayfare_store::atomic::Atomic;
 use crate::control::{self, Order, Reply, Request, Stats};
 use crate::mounts::Mount;
 use crate::output;
-use wayfare_store::program::Program;
 use crate::registry::{Claim, Entry};
 use anyhow::{Context, Result, anyhow, bail};
 use std::io::Write;
@@ -30,6 +28,8 @@ use std::time::{Duration, Instant};
 use wayfare_engine::wasmtime;
 use wayfare_engine::{Error, Freezer, Frozen, Handle, Image, Outcome, Stopped, THREAD_STACK, Task};
 use wayfare_snapshot::{Compression, Digest, Snapshot};
+use wayfare_store::atomic::Atomic;
+use wayfare_store::program::Program;
 
 /// The task was captured and goes on from the file: `EX_TEMPFAIL`, "try again (elsewhere)".
 const CAPTURED: u8 = 75;

@@ -2,11 +2,11 @@
 
 use crate::cli::{Squash, Verify};
 use crate::output;
-use wayfare_store::atomic;
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::ExitCode;
 use wayfare_snapshot::{Kind, Limits, Snapshot};
+use wayfare_store::atomic;
 
 /// Decodes a snapshot.
 ///

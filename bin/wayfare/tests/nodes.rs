@@ -34,9 +34,7 @@ impl Node {
 
     /// `wayfare` as a user of this node types it.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = if self.foreign { self.home.elsewhere(args) } else { self.home.wayfare(args) };
-        command.env("WAYFARE_STATE", self.home.path("state"));
-        command
+        if self.foreign { self.home.elsewhere(args) } else { self.home.wayfare(args) }
     }
 
     fn run(&self, args: &[&str]) -> Done {
@@ -287,7 +285,8 @@ fn a_destination_that_cannot_take_a_task_says_why_and_the_task_runs_on() {
     a.start("wide", &["--cpus", "2"], "sleeper", &["600"]);
     a.start("small", &[], "sleeper", &["600"]);
     b.start("small", &["--cpus", "0.1"], "sleeper", &["600"]);
-    for (name, why) in [("dir", "--share"), ("wide", "processors"), ("small", "a task named small"), ("big", "memory")] {
+    for (name, why) in [("dir", "--share"), ("wide", "processors"), ("small", "a task named small"), ("big", "memory")]
+    {
         let done = a.run(&["migrate", name, "--to", "b"]).fails(why);
         assert!(done.stderr.contains("stays here"), "{done:?}");
         assert_eq!(a.state(name), "running");
@@ -322,7 +321,13 @@ fn killed_agents_leave_one_owner() {
             let lost = states.iter().any(|s| s == "failed" || s == "trapped");
             // A destination that dies before its first snapshot loses what had just come: said plainly.
             if ended.len() == 1 || lost {
-                break if states[0] == "exited" { Some(&a) } else if states[1] == "exited" { Some(&b) } else { None };
+                break if states[0] == "exited" {
+                    Some(&a)
+                } else if states[1] == "exited" {
+                    Some(&b)
+                } else {
+                    None
+                };
             }
             assert!(began.elapsed() < Duration::from_secs(60), "{states:?}\n{}\n{}", a.log(), b.log());
             std::thread::sleep(Duration::from_millis(50));

@@ -331,7 +331,7 @@ impl Agent {
             builder = builder.listener(listener(*port));
         }
         let mut task = Task::start(image, &spec.name, builder.build(), task::host(spec, &self.dirs, sockets)?)?;
-        task.limit(limits(spec))?;
+        task.limit(limits(spec, &self.settings))?;
         task.set_epoch(1);
         Ok(task)
     }
@@ -415,13 +415,15 @@ impl Agent {
             },
         };
         for (guest, volume) in task.wasi().volumes() {
-            let Some(mount) = entry.spec.volumes.iter().find(|v| v.guest == guest) else { continue };
+            let Some(n) = entry.spec.volumes.iter().position(|v| v.guest == guest) else { continue };
+            // Only the node that it was read from knows the directory; a path from elsewhere is not to be written to.
             let here = self.identity().is_ok_and(|i| i.name == entry.spec.origin);
-            let kept = self.dirs.task(entry.spec.id).join("volumes").join(guest.trim_start_matches('/'));
-            let to = if here { mount.host.clone() } else { kept };
-            if let Err(e) = std::fs::create_dir_all(&to).map_err(|e| e.to_string()).and_then(|()| {
-                volume.store_dir(&to).map_err(|e| e.to_string())
-            }) {
+            let kept = self.dirs.task(entry.spec.id).join(format!("volume-{n}"));
+            let to = if here { entry.spec.volumes[n].host.clone() } else { kept };
+            if let Err(e) = std::fs::create_dir_all(&to)
+                .map_err(|e| e.to_string())
+                .and_then(|()| volume.store_dir(&to).map_err(|e| e.to_string()))
+            {
                 tracing::error!(task = %entry.spec.name, "the volume {guest} could not be stored in {}: {e}", to.display());
             }
         }
@@ -498,7 +500,8 @@ impl Agent {
     pub fn recover(self: &Arc<Self>) -> Result<()> {
         for row in self.db.tasks()? {
             let (spec, record) = (row.spec, row.record);
-            let may_be_published = row.ended.is_none() && !matches!(record, Record::Ended { .. } | Record::Refused { .. });
+            let may_be_published =
+                row.ended.is_none() && !matches!(record, Record::Ended { .. } | Record::Refused { .. });
             if may_be_published
                 && spec.origin == self.identity()?.name
                 && let Err(e) = tokio::task::block_in_place(|| self.publish(&spec))
@@ -562,7 +565,7 @@ impl Agent {
                     Err(_) if epoch == 1 => agent.beginning(&entry.spec, &image, &sockets)?,
                     Err(_) => bail!("the agent ended before the first durable snapshot of it was made here"),
                 };
-                task.limit(limits(&entry.spec))?;
+                task.limit(limits(&entry.spec, &agent.settings))?;
                 task.set_epoch(epoch);
                 agent.run(&entry, task, sockets)
             });
@@ -648,7 +651,9 @@ impl Agent {
     pub async fn suspend(&self) {
         for entry in self.tasks() {
             let Ok(live) = entry.live() else { continue };
-            let _moving = entry.moving.lock().await;
+            // A move under way is waited for. One that is in doubt is not: the journal has it, and a restart asks.
+            let moving = tokio::time::timeout(LAST_MOVES, entry.moving.lock());
+            let Ok(_moving) = moving.await else { continue };
             if let Err(e) = live.save(&self.dirs.checkpoint(entry.spec.id), false).await {
                 tracing::error!(task = %entry.spec.name, "could not be suspended: {e:#}");
             }
@@ -656,9 +661,12 @@ impl Agent {
     }
 }
 
-/// What the engine is to hold a task to.
-pub(crate) fn limits(spec: &Spec) -> Limits {
-    Limits { memory: spec.limits.memory, table_elements: None }
+/// How long moves may take that are under way when the agent is told to end.
+const LAST_MOVES: Duration = Duration::from_secs(10);
+
+/// What the engine is to hold a task to: its own limit, or all that there is for tasks.
+pub(crate) fn limits(spec: &Spec, settings: &Settings) -> Limits {
+    Limits { memory: spec.limits.memory.or(settings.memory), table_elements: None }
 }
 
 pub(crate) fn wanted(canonical_nan: bool) -> Result<Wanted> {

@@ -9,6 +9,7 @@ use crate::spec::Spec;
 use crate::task::{self, Envelope};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -265,9 +266,12 @@ impl Arriving {
             return Err(Refusal::new(Reason::Epoch, "the task is there already, or the epoch is an old one"));
         }
         for dir in &spec.dirs {
-            let shared = self.agent.settings.shares.iter().any(|share| dir.host.starts_with(share));
-            let plain = dir.host.components().all(|c| !matches!(c, std::path::Component::ParentDir));
-            if !shared || !plain {
+            // With links resolved: the path is somebody else's word.
+            let real = std::fs::canonicalize(&dir.host).unwrap_or_default();
+            let within = |share: &PathBuf| std::fs::canonicalize(share).is_ok_and(|share| real.starts_with(share));
+            let named = |share: &PathBuf| dir.host.starts_with(share);
+            let shares = &self.agent.settings.shares;
+            if !shares.iter().any(named) || (dir.host.exists() && !shares.iter().any(within)) {
                 let text = format!(
                     "the task uses {0}, which is not shared there: start that agent with --share {0}",
                     dir.host.display()
@@ -361,7 +365,7 @@ const ARRIVALS_MAX: usize = 16;
 fn land(agent: Arc<Agent>, offer: &Offer, spec: &Spec, module: Option<Vec<u8>>) -> Result<Box<Ground>, Refusal> {
     let refused = |reason| move |e: anyhow::Error| Refusal::new(reason, format!("{e:#}"));
     let image = image(&agent, offer, spec, module).map_err(refused(Reason::Module))?;
-    let mut arrival = Arrival::new(&image, limits(spec)).map_err(|e| unfit(&e))?;
+    let mut arrival = Arrival::new(&image, limits(spec, &agent.settings)).map_err(|e| unfit(&e))?;
     let mut sizes = BTreeMap::new();
     for (memory, size) in (0..).zip(&offer.memories) {
         let grown = arrival.grow(memory, *size);
@@ -383,13 +387,7 @@ fn image(agent: &Agent, offer: &Offer, spec: &Spec, module: Option<Vec<u8>>) -> 
 }
 
 /// Makes the task; nothing of it runs.
-fn prepare(
-    agent: &Agent,
-    ground: Ground,
-    spec: &Spec,
-    state: &[u8],
-    extra: &[u8],
-) -> Result<(Task, Arc<Sockets>)> {
+fn prepare(agent: &Agent, ground: Ground, spec: &Spec, state: &[u8], extra: &[u8]) -> Result<(Task, Arc<Sockets>)> {
     let envelope = Envelope::decode(state)?;
     let packed = wayfare_snapshot::open(&envelope.snapshot, &wayfare_snapshot::Limits::default())?;
     let snapshot = packed.unpack()?;

@@ -91,10 +91,8 @@ impl Db {
     pub fn set_record(&self, id: TaskId, record: &Record) -> Result<()> {
         let text = serde_json::to_string(record)?;
         let db = self.lock();
-        let changed = db.execute(
-            "UPDATE tasks SET record = ?2, changed = ?3 WHERE id = ?1",
-            params![id.0, text, unix_now()],
-        )?;
+        let changed =
+            db.execute("UPDATE tasks SET record = ?2, changed = ?3 WHERE id = ?1", params![id.0, text, unix_now()])?;
         if changed == 0 {
             // A promise about a task that was never here.
             db.execute(
@@ -212,8 +210,7 @@ impl Db {
     /// When the database cannot be read.
     pub fn revocations(&self) -> Result<Revocations> {
         let db = self.lock();
-        let bytes: Option<Vec<u8>> =
-            db.query_row("SELECT list FROM revocations", [], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = db.query_row("SELECT list FROM revocations", [], |row| row.get(0)).optional()?;
         Ok(bytes.map(|b| postcard::from_bytes(&b)).transpose()?.unwrap_or_default())
     }
 

@@ -266,9 +266,7 @@ impl Departure {
                     Action::Log(epoch) => {
                         let (agent, id, to) = (self.agent.clone(), self.entry.spec.id, done_to.clone());
                         let record = Record::Moving { epoch, to: self.to.clone() };
-                        tokio::task::spawn_blocking(move || {
-                            to.send(Done::Logged(agent.db.set_record(id, &record)))
-                        });
+                        tokio::task::spawn_blocking(move || to.send(Done::Logged(agent.db.set_record(id, &record))));
                     }
                     action => self.act(action).await?,
                 }
@@ -454,19 +452,7 @@ impl Departure {
             Phase::Done => "done",
             Phase::Failed(_) => "failed",
         };
-        Line {
-            phase: phase.into(),
-            round,
-            pages,
-            spared,
-            bytes,
-            left,
-            of,
-            dirty_rate,
-            bandwidth,
-            predicted,
-            stalled,
-        }
+        Line { phase: phase.into(), round, pages, spared, bytes, left, of, dirty_rate, bandwidth, predicted, stalled }
     }
 }
 

@@ -14,14 +14,24 @@ pub struct Dirs {
 
 impl Dirs {
     /// The directory at `root`, or the usual one: `/var/lib/wayfare` for root, else below the XDG state directory.
+    /// Whether it is there is not looked at.
     ///
     /// # Errors
-    /// When it cannot be made, or is open to other users.
-    pub fn open(root: Option<&Path>) -> Result<Dirs> {
+    /// When there is no usual one.
+    pub fn locate(root: Option<&Path>) -> Result<Dirs> {
         let root = match root {
             Some(root) => std::path::absolute(root)?,
             None => usual()?,
         };
+        Ok(Dirs { root })
+    }
+
+    /// The same, made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made, or is open to other users.
+    pub fn open(root: Option<&Path>) -> Result<Dirs> {
+        let Dirs { root } = Dirs::locate(root)?;
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root.join("tasks"));
         made.with_context(|| format!("cannot make {}", root.display()))?;
         let mode = std::fs::metadata(&root)?.mode();

@@ -228,12 +228,7 @@ impl Ingress {
     }
 
     /// Carries segments to and from a task on this node, until it is over or has another channel.
-    pub(crate) async fn carry_local(
-        &self,
-        epoch: u64,
-        sockets: &Sockets,
-        is_over: impl Fn() -> bool,
-    ) -> Result<()> {
+    pub(crate) async fn carry_local(&self, epoch: u64, sockets: &Sockets, is_over: impl Fn() -> bool) -> Result<()> {
         let turn = self.attach(epoch).context("the task has moved on")?;
         sockets.attached();
         loop {

@@ -74,7 +74,16 @@ impl Link {
         let _ = sockopt::set_tcp_keepcnt(&stream, 3);
         let _ = sockopt::set_tcp_user_timeout(&stream, 20_000);
         let (read, write) = stream.into_split();
-        Ok(Link { channel, read, write, buffer: vec![0; 16 << 10], out: Vec::new(), sent: 0, rtt: Duration::ZERO, heard: (0, Instant::now()) })
+        Ok(Link {
+            channel,
+            read,
+            write,
+            buffer: vec![0; 16 << 10],
+            out: Vec::new(),
+            sent: 0,
+            rtt: Duration::ZERO,
+            heard: (0, Instant::now()),
+        })
     }
 
     async fn shake(&mut self) -> Result<()> {

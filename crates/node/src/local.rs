@@ -216,7 +216,11 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         Request::Stop { name } => {
             let entry = agent.task(&name)?;
             if !agent.stop(&entry, "told to").await {
-                bail!("{name} is not running here");
+                match entry.state() {
+                    State::Moving { to } => bail!("{name} is being moved to {to}: stop it there"),
+                    State::Left { to } => bail!("{name} is on {to}: stop it there"),
+                    _ => bail!("{name} is not running"),
+                }
             }
             Reply::Done
         }
@@ -263,12 +267,7 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
 }
 
 /// Sends a log, and what is appended to it until the task is over here.
-async fn logs(
-    agent: &Agent,
-    entry: &Arc<Entry>,
-    follow: bool,
-    write: &mut (impl AsyncWriteExt + Unpin),
-) -> Result<()> {
+async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, write: &mut (impl AsyncWriteExt + Unpin)) -> Result<()> {
     let mut file = tokio::fs::File::from_std(std::fs::File::open(agent.dirs.log(entry.spec.id))?);
     file.seek(std::io::SeekFrom::Start(0)).await?;
     say(write, &Reply::Log).await?;

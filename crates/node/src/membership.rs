@@ -107,7 +107,12 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     check_name(name)?;
     if dirs.file("identity.json").exists() {
         let there = Identity::load(dirs)?;
-        bail!("this node is {} of the cluster {} already: remove {} to begin anew", there.name, there.cluster, dirs.root().display());
+        bail!(
+            "this node is {} of the cluster {} already: remove {} to begin anew",
+            there.name,
+            there.cluster,
+            dirs.root().display()
+        );
     }
     let db = Db::open(dirs)?;
     let secret: [u8; 32] = random()?;
@@ -197,15 +202,16 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
     check_name(name)?;
     if dirs.file("identity.json").exists() {
         let there = Identity::load(dirs)?;
-        bail!("this node is {} of the cluster {} already: remove {} to leave it", there.name, there.cluster, dirs.root().display());
+        bail!(
+            "this node is {} of the cluster {} already: remove {} to leave it",
+            there.name,
+            there.cluster,
+            dirs.root().display()
+        );
     }
     let secret: [u8; 32] = random()?;
-    let credentials = Credentials {
-        secret,
-        certificate: None,
-        cluster: token.authority,
-        revoked: Revocations::default(),
-    };
+    let credentials =
+        Credentials { secret, certificate: None, cluster: token.authority, revoked: Revocations::default() };
     let mut link = Link::dial(address, credentials).await?;
     let wish = NodeMessage::Join { invitation: token.invitation, secret: token.secret, name: name.into() };
     link.send(Kind::Node, &wish.encode()).await?;
@@ -216,8 +222,7 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
     };
     let key = Credentials::public_key(&secret);
     let claims = certificate.verify(&token.authority, &key, unix_now(), &Revocations::default())?;
-    let identity =
-        Identity { cluster, authority: token.authority, name: claims.name, secret, certificate };
+    let identity = Identity { cluster, authority: token.authority, name: claims.name, secret, certificate };
     identity.store(dirs)?;
     let db = Db::open(dirs)?;
     for peer in peers {
@@ -329,8 +334,7 @@ mod tests {
         init(&dirs, "home", "first").unwrap();
         let db = Db::open(&dirs).unwrap();
         let wish = |token: &Token, name: &str| {
-            let message =
-                NodeMessage::Join { invitation: token.invitation, secret: token.secret, name: name.into() };
+            let message = NodeMessage::Join { invitation: token.invitation, secret: token.secret, name: name.into() };
             matches!(admit(&dirs, &db, "home", [5; 32], message, Vec::new()), NodeMessage::Joined { .. })
         };
         let token = invite(&dirs, Duration::from_secs(60)).unwrap();

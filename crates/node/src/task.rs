@@ -12,15 +12,15 @@ use crate::dirs::Dirs;
 use crate::service::Sockets;
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use wayfare_engine::{Error, Freezer, Frozen, Handle, Outcome, Stopped, THREAD_STACK, Task, Watch, wasmtime};
 use wayfare_snapshot::{Compression, Snapshot};
@@ -83,7 +83,7 @@ enum Order {
     /// Stand still and wait for a verdict.
     Freeze { log_from: u64, frozen: oneshot::Sender<Result<Still>> },
     /// Write a snapshot; then run on, or be gone.
-    Save { keep: bool, freezer: Option<Freezer>, saved: Sender<Result<Option<Frozen>>> },
+    Save { path: PathBuf, keep: bool, freezer: Option<Freezer>, saved: Sender<Result<Option<Frozen>>> },
     /// Be gone.
     Stop,
 }
@@ -125,7 +125,7 @@ impl Live {
         let (share, dirs, id) = (spec.limits.cpu_share, dirs.clone(), spec.id);
         let body = move || {
             be_nice(share);
-            let run = std::panic::AssertUnwindSafe(|| run(&mut task, &slot, &dirs.log(id), &dirs.checkpoint(id), &sockets));
+            let run = std::panic::AssertUnwindSafe(|| run(&mut task, &slot, &dirs.log(id), &sockets));
             let end = std::panic::catch_unwind(run).unwrap_or_else(|_| End::Broken("the engine failed".into()));
             ended(end, &mut task);
         };
@@ -187,7 +187,7 @@ impl Live {
             false => None,
         };
         let (saved, result) = channel();
-        match self.order(Order::Save { keep, freezer, saved }).await? {
+        match self.order(Order::Save { path: path.to_path_buf(), keep, freezer, saved }).await? {
             Stopped::Ended => return Err(anyhow!("the task has ended")),
             Stopped::Captured => {}
         }
@@ -209,13 +209,7 @@ impl Live {
     }
 }
 
-fn run(
-    task: &mut Task,
-    slot: &Mutex<Option<Order>>,
-    log: &Path,
-    checkpoint: &Path,
-    sockets: &Sockets,
-) -> End {
+fn run(task: &mut Task, slot: &Mutex<Option<Order>>, log: &Path, sockets: &Sockets) -> End {
     loop {
         match task.run() {
             Outcome::Exited(status) => return End::Exited(status),
@@ -227,7 +221,7 @@ fn run(
         let verdict = match order {
             None => Verdict::Thaw(None),
             Some(Order::Stop) => return End::Stopped,
-            Some(Order::Save { keep, freezer, saved }) => save(task, keep, freezer, &saved, checkpoint),
+            Some(Order::Save { path, keep, freezer, saved }) => save(task, &path, keep, freezer, &saved),
             Some(Order::Freeze { log_from, frozen }) => stand_still(task, log, log_from, since, frozen, sockets),
         };
         match verdict {
@@ -279,21 +273,21 @@ fn stand_still(
 
 fn save(
     task: &mut Task,
+    path: &Path,
     keep: bool,
     freezer: Option<Freezer>,
     saved: &Sender<Result<Option<Frozen>>>,
-    checkpoint: &Path,
 ) -> Verdict {
     if keep {
         let frozen = match freezer {
             Some(freezer) => freezer.frozen(task).map(Some).map_err(Into::into),
             // Without write protection it stands still while it is written.
-            None => task.snapshot().map_err(Into::into).and_then(|s| write(checkpoint, &s)).map(|()| None),
+            None => task.snapshot().map_err(Into::into).and_then(|s| write(path, &s)).map(|()| None),
         };
         let _ = saved.send(frozen);
         return Verdict::Thaw(None);
     }
-    let written = task.snapshot().map_err(Into::into).and_then(|snapshot| write(checkpoint, &snapshot));
+    let written = task.snapshot().map_err(Into::into).and_then(|snapshot| write(path, &snapshot));
     let verdict = if written.is_ok() { Verdict::Drop } else { Verdict::Thaw(None) };
     let _ = saved.send(written.map(|()| None));
     verdict

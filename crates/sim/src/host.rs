@@ -7,6 +7,8 @@
 //! - a machine that is over is kept until its last message is out and a freeze that it asked for has had its answer;
 //! - a channel that broke the protocol, or from which no whole record came for too long, is closed, and the machine
 //!   is told so;
+//! - what was given away is kept apart from the tasks until it is released: the task may have come back meanwhile, and
+//!   neither its pages nor its life are the old machine's business;
 //! - messages are polled only while little waits to go out.
 
 mod inbound;
@@ -99,8 +101,6 @@ pub enum Condition {
     Frozen,
     /// It waits for a late page.
     Stalled(PageRange),
-    /// It was given away: what is left of it is pages that the other side may want.
-    Given,
     /// It has come to its end.
     Ended,
 }

@@ -8,7 +8,13 @@ use wayfare_transfer::{Mode, Reason};
 
 /// What a freeze takes besides the link, 1.5 ms in all, as the controller assumes.
 fn settings() -> Settings {
-    Settings { log: 300 * MICRO, freeze: 400 * MICRO, prepare: 800 * MICRO, checkpoint: 3600 * SECOND, ..Settings::default() }
+    Settings {
+        log: 300 * MICRO,
+        freeze: 400 * MICRO,
+        prepare: 800 * MICRO,
+        checkpoint: 3600 * SECOND,
+        ..Settings::default()
+    }
 }
 
 struct Run {

@@ -9,7 +9,8 @@ use wayfare_transfer::destination::{self, Caps, Destination, Landing};
 use wayfare_transfer::pages::{Batch, Packer};
 use wayfare_transfer::source::{self, Guest, LATE, Phase, Policy, RANGES_MAX, Source};
 use wayfare_transfer::{
-    Accept, Answer, Channel, Incoming, Kind, Message, Mode, Offer, PageRange, Part, Reason, Refusal, TaskId, message::Long,
+    Accept, Answer, Channel, Incoming, Kind, Message, Mode, Offer, PageRange, Part, Reason, Refusal, TaskId,
+    message::Long,
 };
 
 const TASK: TaskId = TaskId([3; 16]);
@@ -104,7 +105,11 @@ fn a_source_stands_any_messages_in_any_order() {
             {
                 // The driver closes the channel.
                 source.handle_event(source::Event::Disconnected);
-                assert!(!matches!(source.phase(), Phase::Copying | Phase::Final(_)), "seed {seed}: {:?}", source.phase());
+                assert!(
+                    !matches!(source.phase(), Phase::Copying | Phase::Final(_)),
+                    "seed {seed}: {:?}",
+                    source.phase()
+                );
             }
             if rng.chance(0.02) {
                 source.handle_event(source::Event::Disconnected);
@@ -114,7 +119,9 @@ fn a_source_stands_any_messages_in_any_order() {
                 match action {
                     source::Action::Freeze => source.handle_event(source::Event::Frozen(guest.registers())),
                     source::Action::Log(_) => source.handle_event(source::Event::Logged),
-                    source::Action::Ask => source.handle_answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding])),
+                    source::Action::Ask => {
+                        source.handle_answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding]))
+                    }
                     source::Action::Redial => source.reattach(),
                     // Before the commit was sent nothing may leave, after it only the destination's word gives it back.
                     source::Action::Gone => assert!(committed, "seed {seed}"),
@@ -156,7 +163,8 @@ fn a_destination_stands_any_messages_in_any_order() {
         // An honest course, with noise between.
         let mut course: Vec<Step> = vec![Step::Say(Message::Offer(offer(&program, mode, 2)))];
         match mode {
-            Mode::PreCopy => course.extend([Step::Pages(1, dirty[0]), Step::Say(Message::Round { number: 1, pages: dirty[0].count })]),
+            Mode::PreCopy => course
+                .extend([Step::Pages(1, dirty[0]), Step::Say(Message::Round { number: 1, pages: dirty[0].count })]),
             Mode::Stop => course.push(Step::Pages(1, dirty[0])),
             _ => course.push(Step::Say(Message::Late(dirty.clone()))),
         }
@@ -166,7 +174,8 @@ fn a_destination_stands_any_messages_in_any_order() {
         }
         course.reverse();
         for _ in 0..60 {
-            let step = if rng.chance(0.12) { Step::noise(rng, &program) } else { course.pop().unwrap_or(Step::Nothing) };
+            let step =
+                if rng.chance(0.12) { Step::noise(rng, &program) } else { course.pop().unwrap_or(Step::Nothing) };
             handled += 1;
             let owned = d.owns();
             let result = match step {
@@ -438,7 +447,8 @@ fn a_member_that_says_anything_is_shut_out_and_nothing_breaks() {
     let program = Program::small(1);
     for seed in 0..300 {
         let rng = &mut Rng::new(seed);
-        let mut member = if rng.chance(0.5) { Member::landed(rng.pick(&[Mode::PreCopy, Mode::PostCopy])) } else { Member::new() };
+        let mut member =
+            if rng.chance(0.5) { Member::landed(rng.pick(&[Mode::PreCopy, Mode::PostCopy])) } else { Member::new() };
         for _ in 0..30 {
             let kind = rng.pick(&[Kind::Transfer, Kind::Transfer, Kind::Pages, Kind::Part, Kind::Node, Kind::Stream]);
             let payload: Vec<u8> = match kind {

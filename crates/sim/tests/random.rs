@@ -17,7 +17,14 @@ fn number(name: &str, default: u64) -> u64 {
 fn tamper(rng: &mut Rng) -> Tamper {
     let n = rng.below(5) as u32;
     let bit = rng.below(100_000) as u32;
-    rng.pick(&[Tamper::Drop, Tamper::Duplicate, Tamper::Delay(n + 1), Tamper::Corrupt(bit), Tamper::Truncate, Tamper::Inject])
+    rng.pick(&[
+        Tamper::Drop,
+        Tamper::Duplicate,
+        Tamper::Delay(n + 1),
+        Tamper::Corrupt(bit),
+        Tamper::Truncate,
+        Tamper::Inject,
+    ])
 }
 
 struct Scenario {
@@ -95,17 +102,21 @@ fn scenario(seed: u64) -> Scenario {
 
 fn run(seed: u64) -> End {
     let Scenario { killed, late, .. } = scenario(seed);
-    check(&format!("seed {seed}"), || scenario(seed).world, |world| {
-        world.run_until(3500 * MILLI, |_| false);
-        let end = world.settle(30 * SECOND);
-        match end {
-            End::Runs(_) | End::Ended(_) => {}
-            // Pages that were only in the memory of a host that died.
-            End::Stalled(_) | End::Lost(..) => assert!(killed && late, "{end:?}"),
-            End::Unknown(_) => panic!("still in doubt, and all links are there"),
-        }
-        end
-    })
+    check(
+        &format!("seed {seed}"),
+        || scenario(seed).world,
+        |world| {
+            world.run_until(3500 * MILLI, |_| false);
+            let end = world.settle(30 * SECOND);
+            match end {
+                End::Runs(_) | End::Ended(_) => {}
+                // Pages that were only in the memory of a host that died.
+                End::Stalled(_) | End::Lost(..) => assert!(killed && late, "{end:?}"),
+                End::Unknown(_) => panic!("still in doubt, and all links are there"),
+            }
+            end
+        },
+    )
 }
 
 #[test]

@@ -161,12 +161,7 @@ impl Channel {
         Ok(channel)
     }
 
-    fn new(
-        credentials: Credentials,
-        seed: [u8; 32],
-        now: UnixSeconds,
-        initiator: bool,
-    ) -> Result<Self, ChannelError> {
+    fn new(credentials: Credentials, seed: [u8; 32], now: UnixSeconds, initiator: bool) -> Result<Self, ChannelError> {
         let failed = |_| ChannelError::Handshake;
         let builder = noise::builder(seed).and_then(|b| b.local_private_key(&credentials.secret)).map_err(failed)?;
         let state = if initiator { builder.build_initiator() } else { builder.build_responder() }.map_err(failed)?;
@@ -295,9 +290,7 @@ impl Channel {
                 .verify(&credentials.cluster, key, self.now, &credentials.revoked)
                 .map(Peer::Member)
                 .map_err(|e| ChannelError::Stranger(e.to_string()))?,
-            None if self.strangers => {
-                Peer::Stranger(key.try_into().map_err(|_| ChannelError::Handshake)?)
-            }
+            None if self.strangers => Peer::Stranger(key.try_into().map_err(|_| ChannelError::Handshake)?),
             None => return Err(ChannelError::Stranger("it has no certificate".into())),
         });
         Ok(())

@@ -286,13 +286,11 @@ impl Destination {
                 self.phase = Phase::Owning;
                 self.actions.push_back(Action::Own(epoch));
             }
-            (Phase::Draining, Message::Drained) => {
-                match (self.late.is_empty(), self.unlisted) {
-                    (true, _) => self.complete(),
-                    (false, true) => self.list_missing(),
-                    (false, false) => return Err(Violation("late pages are missing")),
-                }
-            }
+            (Phase::Draining, Message::Drained) => match (self.late.is_empty(), self.unlisted) {
+                (true, _) => self.complete(),
+                (false, true) => self.list_missing(),
+                (false, false) => return Err(Violation("late pages are missing")),
+            },
             _ => return Err(Violation("a message out of place")),
         }
         Ok(())

@@ -48,9 +48,9 @@ mod error;
 pub mod identity;
 pub mod journal;
 pub mod message;
+mod noise;
 pub mod pages;
 pub mod source;
-mod noise;
 
 pub use channel::{Channel, Incoming, Kind, Peer};
 pub use error::{ChannelError, Violation};

@@ -12,12 +12,12 @@
 //!                                    └ link lost: asks ─► Done, or Failed and thaws
 //! ```
 
+use crate::Nanos;
 use crate::channel::Kind;
 use crate::convergence::{Convergence, Decision, Round};
 use crate::error::Violation;
 use crate::message::{Answer, Long, Message, Mode, Offer, Part, Reason, Refusal};
-use crate::pages::{self, BATCH_PAGES, PageRange, Packer};
-use crate::Nanos;
+use crate::pages::{self, BATCH_PAGES, Packer, PageRange};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
@@ -523,7 +523,8 @@ impl Source {
         let limit = self.policy.limit? as f64;
         let (allowed, at) = self.allowance;
         // Rounded up: a poll at a moment at which nothing may go yet would ask for the same moment again.
-        (allowed < 0.0 && self.is_bulk()).then(|| at.saturating_add((-allowed / limit * 1e9) as Nanos).saturating_add(1))
+        (allowed < 0.0 && self.is_bulk())
+            .then(|| at.saturating_add((-allowed / limit * 1e9) as Nanos).saturating_add(1))
     }
 
     /// Whether what comes next is long, and so held to the limit.
@@ -703,13 +704,7 @@ impl Source {
         }
     }
 
-    fn send_pages(
-        &mut self,
-        guest: &mut dyn Guest,
-        round: u32,
-        most: u64,
-        out: &mut Vec<u8>,
-    ) -> Option<Kind> {
+    fn send_pages(&mut self, guest: &mut dyn Guest, round: u32, most: u64, out: &mut Vec<u8>) -> Option<Kind> {
         let mut range = self.queue.pop_front()?;
         if range.count > most {
             self.queue.push_front(PageRange { first: range.first + most, count: range.count - most, ..range });
@@ -745,7 +740,9 @@ fn push(list: &mut VecDeque<PageRange>, range: PageRange, gap: u64) {
 /// Pieces of at most `most` pages.
 fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange> {
     let end = range.first + range.count;
-    (range.first..end)
-        .step_by(most as usize)
-        .map(move |first| PageRange { first, count: most.min(end - first), ..range })
+    (range.first..end).step_by(most as usize).map(move |first| PageRange {
+        first,
+        count: most.min(end - first),
+        ..range
+    })
 }

@@ -10,9 +10,9 @@ mod text;
 
 use crate::cli::{Format, Inspect};
 use crate::output::{self, Paint};
-use wayfare_store::program::{self, FileKind};
 use anyhow::{Context, Result};
 use std::process::ExitCode;
+use wayfare_store::program::{self, FileKind};
 
 /// Shows it.
 ///

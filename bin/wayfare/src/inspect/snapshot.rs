@@ -3,13 +3,13 @@
 use super::frames::{self, float, integer};
 use super::module::instrument;
 use super::names::Names;
-use wayfare_store::program::{self, FileKind};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use std::path::Path;
 use wayfare_engine::ImageInfo;
 use wayfare_instrument::meta::Metadata;
 use wayfare_snapshot::{Digest, GlobalValue, Header, Kind, MemoryState, PAGE_SIZE, Pages};
+use wayfare_store::program::{self, FileKind};
 use wayfare_wasi::{Ctx, DescriptorInfo, DescriptorKind};
 
 /// A snapshot.

@@ -66,6 +66,7 @@ impl Home {
         for (variable, dir) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
             command.env(variable, self.dir.path().join(dir));
         }
+        command.env("WAYFARE_STATE", self.dir.path().join("work/state"));
         command.env_remove("WAYFARE_TARGET").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

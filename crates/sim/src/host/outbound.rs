@@ -19,6 +19,9 @@ pub(super) struct Outbound {
     /// A new connection is to be told what it is for, once it is open.
     reattach: bool,
     freezing: bool,
+    /// What was given away, for the sake of its late pages. **Not among the tasks**: the task may be back here, at a
+    /// later epoch, before the last word about this move has come.
+    given: Option<SimGuest>,
     outcome: Outcome,
 }
 
@@ -136,7 +139,7 @@ impl Host {
         self.note(now, || format!("moves its task to {}, {mode:?}, epoch {epoch}", name(to)));
         let conn = self.dial(now, net, to, Role::Source(task));
         let outbound =
-            Outbound { source, to, conn, redial: None, reattach: false, freezing: false, outcome };
+            Outbound { source, to, conn, redial: None, reattach: false, freezing: false, given: None, outcome };
         self.live().outbound.insert(task, outbound);
         true
     }
@@ -212,9 +215,11 @@ impl Host {
             if core::mem::take(&mut outbound.reattach) {
                 outbound.source.reattach();
             }
-            let guest: &mut dyn Guest = match live.tasks.get_mut(&task) {
-                Some(slot) => &mut slot.guest,
-                None => &mut Ended,
+            let gone = matches!(outbound.source.phase(), Phase::Draining | Phase::Drained);
+            let guest: &mut dyn Guest = match (&mut outbound.given, live.tasks.get_mut(&task)) {
+                (Some(guest), _) => guest,
+                (None, Some(slot)) if !gone => &mut slot.guest,
+                _ => &mut Ended,
             };
             let Some(kind) = outbound.source.poll_message(now, guest, &mut payload) else {
                 // A poll may end a move, too.
@@ -297,15 +302,13 @@ impl Host {
             }
             Action::Redial => outbound.redial = Some(now + self.settings.retry),
             Action::Gone => {
-                if let Some(slot) = slot {
-                    slot.condition = Condition::Given;
-                }
+                outbound.given = self.live().tasks.remove(&task).map(|slot| slot.guest);
                 self.write(now, task, Record::Left { epoch: claimed, to }, None);
             }
             Action::Release => {
-                if let Some(slot) = self.live().tasks.remove(&task) {
+                if let Some(guest) = outbound.given.take() {
                     // It may come back, and most of it will be the same.
-                    self.live().kept.insert(task, Rc::new(slot.guest.keep()));
+                    self.live().kept.insert(task, Rc::new(guest.keep()));
                 }
             }
         }
