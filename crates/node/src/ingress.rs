@@ -206,8 +206,15 @@ impl Ingress {
     }
 
     /// The next segment, with the index of its port.
-    pub(crate) fn poll_transmit(&self) -> Option<(usize, Segment)> {
-        self.ends.iter().enumerate().find_map(|(i, end)| lock(end).poll_transmit().map(|segment| (i, segment)))
+    pub(crate) fn poll_transmit(&self, turn: &Turn) -> Option<(usize, Segment)> {
+        self.ends.iter().enumerate().find_map(|(i, end)| {
+            let mut end = lock(end);
+            // Looked at with the lock held: what a channel takes after its turn would be missing from the next one.
+            if !turn.holds() {
+                return None;
+            }
+            end.poll_transmit().map(|segment| (i, segment))
+        })
     }
 
     /// Takes a segment of the task.
@@ -237,7 +244,7 @@ impl Ingress {
                 self.handle(&turn, index, segment)?;
                 idle = false;
             }
-            while let Some((index, segment)) = self.poll_transmit() {
+            while let Some((index, segment)) = self.poll_transmit(&turn) {
                 sockets.handle(index, segment)?;
                 idle = false;
             }

@@ -344,7 +344,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
     link.send(Kind::Node, &NodeMessage::Attached.encode()).await?;
     loop {
         while link.channel.backlog() < BACKLOG
-            && let Some((index, segment)) = ingress.poll_transmit()
+            && let Some((index, segment)) = ingress.poll_transmit(&turn)
         {
             link.channel.send(Kind::Stream, &frame(index, &segment))?;
         }
