@@ -110,7 +110,8 @@ impl<T> Disk<T> {
 
     /// The last record, durable or not: what must not be contradicted by a new one.
     pub fn latest(&self, task: TaskId) -> Option<&Record> {
-        let pending = self.pending.iter().rev().filter(|write| write.task == task).find_map(|w| w.entry.record.as_ref());
+        let pending =
+            self.pending.iter().rev().filter(|write| write.task == task).find_map(|w| w.entry.record.as_ref());
         pending.or_else(|| self.record(task))
     }
 

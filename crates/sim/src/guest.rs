@@ -355,7 +355,9 @@ impl Guest for SimGuest {
                     continue;
                 }
                 match out.last_mut() {
-                    Some(last) if last.memory == index as u32 && last.first + last.count == page as u64 => last.count += 1,
+                    Some(last) if last.memory == index as u32 && last.first + last.count == page as u64 => {
+                        last.count += 1
+                    }
                     _ => out.push(PageRange { memory: index as u32, first: page as u64, count: 1 }),
                 }
             }

@@ -13,14 +13,16 @@
 
 mod inbound;
 mod outbound;
+mod settings;
 
-use crate::clock::{MICRO, MILLI, Nanos, Rng, SECOND};
+use crate::clock::{MILLI, Nanos, Rng};
 use crate::disk::{Checkpoint, Disk, Entry};
 use crate::guest::{Program, SimGuest};
 use crate::net::{ConnId, Net};
 use inbound::Inbound;
-use outbound::{Doubt, Outbound};
 pub use outbound::Outcome;
+use outbound::{Doubt, Outbound};
+pub use settings::{Fails, Settings};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use wayfare_transfer::channel::Credentials;
@@ -38,56 +40,6 @@ pub fn name(host: HostId) -> String {
 
 fn number(name: &str) -> HostId {
     name[1..].parse().unwrap_or(0)
-}
-
-/// How long things take at a host, and what it refuses.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Bytes of memory that a task may have here.
-    pub memory: u64,
-    /// Until a record is durable.
-    pub log: Nanos,
-    /// Until a task stands still.
-    pub freeze: Nanos,
-    /// Until an instance is made.
-    pub land: Nanos,
-    /// Until a state is restored and checked.
-    pub prepare: Nanos,
-    /// Between checkpoints.
-    pub checkpoint: Nanos,
-    /// After so long without a word a connection counts as broken. A sign of life goes out four times as often.
-    pub idle: Nanos,
-    /// Between two tries to reach somebody.
-    pub retry: Nanos,
-    /// The next instance, or state, cannot be had.
-    pub fails: Option<Fails>,
-}
-
-/// What fails once at a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fails {
-    /// Admission.
-    Admit,
-    /// The instance.
-    Land,
-    /// The state.
-    Prepare,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            memory: 1 << 30,
-            log: 200 * MICRO,
-            freeze: 100 * MICRO,
-            land: 2 * MILLI,
-            prepare: 500 * MICRO,
-            checkpoint: 100 * MILLI,
-            idle: SECOND,
-            retry: 50 * MILLI,
-            fails: None,
-        }
-    }
 }
 
 /// How a task is.

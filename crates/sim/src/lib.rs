@@ -16,8 +16,8 @@
 pub mod clock;
 pub mod disk;
 pub mod guest;
-pub mod hostile;
 pub mod host;
+pub mod hostile;
 pub mod link;
 pub mod net;
 #[cfg(feature = "proxy")]

@@ -4,8 +4,8 @@
 //! does whose packets vanish: only silence tells.
 
 use crate::clock::{MILLI, Nanos, Rng};
-use crate::hostile::Meddler;
 use crate::host::HostId;
+use crate::hostile::Meddler;
 use crate::link::{Pipe, Shape};
 use std::collections::BTreeMap;
 

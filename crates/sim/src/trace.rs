@@ -52,8 +52,11 @@ impl Trace {
             if line.is_empty() || line.starts_with('#') || line.starts_with("t_s") {
                 continue;
             }
-            let numbers: Vec<f64> =
-                line.split(',').map(|field| field.trim().parse()).collect::<Result<_, _>>().map_err(|_| wrong("a field is no number"))?;
+            let numbers: Vec<f64> = line
+                .split(',')
+                .map(|field| field.trim().parse())
+                .collect::<Result<_, _>>()
+                .map_err(|_| wrong("a field is no number"))?;
             let [at, rate, delay] = numbers[..] else { return Err(wrong("not three fields")) };
             if !numbers.iter().all(|x| x.is_finite() && (0.0..1e15).contains(x)) || at > 1e9 || delay > 1e9 {
                 return Err(wrong("a number out of range"));
@@ -121,7 +124,9 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_trace_is_refused_with_its_line() {
-        for (text, line) in [("", 1), ("0,1", 1), ("0,1,1\n0,1,1", 2), ("0,1,1\n\n2,x,1", 3), ("0,-1,1", 1), ("0,nan,1", 1)] {
+        for (text, line) in
+            [("", 1), ("0,1", 1), ("0,1,1\n0,1,1", 2), ("0,1,1\n\n2,x,1", 3), ("0,-1,1", 1), ("0,nan,1", 1)]
+        {
             assert_eq!(Trace::parse(text).unwrap_err().line, line, "{text:?}");
         }
     }

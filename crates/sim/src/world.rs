@@ -182,7 +182,10 @@ impl World {
 
     /// Where the task runs, or stands ready to.
     pub fn whereabouts(&self) -> Option<HostId> {
-        self.hosts.iter().find(|host| host.task(TASK).is_some_and(|slot| slot.condition == Condition::Running)).map(|h| h.id)
+        self.hosts
+            .iter()
+            .find(|host| host.task(TASK).is_some_and(|slot| slot.condition == Condition::Running))
+            .map(|h| h.id)
     }
 
     fn happen(&mut self, now: Nanos, fault: Fault) {
@@ -293,11 +296,21 @@ impl World {
         let mut owner = None;
         for host in &self.hosts {
             if let Some(slot) = host.task(TASK).filter(|slot| runs(&slot.condition)) {
-                assert!(running.is_none(), "two hosts run the task at {now}: {running:?} and {}\n{}", host.id, self.story());
+                assert!(
+                    running.is_none(),
+                    "two hosts run the task at {now}: {running:?} and {}\n{}",
+                    host.id,
+                    self.story()
+                );
                 running = Some((host.id, slot.epoch, slot.guest.steps()));
             }
             if matches!(host.record(TASK), Some(Record::Owned { .. } | Record::Ended { .. })) {
-                assert!(owner.is_none(), "two hosts own the task at {now}: {owner:?} and {}\n{}", host.id, self.story());
+                assert!(
+                    owner.is_none(),
+                    "two hosts own the task at {now}: {owner:?} and {}\n{}",
+                    host.id,
+                    self.story()
+                );
                 owner = Some(host.id);
             }
         }

@@ -21,7 +21,7 @@ fn offer(program: &Program, mode: Mode, epoch: u64) -> Offer {
         task: TASK,
         name: "task".into(),
         epoch,
-        module: *blake3_of(&module),
+        module: wayfare_snapshot::Digest::of(&module).0,
         module_len: module.len() as u64,
         canonical_nan: false,
         memories: SimGuest::start(program).sizes(),
@@ -29,14 +29,6 @@ fn offer(program: &Program, mode: Mode, epoch: u64) -> Offer {
         mode,
         settings: Vec::new(),
     }
-}
-
-fn blake3_of(bytes: &[u8]) -> Box<[u8; 32]> {
-    Box::new(wayfare_snapshot_digest(bytes))
-}
-
-fn wayfare_snapshot_digest(bytes: &[u8]) -> [u8; 32] {
-    wayfare_snapshot::Digest::of(bytes).0
 }
 
 fn range(rng: &mut Rng) -> PageRange {

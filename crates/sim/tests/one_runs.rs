@@ -13,8 +13,10 @@ use wayfare_transfer::Mode;
 
 /// Breaks things at every moment of a move in every mode.
 fn at_every_moment(name: &str, faults: &[(u64, Fault)], allowed: impl Fn(Mode, &End) -> bool) {
+    let mut runs = 0;
     for mode in MODES {
         let moments = moments(mode);
+        runs += moments.len();
         assert!(moments.len() > 30, "{} moments", moments.len());
         for at in moments {
             let make = || {
@@ -32,6 +34,7 @@ fn at_every_moment(name: &str, faults: &[(u64, Fault)], allowed: impl Fn(Mode, &
             });
         }
     }
+    println!("{name}: {runs} moments");
 }
 
 fn runs(_: Mode, end: &End) -> bool {

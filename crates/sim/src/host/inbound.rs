@@ -48,13 +48,7 @@ impl Host {
         owning
     }
 
-    pub(super) fn on_offer(
-        &mut self,
-        now: Nanos,
-        net: &mut Net,
-        conn: ConnId,
-        message: Message,
-    ) -> Result<(), String> {
+    pub(super) fn on_offer(&mut self, now: Nanos, net: &mut Net, conn: ConnId, message: Message) -> Result<(), String> {
         if let Message::Offer(offer) = &message {
             self.close_sessions(now, net, offer.task, None);
         }

@@ -235,7 +235,9 @@ impl Host {
                 outbound.outcome.rounds.push(progress.of);
             }
             if kind == wayfare_transfer::Kind::Transfer {
-                self.note(now, || Message::decode(&payload).map_or(String::new(), |m| format!("says on {conn} {}", super::short(&m))));
+                self.note(now, || {
+                    Message::decode(&payload).map_or(String::new(), |m| format!("says on {conn} {}", super::short(&m)))
+                });
             } else {
                 self.note(now, || format!("sends on {conn} {} bytes of {kind:?}", payload.len()));
             }
@@ -356,7 +358,8 @@ impl Host {
                     self.live().lost.insert(task, "there is no checkpoint");
                     return;
                 };
-                let slot = Slot { guest: SimGuest::clone(&old.guest), epoch, condition: Condition::Starting, last: now };
+                let slot =
+                    Slot { guest: SimGuest::clone(&old.guest), epoch, condition: Condition::Starting, last: now };
                 self.live().tasks.insert(task, slot);
                 let checkpoint = Some(Checkpoint { epoch, guest: old.guest });
                 let entry = Entry { record: Some(Record::Owned { epoch }), checkpoint };
