@@ -96,7 +96,7 @@ impl Landing for Ground {
 /// What the work beside the link comes to.
 enum Done {
     Landed(Result<Box<Ground>, Refusal>),
-    Prepared(Result<(Task, Arc<Sockets>), Refusal>),
+    Prepared(Result<Box<(Task, Arc<Sockets>)>, Refusal>),
     Owned(Result<()>),
 }
 
@@ -133,7 +133,7 @@ struct Arriving {
     destination: Destination,
     ground: Option<Box<Ground>>,
     spec: Option<Spec>,
-    task: Option<(Task, Arc<Sockets>)>,
+    task: Option<Box<(Task, Arc<Sockets>)>>,
     /// Notified when somebody asks what became of the task: the source is gone then.
     stop: Arc<Notify>,
 }
@@ -221,7 +221,11 @@ impl Arriving {
             Action::Land(module) => {
                 let (Some(offer), Some(spec)) = (self.destination.offer().cloned(), self.spec.clone()) else { return };
                 let agent = self.agent.clone();
-                tokio::task::spawn_blocking(move || done.send(Done::Landed(land(agent, &offer, &spec, module))));
+                tokio::task::spawn_blocking(move || {
+                    let landed = Done::Landed(land(agent, &offer, &spec, module));
+                    // Nobody listens when the move is over.
+                    let _ = done.send(landed);
+                });
             }
             Action::Prepare { state, extra, .. } => {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
@@ -229,13 +233,13 @@ impl Arriving {
                 tokio::task::spawn_blocking(move || {
                     let task = prepare(&agent, *ground, &spec, &state, &extra);
                     let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("{e:#}"));
-                    done.send(Done::Prepared(task.map_err(refused)))
+                    let _ = done.send(Done::Prepared(task.map(Box::new).map_err(refused)));
                 });
             }
             Action::Own(epoch) => {
                 let (agent, Some(spec)) = (self.agent.clone(), self.spec.clone()) else { return };
                 tokio::task::spawn_blocking(move || {
-                    done.send(Done::Owned(agent.db.put_task(&spec, &Record::Owned { epoch })))
+                    let _ = done.send(Done::Owned(agent.db.put_task(&spec, &Record::Owned { epoch })));
                 });
             }
             Action::Run => self.start(),
@@ -327,7 +331,8 @@ impl Arriving {
     }
 
     fn start(&mut self) {
-        let (Some(spec), Some((mut task, sockets))) = (self.spec.take(), self.task.take()) else { return };
+        let (Some(spec), Some(task)) = (self.spec.take(), self.task.take()) else { return };
+        let (mut task, sockets) = *task;
         let epoch = self.destination.offer().map_or(1, |o| o.epoch);
         task.set_epoch(epoch);
         self.agent.capacity.refund_offer(&self.peer);
