@@ -6,8 +6,9 @@
 
 use crate::body::{Body, Inside};
 use crate::handle::Shared;
+use crate::late::{Catch, Late};
 use crate::task::Phase;
-use crate::{Error, Form, Handle, Image, Limits, Machine, State, Task, Trigger, changed};
+use crate::{Error, Form, Handle, Image, Limits, Machine, PageRange, State, Task, Trigger, changed};
 use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::Memory;
@@ -110,6 +111,59 @@ impl Arrival {
         self.machine()?.restore_memories(&snapshot.memories[..])?;
         ctx.reattach(&mut host).map_err(|e| Error::System(e.to_string()))?;
         self.complete(snapshot, ctx, host)
+    }
+
+    /// [`Arrival::finish`] of a task that some pages are still missing of: it waits for those that it touches, and
+    /// [`Late`] brings them. What is written at these pages already, by an earlier round or by the module, is dropped.
+    ///
+    /// # Errors
+    /// As [`Arrival::finish`]; [`Error::Misfit`] when the memories have no such pages, or the snapshot brings one of
+    /// them; [`Error::System`] where the machine cannot do it ([`Arrival::can_be_late`]). The arrival is lost.
+    pub fn finish_late(
+        self,
+        snapshot: &Snapshot<'_>,
+        host: StdHost,
+        late: &[PageRange],
+    ) -> Result<(Task, Late), Error> {
+        self.finish_without(snapshot, host, late, Catch::Best)
+    }
+
+    /// [`Arrival::finish_late`] as in a process that may not stop the kernel at a missing page.
+    #[doc(hidden)]
+    pub fn finish_late_unprivileged(
+        self,
+        snapshot: &Snapshot<'_>,
+        host: StdHost,
+        late: &[PageRange],
+    ) -> Result<(Task, Late), Error> {
+        self.finish_without(snapshot, host, late, Catch::User)
+    }
+
+    fn finish_without(
+        self,
+        snapshot: &Snapshot<'_>,
+        host: StdHost,
+        late: &[PageRange],
+        catch: Catch,
+    ) -> Result<(Task, Late), Error> {
+        for (memory, run) in snapshot.memories.iter().flat_map(|m| m.runs.iter().map(|run| (m.index, run))) {
+            let end = run.first_page.saturating_add(run.page_count());
+            let meets = |late: &PageRange| {
+                late.memory == memory && late.first < end && run.first_page < late.first.saturating_add(late.count)
+            };
+            if late.iter().any(meets) {
+                return Err(Error::Misfit(format!("memory {memory} has pages that are here and late")));
+            }
+        }
+        // Before this nothing of the task has run, and in it nothing but what drops data segments.
+        let mut task = self.finish(snapshot, host)?;
+        let late = Late::begin(&mut task, late, catch)?;
+        Ok((task, late))
+    }
+
+    /// Whether [`Arrival::finish_late`] works here: to be asked before a move with late pages is agreed on.
+    pub fn can_be_late() -> bool {
+        Late::works()
     }
 
     /// Its memories are those of the snapshot.

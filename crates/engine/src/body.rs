@@ -153,13 +153,22 @@ fn host_call(
         };
     }
     let raw = &raw[..args.len()];
+    let absent = caller.data().shared.absent();
     loop {
         let memory = caller.data().memory;
         let (data, inside) = match memory {
             Some(memory) => memory.data_and_store_mut(&mut *caller),
             None => (&mut [][..], caller.data_mut()),
         };
-        let wait = match inside.ctx.call(&mut inside.host, function, raw, data) {
+        if let Some(absent) = &absent {
+            let strings = strings(inside, function);
+            absent.enter(function, raw, strings, data).map_err(wasmtime::Error::new)?;
+        }
+        let control = inside.ctx.call(&mut inside.host, function, raw, data);
+        if let Some(absent) = &absent {
+            absent.leave().map_err(wasmtime::Error::new)?;
+        }
+        let wait = match control {
             Control::Return(errno) => {
                 if let Some(r) = results.first_mut() {
                     *r = Val::I32(errno as u16 as i32);
@@ -187,4 +196,17 @@ fn host_call(
         // A stale cancellation: nobody asks any more.
         caller.data().host.canceller().reset();
     }
+}
+
+/// Number and bytes of the strings that a call hands out.
+fn strings(inside: &mut Inside, function: Function) -> (u32, u32) {
+    let sizes = match function {
+        Function::ArgsGet => Function::ArgsSizesGet,
+        Function::EnvironGet => Function::EnvironSizesGet,
+        _ => return (0, 0),
+    };
+    let mut out = [0; 8];
+    inside.ctx.call(&mut inside.host, sizes, &[0, 4], &mut out);
+    let [a, b, c, d, e, f, g, h] = out;
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }

@@ -77,6 +77,12 @@ pub enum Error {
     /// Pages are protected for one at a time.
     #[error("the task's memory is being watched already")]
     Watched,
+    /// Pages are still to come.
+    #[error("pages of the task's memory are still on their way here: wait until they have come")]
+    Incomplete,
+    /// Pages will never come.
+    #[error("the task is lost: pages of its memory have not come")]
+    Lost,
     /// The snapshot could not be decoded or encoded.
     #[error(transparent)]
     Snapshot(#[from] wayfare_snapshot::Error),

@@ -1,9 +1,10 @@
 //! The side of a task that other threads hold: they stop it, and look at it.
 
 use crate::grounds::Grounds;
+use crate::late::Absent;
 use crate::{Error, Trigger};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use wayfare_wasi::std_host::Canceller;
 
@@ -22,6 +23,8 @@ pub struct Shared {
     pub running_since: Mutex<Option<Instant>>,
     /// Where its linear memories are.
     pub grounds: Arc<Grounds>,
+    /// Pages that it was begun without.
+    pub absent: OnceLock<Arc<Absent>>,
 }
 
 /// Stops a task from other threads. Cheap to clone; outlives the task safely.
@@ -43,7 +46,8 @@ pub enum Stopped {
 }
 
 impl Handle {
-    /// Asks the task to stop at its next migration point and waits until it has.
+    /// Asks the task to stop at its next migration point and waits until it has. A task that waits for a late page
+    /// ([`crate::Late`]) reaches none before that has come.
     ///
     /// # Errors
     /// [`Error::Unmovable`] with the reasons when it cannot be captured; it goes on running.

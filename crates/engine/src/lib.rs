@@ -14,6 +14,8 @@ mod changed;
 mod config;
 mod error;
 #[cfg(feature = "std")]
+mod foresight;
+#[cfg(feature = "std")]
 mod freeze;
 #[cfg(feature = "std")]
 mod grounds;
@@ -21,6 +23,8 @@ mod grounds;
 mod handle;
 mod image;
 mod key;
+#[cfg(feature = "std")]
+mod late;
 #[cfg(feature = "std")]
 mod limits;
 mod machine;
@@ -44,6 +48,8 @@ pub use freeze::{Freezer, Frozen};
 pub use handle::{Handle, Stopped};
 pub use image::{Form, Image, ImageInfo, is_image};
 pub use key::Key;
+#[cfg(feature = "std")]
+pub use late::Late;
 #[cfg(feature = "std")]
 pub use limits::Limits;
 pub use machine::{Machine, Run, State};

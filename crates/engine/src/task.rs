@@ -4,6 +4,7 @@ use crate::arrival::{Arrival, admit};
 use crate::body::{Body, Exit};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
+use crate::late::Place;
 use crate::{Error, Form, Handle, Image, Limits, Run, Trigger};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -84,8 +85,8 @@ impl Task {
     /// Goes over to an image of the same module that can resume, with the captured state; handles stay valid.
     ///
     /// # Errors
-    /// [`Error::StartsOnly`] and [`Error::OtherModule`] when the image is not such a one; else as
-    /// [`Task::resume`]. The task is then as it was.
+    /// [`Error::StartsOnly`] and [`Error::OtherModule`] when the image is not such a one; [`Error::Incomplete`] and
+    /// [`Error::Lost`] as [`Task::snapshot`]; else as [`Task::resume`]. The task is then as it was.
     pub fn go_over(&mut self, image: &Image) -> Result<(), Error> {
         if image.form() == Form::Start {
             return Err(Error::StartsOnly);
@@ -97,6 +98,7 @@ impl Task {
         let Body::Movable(old) = &mut self.body else {
             return Err(Error::Unmovable(image.unmovable().to_vec()));
         };
+        self.handle.shared.has_all()?;
         let state = old.state()?;
         let limits = old.store().data_mut().meter.limits();
         let host = StdHost::new().map_err(|e| Error::System(e.to_string()))?;
@@ -188,7 +190,9 @@ impl Task {
         let began = Instant::now();
         let running_since = |since| *shared.running_since.lock().unwrap_or_else(|e| e.into_inner()) = since;
         running_since(Some(began));
-        let outcome = self.run_inner();
+        // What it comes to without its pages is not its own doing.
+        let ran = (!shared.is_lost()).then(|| self.run_inner());
+        let outcome = ran.filter(|_| !shared.is_lost()).unwrap_or(Outcome::Trapped(Error::Lost));
         self.body.settle();
         running_since(None);
         shared.ran.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -244,7 +248,8 @@ impl Task {
     ///
     /// # Errors
     /// [`Error::Unmovable`] when the task cannot be captured, [`Error::Misfit`] on a reference that is
-    /// not the module's own.
+    /// not the module's own; [`Error::Incomplete`] while it has not all of its pages (it may be run on meanwhile),
+    /// [`Error::Lost`] when it never will.
     pub fn snapshot(&mut self) -> Result<Snapshot<'_>, Error> {
         let state = self.state()?;
         Ok(Snapshot { memories: self.pages(), ..state })
@@ -259,6 +264,7 @@ impl Task {
         let Body::Movable(machine) = &mut self.body else {
             return Err(Error::Unmovable(self.image.unmovable().to_vec()));
         };
+        self.handle.shared.has_all()?;
         let state = machine.state()?;
         let inside = machine.store().data_mut();
         inside.ctx.pausing(&mut inside.host);
@@ -294,6 +300,18 @@ impl Task {
             refs: state.refs,
             wasi: Cow::Owned(wasi),
         })
+    }
+
+    /// Where its memories are, and how large.
+    pub(crate) fn places(&mut self) -> Vec<Place> {
+        let Some(machine) = self.body.machine() else { return Vec::new() };
+        let place = |index, memory: wasmtime::Memory, machine: &mut crate::Machine<_>| Place {
+            index,
+            base: memory.data_ptr(machine.store()).expose_provenance(),
+            size: memory.data_size(machine.store()),
+            initial: machine.initial_size(index),
+        };
+        machine.linear_memories().into_iter().map(|(index, memory)| place(index, memory, machine)).collect()
     }
 
     pub(crate) fn pages(&mut self) -> Vec<MemoryState<'_>> {

@@ -1,13 +1,16 @@
-//! Write protection of our own memory by userfaultfd (Linux 6.7): who wrote where, and in time to copy a page first.
+//! Our own memory under userfaultfd: who wrote where, and in time to copy a page first (Linux 6.7); and pages that come
+//! only when they are touched.
 //!
 //! A *noting* descriptor has the kernel settle every write to a protected page by itself: the page loses its
-//! protection, which a later scan sees, and nobody waits. A *holding* one stops the writer until we let it go on.
+//! protection, which a later scan sees, and nobody waits. A *holding* one stops the writer until we let it go on. A
+//! *catching* one stops whoever touches a page that is not there until we have put it there.
 
 use crate::pagemap::{self, Question};
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, UserfaultfdFlags};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use wayfare_snapshot::PAGE_SIZE;
 
 /// `struct uffdio_api`, `uffdio_register`: the last member is the kernel's answer.
@@ -37,11 +40,28 @@ struct WriteProtect {
     mode: u64,
 }
 
+#[repr(C)]
+struct Copy {
+    to: u64,
+    from: u64,
+    len: u64,
+    mode: u64,
+    copied: i64,
+}
+
+#[repr(C)]
+struct ZeroPage {
+    range: Range,
+    mode: u64,
+    zeroed: i64,
+}
+
 const UFFD: u8 = 0xaa;
 /// The memory of a module's data is a private mapping of a file in memory.
 const FEATURE_WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
 const FEATURE_WP_UNPOPULATED: u64 = 1 << 13;
 const FEATURE_WP_ASYNC: u64 = 1 << 15;
+const REGISTER_MODE_MISSING: u64 = 1 << 0;
 const REGISTER_MODE_WP: u64 = 1 << 1;
 const PROTECT: u64 = 1 << 0;
 const USER_MODE_ONLY: u32 = 1;
@@ -72,11 +92,28 @@ impl Uffd {
         Uffd::open(0, FEATURE_WP_HUGETLBFS_SHMEM)
     }
 
+    /// One that stops whoever touches a missing page. `Ok` if it also stops the kernel, when it reads or writes there
+    /// for somebody; `Err` if the kernel gets an error (`EFAULT`) there instead, which is all that an unprivileged
+    /// process may have. `None` where there is none that works.
+    pub fn catching() -> Option<Result<Uffd, Uffd>> {
+        static WORKS: OnceLock<bool> = OnceLock::new();
+        let works = || Uffd::catching_user().is_some_and(|uffd| uffd.catches().unwrap_or(false));
+        if rustix::param::page_size() != PAGE_SIZE || !*WORKS.get_or_init(works) {
+            return None;
+        }
+        Uffd::open(0, 0).map(Ok).or_else(|| Uffd::catching_user().map(Err))
+    }
+
+    /// One that only stops touches by code of this process.
+    pub fn catching_user() -> Option<Uffd> {
+        Uffd::open(USER_MODE_ONLY, 0)
+    }
+
     fn open(mode: u32, features: u64) -> Option<Uffd> {
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
         let flags = flags | UserfaultfdFlags::from_bits_retain(mode);
         // SAFETY: the descriptor stays in here, and only memory of running tasks (or our own) is registered with it,
-        // in ways that change no byte.
+        // in ways that change no byte, or that only fill what is missing.
         let fd = match unsafe { rustix::mm::userfaultfd(flags) } {
             Ok(fd) => fd,
             Err(Errno::PERM) if mode == 0 => device(flags)?,
@@ -90,12 +127,55 @@ impl Uffd {
 
     /// Makes pages of a mapped range protectable. None is protected yet.
     pub fn register(&self, start: usize, bytes: usize) -> Result<(), Errno> {
-        let range = Range { start: start as u64, len: bytes as u64 };
-        let mut register = Register { range, mode: REGISTER_MODE_WP, ioctls: 0 };
-        self.call::<_, 0x00, true>(&mut register)
+        self.register_as(REGISTER_MODE_WP, start, bytes)
     }
 
-    /// Takes the protection off and ends the registration; whoever was held goes on.
+    /// From now on, whoever touches a page of the range that is not there waits. Those that are there are not touched,
+    /// and no huge page will fill what is missing around them.
+    pub fn register_missing(&self, start: usize, bytes: usize) -> Result<(), Errno> {
+        self.register_as(REGISTER_MODE_MISSING, start, bytes)
+    }
+
+    fn register_as(&self, mode: u64, start: usize, bytes: usize) -> Result<(), Errno> {
+        let range = Range { start: start as u64, len: bytes as u64 };
+        self.call::<_, 0x00, true>(&mut Register { range, mode, ioctls: 0 })
+    }
+
+    /// Puts whole pages where none are, all at once for whoever looks, and lets those go on that wait for them. What
+    /// is there already is an error. An error comes with the number of bytes that were put there before.
+    ///
+    /// # Safety
+    /// The pages must be of a mapping that is registered as [`Uffd::register_missing`] does, and nobody may rely on
+    /// their being zero.
+    pub unsafe fn fill(&self, start: usize, bytes: &[u8]) -> Result<(), (usize, Errno)> {
+        let from = bytes.as_ptr().expose_provenance();
+        in_pieces(bytes.len(), |done, len| {
+            let (to, from) = ((start + done) as u64, (from + done) as u64);
+            let mut argument = Copy { to, from, len: len as u64, mode: 0, copied: 0 };
+            self.call::<_, 0x03, true>(&mut argument).map_err(|errno| (argument.copied, errno))
+        })
+    }
+
+    /// [`Uffd::fill`] with zeros, which take no memory before they are written to.
+    ///
+    /// # Safety
+    /// As [`Uffd::fill`].
+    pub unsafe fn fill_zero(&self, start: usize, bytes: usize) -> Result<(), (usize, Errno)> {
+        in_pieces(bytes, |done, len| {
+            let range = Range { start: (start + done) as u64, len: len as u64 };
+            let mut argument = ZeroPage { range, mode: 0, zeroed: 0 };
+            self.call::<_, 0x04, true>(&mut argument).map_err(|errno| (argument.zeroed, errno))
+        })
+    }
+
+    /// Lets whoever waits for pages of a range look again.
+    pub fn wake(&self, start: usize, bytes: usize) {
+        let mut range = Range { start: start as u64, len: bytes as u64 };
+        let _ = self.call::<_, 0x02, false>(&mut range);
+    }
+
+    /// Ends the registration, takes any protection off, and lets whoever was stopped go on: what is still missing is
+    /// zero from then on.
     pub fn unregister(&self, start: usize, bytes: usize) {
         let mut range = Range { start: start as u64, len: bytes as u64 };
         let _ = self.call::<_, 0x01, false>(&mut range);
@@ -113,7 +193,7 @@ impl Uffd {
         }
     }
 
-    /// Address of the next write that is being held.
+    /// Address of the next touch that was stopped.
     pub fn held(&self) -> Option<usize> {
         let mut event = [0; EVENT_LEN];
         loop {
@@ -144,9 +224,34 @@ impl Uffd {
         Some(first == [(3, 1)] && none.is_empty() && both == [(3, 1), (6, 1)] && take()?.is_empty())
     }
 
+    /// Whether somebody who touches a missing page really waits, and then finds what was put there.
+    fn catches(&self) -> Option<bool> {
+        /// Far more than a thread needs to start.
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let pages = Pages::new(2)?;
+        let page = pages.0 as usize + PAGE_SIZE;
+        self.register_missing(pages.0 as usize, pages.1).ok()?;
+        // SAFETY: the page is mapped until `pages` is dropped, which is after the thread was joined.
+        let touch = move || unsafe { core::ptr::with_exposed_provenance::<u8>(page).read_volatile() };
+        let thread = std::thread::Builder::new().name("wayfare-probe".into()).spawn(touch).ok()?;
+        let began = Instant::now();
+        let caught = loop {
+            match self.held() {
+                Some(address) => break address & !(PAGE_SIZE - 1) == page,
+                None if thread.is_finished() || began.elapsed() > PATIENCE => break false,
+                None => std::thread::sleep(Duration::from_micros(50)),
+            }
+        };
+        // SAFETY: registered above, and only the thread looks there, for this.
+        let filled = caught && unsafe { self.fill(page, &[7; PAGE_SIZE]) }.is_ok();
+        self.unregister(pages.0 as usize, pages.1);
+        let read = thread.join().ok()?;
+        Some(filled && read == 7)
+    }
+
     fn call<T, const NUMBER: u8, const WRITES: bool>(&self, argument: &mut T) -> Result<(), Errno> {
-        // SAFETY: as `Call` says; the callers above pair each number with its structure. None of these requests
-        // changes what bytes memory holds.
+        // SAFETY: as `Call` says; the callers above pair each number with its structure. Only two of these requests
+        // change what bytes memory holds, of which `fill` and `fill_zero` tell their callers.
         unsafe { rustix::ioctl::ioctl(self.0.as_fd(), Call::<T, NUMBER, WRITES>(argument)) }
     }
 }
@@ -155,6 +260,29 @@ impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// Fills so many bytes by calls that may do only a part of what they are asked for, and that refuse a range of pages
+/// across the border of two mappings: neighbours in the same state are not always one.
+fn in_pieces(
+    bytes: usize,
+    mut fill: impl FnMut(usize, usize) -> Result<(), (i64, Errno)>,
+) -> Result<(), (usize, Errno)> {
+    let (mut done, mut most) = (0, bytes);
+    while done < bytes {
+        let len = most.min(bytes - done);
+        match fill(done, len) {
+            Ok(()) => {
+                done += len;
+                most = most.saturating_mul(2);
+            }
+            // What was done is there for good.
+            Err((part, Errno::AGAIN | Errno::INTR)) => done += usize::try_from(part).unwrap_or(0),
+            Err((_, Errno::NOENT)) if len > PAGE_SIZE => most = (len / 2).next_multiple_of(PAGE_SIZE),
+            Err((_, errno)) => return Err((done, errno)),
+        }
+    }
+    Ok(())
 }
 
 /// The other way to a descriptor that also holds the kernel: whoever may open the device may have one.
@@ -221,11 +349,13 @@ impl Pages {
         // SAFETY: a new mapping at a place of the kernel's choice disturbs nothing.
         let base =
             unsafe { rustix::mm::mmap_anonymous(null, len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
-        base.ok().map(|base| Pages(base.cast(), len))
+        let base = base.ok()?.cast::<u8>();
+        base.expose_provenance();
+        Some(Pages(base, len))
     }
 
     fn write(&self, page: usize) {
-        // SAFETY: the page is in the mapping (`notes` asks for 8 and writes the 3rd and 6th), which only we know.
+        // SAFETY: the page is in the mapping (`notes` asks for 8 and writes the 3rd and 6th), which only we know of.
         unsafe { self.0.add(page * PAGE_SIZE).write_volatile(1) };
     }
 }

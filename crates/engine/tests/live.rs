@@ -4,8 +4,12 @@
 mod arrival;
 #[path = "live/freeze.rs"]
 mod freeze;
+#[path = "live/late.rs"]
+mod late;
 #[path = "live/limits.rs"]
 mod limits;
+#[path = "live/lost.rs"]
+mod lost;
 #[path = "live/watch.rs"]
 mod watch;
 
