@@ -42,34 +42,35 @@ on() {
 }
 
 # Compiling for both instruction sets is work for this machine, not for the emulated one.
-for program in npb_cg echo; do
+for program in sha256 echo; do
     "$WAYFARE" compile "$GUESTS/$program.wasm" --target aarch64 -o "$work/$program.img"
 done
 on server node init --cluster demo --name server >/dev/null
 serve server "127.0.0.1:$server" "$WAYFARE"
 on gateway node join "$(on server node invite)@127.0.0.1:$server" --name gateway >/dev/null
 serve gateway "127.0.0.1:$gateway" "${aarch64[@]}"
+until on server nodes | grep -q gateway; do sleep 0.1; done
 on server nodes
 echo
 
-"$WAYFARE" run "$GUESTS/npb_cg.wasm" -- A >"$work/whole"
-on server run --detach --name cg "$GUESTS/npb_cg.wasm" -- A >/dev/null
+"$WAYFARE" run "$GUESTS/sha256.wasm" -- 400 >"$work/whole"
+on server run --detach --name hash "$GUESTS/sha256.wasm" -- 400 >/dev/null
 on server run --detach --name echo --publish "$port" "$GUESTS/echo.wasm" >/dev/null
 python3 scripts/talk.py "$port" 20 &
 talk=$!
 sleep 0.5
-on server migrate cg --to gateway
+on server migrate hash --to gateway
 on server migrate echo --to gateway
 sleep 2
-on gateway migrate cg --to server
+on gateway migrate hash --to server
 on gateway migrate echo --to server
 sleep 1
 on server migrate echo --to gateway
 wait "$talk"
-on server logs -f cg >"$work/moved"
+on server logs -f hash >"$work/moved"
 if cmp -s "$work/whole" "$work/moved"; then
-    echo "cg: output identical to an undisturbed run"
+    echo "hash: output identical to an undisturbed run"
 else
-    echo "cg: OUTPUT DIFFERS"
+    echo "hash: OUTPUT DIFFERS"
     exit 1
 fi

@@ -103,7 +103,7 @@ fn tell(args: &Migrate, report: &MoveReport) -> String {
     );
     if line.stalled {
         text.push_str(&format!(
-            "It writes to memory faster than the link carries it, so the bound of {} could not be kept.\n",
+            "What it writes to could not be copied as fast as it writes: the bound of {} could not be kept.\n",
             output::duration(args.max_downtime)
         ));
     }

@@ -312,6 +312,10 @@ async fn write_all(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Puts bytes on the line.
 fn take(shared: &Shared, way: Way, bytes: &[u8], queue: &mut VecDeque<Chunk>) {
+    // Behind the byte at which the link will be cut, nothing comes any more.
+    if queue.back().is_some_and(|last| last.cut) {
+        return;
+    }
     let now = shared.now();
     let line = &mut shared.lines()[way as usize];
     let mut bytes = bytes.to_vec();
