@@ -7,6 +7,18 @@ use std::path::Path;
 use wayfare_node::Dirs;
 use wayfare_node::local::{LINE_MAX, Reply, Request};
 
+/// What the agent says when it did not do what it was asked for.
+#[derive(Debug)]
+pub struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// A connection to the agent.
 pub struct Client {
     read: BufReader<UnixStream>,
@@ -53,7 +65,7 @@ impl Client {
             bail!("the agent has ended");
         }
         match serde_json::from_slice(&line).context("the agent is of another version")? {
-            Reply::Failed { error } => bail!(error),
+            Reply::Failed { error } => Err(Refused(error).into()),
             reply => Ok(reply),
         }
     }

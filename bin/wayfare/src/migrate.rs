@@ -1,7 +1,7 @@
 //! `wayfare migrate`: moves a task of the agent, and shows how that goes.
 
 use crate::cli::{Format, Migrate, Mode, OnStall};
-use crate::client::Client;
+use crate::client::{Client, Refused};
 use crate::output;
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,15 +39,17 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
     let report = loop {
         match reply {
             Ok(Reply::Moving { line }) => {
-                bar.set_length(line.of.max(1));
-                bar.set_position(line.of - line.left.min(line.of));
+                let (of, left) = (line.progress.of, line.progress.left);
+                bar.set_length(of.max(1));
+                bar.set_position(of - left.min(of));
                 bar.set_message(describe(&line));
             }
             Ok(Reply::Moved { report }) => break report,
             Ok(_) => bail!("the agent answered something else"),
             Err(e) => {
                 bar.finish_and_clear();
-                return Err(e.context(format!("{} stays here", args.name)));
+                // If the agent itself is gone, nobody knows.
+                return Err(if e.is::<Refused>() { e.context(format!("{} stays here", args.name)) } else { e });
             }
         }
         reply = client.next();
@@ -61,30 +63,31 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
 }
 
 fn describe(line: &MoveLine) -> String {
-    if line.round == 0 {
+    let p = &line.progress;
+    if p.round == 0 {
         return line.phase.clone();
     }
     let mut text = format!(
         "{}, round {}: {} of {} pages, {} sent at {}/s",
         line.phase,
-        line.round,
-        line.of - line.left.min(line.of),
-        line.of,
-        output::bytes(line.bytes),
-        output::bytes(line.bandwidth as u64),
+        p.round,
+        p.of - p.left.min(p.of),
+        p.of,
+        output::bytes(p.bytes),
+        output::bytes(p.bandwidth as u64),
     );
-    if line.dirty_rate > 0.0 {
-        text.push_str(&format!(", {:.0} dirty pages/s", line.dirty_rate));
+    if p.dirty_rate > 0.0 {
+        text.push_str(&format!(", {:.0} dirty pages/s", p.dirty_rate));
     }
-    if line.predicted > 0 {
-        text.push_str(&format!(", downtime about {}", output::duration(Duration::from_nanos(line.predicted))));
+    if p.predicted > 0 {
+        text.push_str(&format!(", downtime about {}", output::duration(Duration::from_nanos(p.predicted))));
     }
     text
 }
 
 fn tell(args: &Migrate, report: &MoveReport) -> String {
     let time = |ns: u64| output::duration(Duration::from_nanos(ns));
-    let line = &report.last;
+    let line = &report.last.progress;
     let spared = match line.spared {
         0 => String::new(),
         n => format!(" ({} known there already)", output::count(n, "page")),

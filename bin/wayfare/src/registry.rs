@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use wayfare_node::spec::{NAME_MAX, check_name};
 
 /// What is known of a running task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -193,23 +194,12 @@ fn with_suffix(base: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Longest name: a socket's path has 108 bytes.
-const NAME_MAX: usize = 48;
-
-fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > NAME_MAX || name.starts_with(['.', '-']) || !name.chars().all(good) {
-        bail!("{name:?} cannot be a task's name: use up to {NAME_MAX} letters, digits, '-', '_' and '.'");
-    }
-    Ok(())
-}
-
 /// A name from the stem of a file's.
 fn name_from(stem: &str) -> String {
     let name: String = stem
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
-        .take(NAME_MAX - 6)
+        .take(NAME_MAX - "-10000".len())
         .collect();
     let name = name.trim_start_matches(['.', '-']);
     if name.is_empty() { "task".into() } else { name.into() }

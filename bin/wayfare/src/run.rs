@@ -34,11 +34,8 @@ pub fn run(args: Run) -> Result<ExitCode> {
 
     let file_name = args.program.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Ctx::builder().arg(file_name).args(args.args);
-    for pair in &args.env {
-        match pair.split_once('=') {
-            Some((name, value)) if !name.is_empty() => builder = builder.env(name, value),
-            _ => bail!("--env {pair:?} is not NAME=VALUE"),
-        }
+    for (name, value) in environment(&args)? {
+        builder = builder.env(name, value);
     }
     for dir in &mounts.dirs {
         builder = builder.dir(&dir.guest, dir.read_only);
@@ -61,6 +58,18 @@ pub fn run(args: Run) -> Result<ExitCode> {
         *task.extra() = extra;
         Ok(task)
     })
+}
+
+/// The variables that were typed.
+///
+/// # Errors
+/// One that is no `NAME=VALUE`.
+pub fn environment(args: &Run) -> Result<Vec<(String, String)>> {
+    let pair = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => bail!("--env {pair:?} is not NAME=VALUE"),
+    };
+    args.env.iter().map(pair).collect()
 }
 
 /// What `wayfare ps` is to say.

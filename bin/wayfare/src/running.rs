@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 use wayfare_engine::wasmtime;
 use wayfare_engine::{Error, Freezer, Frozen, Handle, Image, Outcome, Stopped, THREAD_STACK, Task};
 use wayfare_snapshot::{Compression, Digest, Snapshot};
-use wayfare_store::atomic::Atomic;
 use wayfare_store::program::Program;
 
 /// The task was captured and goes on from the file: `EX_TEMPFAIL`, "try again (elsewhere)".
@@ -256,19 +255,10 @@ impl Job {
 /// Writes a snapshot to its file, whole or not at all.
 fn write(snapshot: &Snapshot<'_>, order: &Order, mut stats: Stats) -> Result<Stats> {
     let began = Instant::now();
-    let cannot = || format!("cannot write {}", order.output.display());
-    let mut atomic = Atomic::create(&order.output).with_context(cannot)?;
-    let encoded = wayfare_snapshot::encode_parts(snapshot, Compression::from(order.compress))?;
-    let mut to = std::io::BufWriter::with_capacity(1 << 20, &mut atomic.file);
-    let head = to.write_all(&encoded.header().to_bytes());
-    head.and_then(|()| encoded.parts().try_for_each(|part| to.write_all(part)))
-        .and_then(|()| to.flush())
-        .with_context(cannot)?;
-    // What is buffered has been written or has failed.
-    drop(to.into_parts());
-    atomic.commit().with_context(cannot)?;
-    stats.bytes = encoded.header().total_len;
-    stats.id = encoded.header().id().to_string();
+    let compression = Compression::from(order.compress);
+    let header = wayfare_store::snapshots::write(&order.output, snapshot, compression)?;
+    stats.bytes = header.total_len;
+    stats.id = header.id().to_string();
     stats.write_ns = began.elapsed().as_nanos() as u64;
     Ok(stats)
 }

@@ -29,13 +29,6 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
         let host = std::fs::canonicalize(&m.host).or_else(|_| absolute(&m.host))?;
         Ok(Dir { host, guest: m.guest.clone(), read_only: m.read_only })
     };
-    let mut env = Vec::new();
-    for pair in &args.env {
-        match pair.split_once('=') {
-            Some((name, value)) if !name.is_empty() => env.push((name.to_string(), value.to_string())),
-            _ => bail!("--env {pair:?} is not NAME=VALUE"),
-        }
-    }
     let stem = args.program.file_stem().unwrap_or_default().to_string_lossy();
     let mut client = Client::connect(more.state.as_deref())?;
     let spec = Spec {
@@ -45,7 +38,7 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
         module: String::new(),
         canonical_nan: args.canonical_nan,
         args: args.args.clone(),
-        env,
+        env: crate::run::environment(args)?,
         dirs: mounts.dirs.iter().map(dir).collect::<Result<_>>()?,
         volumes: mounts.volumes.iter().map(dir).collect::<Result<_>>()?,
         limits: Limits {

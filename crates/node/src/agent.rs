@@ -8,7 +8,7 @@ use crate::kept::Kept;
 use crate::membership::Identity;
 use crate::peers::Peer;
 use crate::service::{self, Sockets, listener};
-use crate::spec::{Spec, check_name};
+use crate::spec::Spec;
 use crate::task::{self, End, Live};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
@@ -245,7 +245,7 @@ impl Agent {
     /// # Errors
     /// When its name is taken, it cannot be captured, or this machine lacks what it needs.
     pub fn start(self: &Arc<Self>, mut spec: Spec) -> Result<Arc<Entry>> {
-        check_name(&spec.name)?;
+        spec.check()?;
         let wanted = wanted(spec.canonical_nan)?;
         let found = program::from_file(spec.program.as_ref(), &wanted)?;
         let image = found.resumable()?;
@@ -372,12 +372,15 @@ impl Agent {
             });
         }
         if let Some(seconds) = entry.spec.limits.wall_time {
+            let started = entry.spec.started;
             let (agent, entry) = (self.clone(), Arc::downgrade(entry));
-            let left = (unix_now() - unix_now().min(entry.upgrade().map_or(0, |e| e.spec.started))).min(seconds);
+            let gone = unix_now().saturating_sub(started);
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_secs(seconds - left)).await;
-                if let Some(entry) = entry.upgrade() {
+                tokio::time::sleep(Duration::from_secs(seconds.saturating_sub(gone))).await;
+                // One that is on its way is stopped here if it does not go, and else by the node that it comes to.
+                while let Some(entry) = entry.upgrade().filter(|e| e.state().is_alive()) {
                     agent.stop(&entry, "its time was up").await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             });
         }
@@ -431,7 +434,7 @@ impl Agent {
     }
 
     /// Writes down that a task is over.
-    fn finish(&self, entry: &Arc<Entry>, state: State) {
+    pub(crate) fn finish(&self, entry: &Arc<Entry>, state: State) {
         let record = Record::Ended { epoch: entry.epoch.load(Ordering::SeqCst) };
         let how = serde_json::to_string(&state).unwrap_or_default();
         if let Err(e) = self.db.set_ended(entry.spec.id, &how, &record) {

@@ -1,6 +1,6 @@
 //! Drives a task's way to this node.
 
-use crate::agent::{Agent, limits, lock, wanted};
+use crate::agent::{Agent, State, limits, lock, wanted};
 use crate::capacity::Need;
 use crate::kept::Pages;
 use crate::link::Link;
@@ -317,10 +317,8 @@ impl Arriving {
             Done::Landed(Err(refusal)) | Done::Prepared(Err(refusal)) => Event::Failed(refusal),
             Done::Owned(Ok(())) => Event::Owned,
             Done::Owned(Err(e)) => {
-                // Not written, so not owned: whoever asks is told `Never`.
                 tracing::error!("the journal cannot be written: {e:#}");
-                self.task = None;
-                return;
+                Event::Failed(Refusal::new(Reason::Node, format!("the move cannot be written down there: {e:#}")))
             }
         };
         self.destination.handle_event(event);
@@ -340,6 +338,7 @@ impl Arriving {
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
         if let Err(e) = self.agent.run(&entry, task, sockets) {
             tracing::error!(task = %entry.spec.name, "cannot run: {e:#}");
+            self.agent.finish(&entry, State::Failed { why: format!("{e:#}") });
             return;
         }
         // The source forgets it now: until the first snapshot is on the disk a power cut would lose it.

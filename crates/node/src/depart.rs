@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
 use wayfare_engine::Watch;
-use wayfare_snapshot::PAGE_SIZE;
+use wayfare_snapshot::{PAGE_SIZE, is_zero};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Message, Mode, Offer, Reason, Refusal};
-use wayfare_transfer::pages::{PageRange, is_zero};
+use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Progress, Source};
 use wayfare_transfer::{Incoming, Kind};
 
@@ -42,26 +43,9 @@ pub struct Order {
 pub struct Line {
     /// What is being done.
     pub phase: String,
-    /// Rounds begun.
-    pub round: u32,
-    /// Pages sent.
-    pub pages: u64,
-    /// Pages that were there already.
-    pub spared: u64,
-    /// Bytes of memory sent, packed.
-    pub bytes: u64,
-    /// Pages left of this round.
-    pub left: u64,
-    /// Pages of this round.
-    pub of: u64,
-    /// Pages per second that the task writes to.
-    pub dirty_rate: f64,
-    /// Bytes per second.
-    pub bandwidth: f64,
-    /// Predicted downtime, nanoseconds.
-    pub predicted: u64,
-    /// Rounds got no smaller.
-    pub stalled: bool,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
 }
 
 /// How a move went.
@@ -75,7 +59,7 @@ pub struct Report {
     pub total: u64,
     /// Round-trip time of the link, nanoseconds.
     pub rtt: u64,
-    /// Bytes on the wire, both of memory and all else.
+    /// Bytes of all that is not memory and went while the task stood still.
     pub state_bytes: u64,
 }
 
@@ -185,7 +169,6 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         module_len: module.len() as u64,
         canonical_nan: entry.spec.canonical_nan,
         memories: sizes.iter().map(|(_, size)| *size).collect(),
-        touched: 0,
         mode: order.mode,
         settings: serde_json::to_vec(&entry.spec)?,
     };
@@ -194,7 +177,6 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         on_stall: if order.give_up { OnStall::GiveUp } else { OnStall::Freeze },
         limit: order.limit,
         rtt: link.rtt.as_nanos() as u64,
-        raw: false,
     };
     entry.set_state(State::Moving { to: order.to.clone() });
     let mut departure = Departure {
@@ -209,6 +191,7 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         still: None,
         began: Instant::now(),
         frozen_at: None,
+        log: None,
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
     if entry.state() == (State::Moving { to: departure.to.clone() }) {
@@ -238,6 +221,8 @@ struct Departure {
     report: Report,
     began: Instant,
     frozen_at: Option<Instant>,
+    /// The journal being written: what is struck out must have been written before.
+    log: Option<JoinHandle<()>>,
 }
 
 impl Departure {
@@ -266,9 +251,15 @@ impl Departure {
                     Action::Log(epoch) => {
                         let (agent, id, to) = (self.agent.clone(), self.entry.spec.id, done_to.clone());
                         let record = Record::Moving { epoch, to: self.to.clone() };
-                        tokio::task::spawn_blocking(move || to.send(Done::Logged(agent.db.set_record(id, &record))));
+                        self.log = Some(tokio::task::spawn_blocking(move || {
+                            let _ = to.send(Done::Logged(agent.db.set_record(id, &record)));
+                        }));
                     }
-                    action => self.act(action).await?,
+                    action => {
+                        // In doubt it may be long before there is more to tell.
+                        let _ = progress.send(self.line());
+                        self.act(action).await?;
+                    }
                 }
             }
             if self.source.is_over() {
@@ -388,7 +379,14 @@ impl Departure {
     async fn act(&mut self, action: Action) -> Result<()> {
         let (id, epoch) = (self.entry.spec.id, self.source.offer().epoch);
         match action {
-            Action::Strike if self.entry.state().is_alive() => {
+            Action::Strike => {
+                if let Some(log) = self.log.take() {
+                    let _ = log.await;
+                }
+                // The end of a task is not to be overwritten.
+                if !self.entry.state().is_alive() {
+                    return Ok(());
+                }
                 self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch })?;
             }
             Action::Thaw => self.decide(Verdict::Thaw(None)),
@@ -414,7 +412,7 @@ impl Departure {
                 self.agent.capacity.release(id);
                 let _ = std::fs::remove_file(self.agent.dirs.checkpoint(id));
             }
-            Action::Strike | Action::Redial | Action::Freeze | Action::Log(_) => {}
+            Action::Redial | Action::Freeze | Action::Log(_) => {}
         }
         Ok(())
     }
@@ -438,8 +436,6 @@ impl Departure {
     }
 
     fn line(&self) -> Line {
-        let Progress { round, pages, spared, bytes, left, of, dirty_rate, bandwidth, predicted, stalled } =
-            self.source.progress();
         let phase = match self.source.phase() {
             Phase::Offering | Phase::Offered => "offering",
             Phase::Module(_) => "sending the program",
@@ -452,7 +448,7 @@ impl Departure {
             Phase::Done => "done",
             Phase::Failed(_) => "failed",
         };
-        Line { phase: phase.into(), round, pages, spared, bytes, left, of, dirty_rate, bandwidth, predicted, stalled }
+        Line { phase: phase.into(), progress: self.source.progress() }
     }
 }
 

@@ -50,7 +50,8 @@ impl Turn {
         let _ = now.wait_for(|now| *now != self.mine).await;
     }
 
-    fn holds(&self) -> bool {
+    /// Whether it is not over.
+    pub(crate) fn holds(&self) -> bool {
         *self.now.borrow() == self.mine
     }
 }

@@ -353,7 +353,10 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
             () = turn.over() => return Ok(()),
             turned = link.turn() => match turned? {
                 Some(message) if message.kind == Kind::Node => {
-                    agent.unpublish(task);
+                    let ended = matches!(NodeMessage::decode(&message.payload)?, NodeMessage::Ended);
+                    if ended && turn.holds() {
+                        agent.unpublish(task);
+                    }
                     return Ok(());
                 }
                 message => take(message, |index, segment| ingress.handle(&turn, index, segment))?,

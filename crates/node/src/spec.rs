@@ -69,8 +69,11 @@ pub struct Spec {
     pub started: u64,
 }
 
-/// Longest name of a task.
-const NAME_MAX: usize = 48;
+/// Longest name of a task: the path of its socket has 108 bytes.
+pub const NAME_MAX: usize = 48;
+
+/// Most directories, and most ports.
+const MANY: usize = 64;
 
 /// Refuses what cannot be a task's name.
 ///
@@ -91,8 +94,19 @@ impl Spec {
     /// When they are none, or name what no task has.
     pub fn from_peer(bytes: &[u8]) -> anyhow::Result<Spec> {
         let spec: Spec = serde_json::from_slice(bytes)?;
-        check_name(&spec.name)?;
-        anyhow::ensure!(spec.dirs.len() + spec.volumes.len() <= 64 && spec.publish.len() <= 64, "too many of them");
+        spec.check()?;
         Ok(spec)
+    }
+
+    /// Refuses what no task can be.
+    ///
+    /// # Errors
+    /// A name that is none, or too much of something.
+    pub fn check(&self) -> anyhow::Result<()> {
+        check_name(&self.name)?;
+        for (what, n) in [("directories", self.dirs.len() + self.volumes.len()), ("ports", self.publish.len())] {
+            anyhow::ensure!(n <= MANY, "{n} {what}, where a task may have at most {MANY}");
+        }
+        Ok(())
     }
 }

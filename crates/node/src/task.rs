@@ -14,7 +14,6 @@ use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +23,6 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use wayfare_engine::{Error, Freezer, Frozen, Handle, Outcome, Stopped, THREAD_STACK, Task, Watch, wasmtime};
 use wayfare_snapshot::{Compression, Snapshot};
-use wayfare_store::atomic::Atomic;
 use wayfare_wasi::Stream;
 use wayfare_wasi::std_host::{StdHost, StreamSource};
 
@@ -48,9 +46,7 @@ pub enum End {
 pub struct Envelope {
     /// A snapshot without pages.
     pub snapshot: Vec<u8>,
-    /// What the task has logged since this offset of its log.
-    pub log_from: u64,
-    /// The bytes.
+    /// What the task has logged since the move began.
     pub log: Vec<u8>,
     /// Its connections, by port.
     pub sockets: Vec<Vec<u8>>,
@@ -247,7 +243,7 @@ fn stand_still(
     let state = task.state().map_err(anyhow::Error::from).and_then(|snapshot| {
         let encoded = wayfare_snapshot::encode(&snapshot, Compression::Lz4)?;
         let log = read_from(log, log_from)?;
-        Ok(Envelope { snapshot: encoded, log_from, log, sockets: sockets.freeze() }.encode())
+        Ok(Envelope { snapshot: encoded, log, sockets: sockets.freeze() }.encode())
     });
     let state = match state {
         Ok(state) => state,
@@ -294,17 +290,7 @@ fn save(
 }
 
 fn write(path: &Path, snapshot: &Snapshot<'_>) -> Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let encoded = wayfare_snapshot::encode_parts(snapshot, Compression::Lz4)?;
-    let mut atomic = Atomic::create(path).with_context(cannot)?;
-    let mut to = std::io::BufWriter::with_capacity(1 << 20, &mut atomic.file);
-    to.write_all(&encoded.header().to_bytes()).with_context(cannot)?;
-    for part in encoded.parts() {
-        to.write_all(part).with_context(cannot)?;
-    }
-    to.flush().with_context(cannot)?;
-    drop(to);
-    atomic.commit().with_context(cannot)
+    wayfare_store::snapshots::write(path, snapshot, Compression::Lz4).map(|_| ())
 }
 
 /// The bytes of a log from an offset on.

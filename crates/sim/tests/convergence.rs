@@ -25,7 +25,7 @@ struct Run {
 
 fn run(rate: u64, delay: Nanos, program: &Program, policy: Policy) -> Run {
     let mut world = World::new(2, &Shape::new(rate, delay), &settings(), program, 1);
-    world.policy = Policy { rtt: 2 * delay, raw: true, ..policy };
+    world.policy = Policy { rtt: 2 * delay, ..policy };
     world.plan(5 * MILLI, Fault::Move(1, Mode::PreCopy));
     world.run_until(10 * MILLI, |_| false);
     world.run_until(120 * SECOND, |world| !world.outcomes().is_empty());

@@ -25,7 +25,6 @@ fn offer(program: &Program, mode: Mode, epoch: u64) -> Offer {
         module_len: module.len() as u64,
         canonical_nan: false,
         memories: SimGuest::start(program).sizes(),
-        touched: 40,
         mode,
         settings: Vec::new(),
     }

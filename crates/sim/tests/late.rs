@@ -39,7 +39,6 @@ fn draining(pages: u64, mode: Mode) -> Destination {
         module_len: 0,
         canonical_nan: false,
         memories: vec![pages << 12],
-        touched: pages,
         mode,
         settings: Vec::new(),
     };
@@ -59,7 +58,7 @@ fn draining(pages: u64, mode: Mode) -> Destination {
 
 fn send(d: &mut Destination, to: &mut Counter, range: PageRange) -> bool {
     let mut out = Vec::new();
-    Packer::new(true).pack(LATE, range, &vec![0; range.count as usize * 4096], &mut out);
+    Packer::default().pack(LATE, range, &vec![0; range.count as usize * 4096], &mut out);
     let taken = d.handle_pages(&Batch::parse(&out).unwrap(), to).is_ok();
     while d.poll_action().is_some_and(|action| action != Action::Complete) {}
     taken

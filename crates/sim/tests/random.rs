@@ -66,7 +66,6 @@ fn scenario(seed: u64) -> Scenario {
         on_stall: rng.pick(&[OnStall::Freeze, OnStall::GiveUp]),
         limit: rng.pick(&[None, None, Some(300_000)]),
         rtt: 2 * MILLI,
-        raw: rng.chance(0.3),
     };
     let mut late = false;
     for _ in 0..1 + rng.below(6) {

@@ -63,7 +63,7 @@ pub use encode::reseal;
 pub use encode::{EncodeIntoError, Encoded, Sink, encode, encode_into, encode_parts};
 pub use error::Error;
 pub use header::{FORMAT, Header, Kind, MAGIC};
-pub use pages::{MapRun, Memories, MemoryMap, MemoryState, PageRun, Pages};
+pub use pages::{MapRun, Memories, MemoryMap, MemoryState, PageRun, Pages, is_zero};
 pub use state::{GlobalValue, Meta, Snapshot, TableState, TaskOptions};
 
 /// Bytes in a page, the unit in which snapshots compare and store linear memory (not the 64 KiB page of WebAssembly).

@@ -186,7 +186,7 @@ impl PartialEq for Page<'_> {
 }
 
 /// Whether all bytes are zero; stops early, as most pages that are not zero show it in their first bytes.
-pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+pub fn is_zero(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<128>();
     // A fixed-length OR over a block becomes vector code; a test per byte would not.
     blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|&byte| byte == 0)

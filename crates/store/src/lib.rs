@@ -1,10 +1,11 @@
-//! What a machine keeps: modules and the images compiled from them, the key that signs these, and where all of it is.
+//! What a machine keeps: modules and the images compiled from them, the key that signs these, snapshots, and where all of it is.
 //! Command line and agent share it, so that what one has compiled the other finds.
 #![forbid(unsafe_code)]
 
 pub mod atomic;
 pub mod locations;
 pub mod program;
+pub mod snapshots;
 
 use std::sync::OnceLock;
 

@@ -51,7 +51,7 @@ pub enum Phase {
     Preparing,
     /// The task could run. Nobody knows whether it will.
     Prepared,
-    /// The journal is being written. **Whatever happens now, the task runs here.**
+    /// The journal is being written. **Unless that fails, the task runs here, whatever happens.**
     Owning,
     /// It runs; late pages come.
     Draining,
@@ -450,6 +450,13 @@ impl Destination {
                 self.fault = Some(range);
                 self.messages.push_back(Message::Fetch(range));
             }
+            // What could not be written is not owned, and the source, which waits for a word, gets it back. A commit
+            // that comes again finds no move that it belongs to.
+            (Phase::Owning, Event::Failed(refusal)) => {
+                self.messages.push_back(Message::Refuse(refusal.clone()));
+                self.phase = Phase::Failed(refusal);
+                self.actions.push_back(Action::Discard);
+            }
             (_, Event::Failed(refusal)) => self.refuse(refusal),
             // Not knowing whether the source has sent its commit does not matter: it asks, and is told `Never`.
             (_, Event::Disconnected) => {
@@ -458,5 +465,45 @@ impl Destination {
             }
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TaskId;
+    use crate::message::Mode;
+
+    #[test]
+    fn a_task_that_cannot_be_written_down_as_owned_is_given_back() {
+        let mut destination = Destination::new(Caps::default());
+        let offer = Offer {
+            task: TaskId([1; 16]),
+            name: "task".into(),
+            epoch: 2,
+            module: [0; 32],
+            module_len: 0,
+            canonical_nan: false,
+            memories: vec![65536],
+            mode: Mode::Stop,
+            settings: Vec::new(),
+        };
+        destination.handle_message(Message::Offer(offer), None).unwrap();
+        destination.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false }));
+        destination.handle_event(Event::Landed);
+        destination.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
+        destination.handle_event(Event::Prepared);
+        destination.handle_message(Message::Commit(2), None).unwrap();
+        // Losing the link now changes nothing.
+        destination.handle_event(Event::Disconnected);
+        assert!(destination.owns());
+        destination.handle_event(Event::Failed(Refusal::new(Reason::Node, "the disk is full")));
+        assert!(matches!(destination.phase(), Phase::Failed(_)) && !destination.owns());
+        let actions: Vec<Action> = core::iter::from_fn(|| destination.poll_action()).collect();
+        assert!(actions.contains(&Action::Discard) && !actions.contains(&Action::Run));
+        assert!(core::iter::from_fn(|| destination.poll_message()).any(|m| matches!(m, Message::Refuse(_))));
+        // A late word that it was written after all does not bring it back.
+        destination.handle_event(Event::Owned);
+        assert!(!destination.owns() && destination.poll_action().is_none());
     }
 }

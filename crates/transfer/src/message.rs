@@ -2,7 +2,6 @@
 
 use crate::channel::Kind;
 use crate::error::ChannelError;
-use crate::identity::Revocations;
 use crate::pages::{PageDigest, PageRange};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,8 +63,6 @@ pub struct Offer {
     pub canonical_nan: bool,
     /// Bytes of its memories, by index.
     pub memories: Vec<u64>,
-    /// Pages of them that it has written to.
-    pub touched: u64,
     /// How memory will come.
     pub mode: Mode,
     /// What the agents agree on besides: directories, limits, published ports. Not looked at here.
@@ -223,8 +220,6 @@ pub enum Message {
         /// Its epoch there.
         epoch: u64,
     },
-    /// Anybody: certificates that hold no longer.
-    Revoked(Revocations),
 }
 
 impl Message {

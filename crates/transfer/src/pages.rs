@@ -9,7 +9,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use wayfare_snapshot::PAGE_SIZE;
+use wayfare_snapshot::{PAGE_SIZE, is_zero};
 
 /// Pages of one memory that follow each other, in units of [`PAGE_SIZE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,27 +44,14 @@ pub fn digest(page: &[u8]) -> PageDigest {
     out
 }
 
-/// Whether a page holds nothing but zeros; stops early.
-pub fn is_zero(bytes: &[u8]) -> bool {
-    let (blocks, rest) = bytes.as_chunks::<128>();
-    // A fixed-length OR over a block becomes vector code; a test per byte would not.
-    blocks.iter().all(|block| block.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|&byte| byte == 0)
-}
-
 /// Packs batches; keeps its buffers.
 #[derive(Default)]
 pub struct Packer {
     kept: Vec<u8>,
     packed: Vec<u8>,
-    raw: bool,
 }
 
 impl Packer {
-    /// `raw`: the link is so fast that packing would only cost.
-    pub fn new(raw: bool) -> Self {
-        Self { raw, ..Self::default() }
-    }
-
     /// Appends a batch to `out`; `bytes` are those of all its pages. Gives the number of pages that are not zero.
     pub fn pack(&mut self, round: u32, range: PageRange, bytes: &[u8], out: &mut Vec<u8>) -> u64 {
         out.extend_from_slice(&round.to_le_bytes());
@@ -84,7 +71,7 @@ impl Packer {
                 solid += 1;
             }
         }
-        if !self.raw && self.shrinks() {
+        if self.shrinks() {
             let bound = lz4_flex::block::get_maximum_output_size(self.kept.len());
             self.packed.resize(bound, 0);
             if let Ok(len) = lz4_flex::block::compress_into(&self.kept, &mut self.packed)
@@ -201,11 +188,11 @@ impl Batch {
 mod tests {
     use super::*;
 
-    fn round_trip(pages: &[u8], raw: bool) -> (usize, Vec<u8>) {
+    fn round_trip(pages: &[u8]) -> (usize, Vec<u8>) {
         let count = pages.len().div_ceil(PAGE_SIZE) as u64;
         let range = PageRange { memory: 1, first: 7, count };
         let mut out = Vec::new();
-        Packer::new(raw).pack(3, range, pages, &mut out);
+        Packer::default().pack(3, range, pages, &mut out);
         assert!(out.len() <= BATCH_MAX);
         let batch = Batch::parse(&out).unwrap();
         assert_eq!((batch.round, batch.range), (3, range));
@@ -234,19 +221,19 @@ mod tests {
         let noise = |i: usize| (blake3::hash(&(i as u64 / 16).to_le_bytes()).as_bytes()[i % 16]) | 1;
         let text = |i: usize| b"wayfare "[i % 8];
         let mut pages = vec![0; 10 * PAGE_SIZE];
-        assert!(round_trip(&pages, false).0 < 64);
+        assert!(round_trip(&pages).0 < 64);
         for (page, byte) in [(2, &noise as &dyn Fn(usize) -> u8), (3, &text), (9, &text)] {
             let from = page * PAGE_SIZE;
             pages[from..from + PAGE_SIZE].iter_mut().enumerate().for_each(|(i, to)| *to = byte(from + i));
         }
-        for raw in [false, true] {
-            assert_eq!(round_trip(&pages, raw).1, pages);
-            let short = &pages[..9 * PAGE_SIZE + 100];
-            assert_eq!(round_trip(short, raw).1, short);
+        assert_eq!(round_trip(&pages).1, pages);
+        // A short last page packed, and as it is.
+        for short in [&pages[..9 * PAGE_SIZE + 100], &pages[2 * PAGE_SIZE..2 * PAGE_SIZE + 100]] {
+            assert_eq!(round_trip(short).1, short);
         }
-        let (packed, _) = round_trip(&pages[3 * PAGE_SIZE..4 * PAGE_SIZE], false);
+        let (packed, _) = round_trip(&pages[3 * PAGE_SIZE..4 * PAGE_SIZE]);
         assert!(packed < 200);
-        let (noisy, _) = round_trip(&pages[2 * PAGE_SIZE..3 * PAGE_SIZE], false);
+        let (noisy, _) = round_trip(&pages[2 * PAGE_SIZE..3 * PAGE_SIZE]);
         assert!(noisy < PAGE_SIZE + 64);
     }
 

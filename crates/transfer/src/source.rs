@@ -21,6 +21,7 @@ use crate::pages::{self, BATCH_PAGES, Packer, PageRange};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use wayfare_snapshot::PAGE_SIZE;
 
 /// The task's memory, as the source reads it while the task runs or stands still.
@@ -53,13 +54,11 @@ pub struct Policy {
     pub limit: Option<u64>,
     /// Round-trip time of the link.
     pub rtt: Nanos,
-    /// Without packing: for links that are faster than LZ4.
-    pub raw: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { max_downtime: 10_000_000, on_stall: OnStall::Freeze, limit: None, rtt: 1_000_000, raw: false }
+        Self { max_downtime: 10_000_000, on_stall: OnStall::Freeze, limit: None, rtt: 1_000_000 }
     }
 }
 
@@ -141,7 +140,7 @@ pub enum Event {
 }
 
 /// How a move goes, for showing.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Rounds begun.
     pub round: u32,
@@ -242,7 +241,7 @@ impl Source {
             round_bytes: 0,
             round_began: 0,
             convergence,
-            packer: Packer::new(policy.raw),
+            packer: Packer::default(),
             buffer: Vec::new(),
             allowance: (0.0, 0),
             progress: Progress::default(),

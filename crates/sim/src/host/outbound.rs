@@ -121,7 +121,6 @@ impl Host {
             module_len: module.len() as u64,
             canonical_nan: false,
             memories: slot.guest.sizes(),
-            touched: slot.guest.touched(),
             mode,
             settings: Vec::new(),
         };
