@@ -23,7 +23,7 @@ mod depart;
 mod dirs;
 mod ingress;
 mod kept;
-mod link;
+pub mod link;
 pub mod local;
 pub mod membership;
 mod peers;
