@@ -5,7 +5,7 @@
 //!    │                                                                   │ Commit
 //!    └─► Failed ◄──────────── before the journal has it ─────────────────┤
 //!                                                                        ▼
-//!                                             Done ◄── Draining ◄─── Owning
+//!                                      Done ◄── Saving ◄── Draining ◄── Owning
 //! ```
 //! Nothing is set aside for a task before its offer was admitted, and nothing of it runs before the journal says that
 //! it is owned here.
@@ -55,7 +55,9 @@ pub enum Phase {
     Owning,
     /// It runs; late pages come.
     Draining,
-    /// It runs, and all of it is here.
+    /// It runs, and all of it is here, but not on the disk yet.
+    Saving,
+    /// It runs, and would go on after a crash.
     Done,
     /// It will not come by this move.
     Failed(Refusal),
@@ -78,14 +80,16 @@ pub enum Action {
         /// Pages to be waited for.
         late: Vec<PageRange>,
     },
-    /// Write to the journal that the task is owned here at this epoch; then [`Event::Owned`].
+    /// Write to the journal that the task was taken over at this epoch; then [`Event::Owned`].
     Own(u64),
     /// Run it.
     Run,
     /// Late pages that are in place now: let the task go on if it waits for one.
     Arrived(PageRange),
-    /// All late pages are there.
-    Complete,
+    /// All pages are there: write the task to the disk, and to the journal that it is owned; then [`Event::Saved`].
+    Save,
+    /// It cannot go on: end it, unseen, and write to the journal that it is lost.
+    Forsake,
     /// Throw away what is there; pages may be kept for another try.
     Discard,
 }
@@ -101,6 +105,8 @@ pub enum Event {
     Prepared,
     /// The journal has it.
     Owned,
+    /// It is on the disk, or has ended or moved on.
+    Saved,
     /// Something of the above could not be done.
     Failed(Refusal),
     /// The task waits for a late page.
@@ -201,7 +207,7 @@ impl Destination {
 
     /// Whether the task is here for good.
     pub fn owns(&self) -> bool {
-        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Done)
+        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Saving | Phase::Done)
     }
 
     /// What to do next.
@@ -286,20 +292,17 @@ impl Destination {
                 self.phase = Phase::Owning;
                 self.actions.push_back(Action::Own(epoch));
             }
-            (Phase::Draining, Message::Drained) => match (self.late.is_empty(), self.unlisted) {
-                (true, _) => self.complete(),
-                (false, true) => self.list_missing(),
-                (false, false) => return Err(Violation("late pages are missing")),
-            },
+            (Phase::Draining, Message::Drained) if self.unlisted => self.list_missing(),
+            (Phase::Draining, Message::Drained) => return Err(Violation("late pages are missing")),
+            (Phase::Saving | Phase::Done, Message::Drained) => {}
             _ => return Err(Violation("a message out of place")),
         }
         Ok(())
     }
 
-    fn complete(&mut self) {
-        self.phase = Phase::Done;
-        self.messages.push_back(Message::Received);
-        self.actions.push_back(Action::Complete);
+    fn save(&mut self) {
+        self.phase = Phase::Saving;
+        self.actions.push_back(Action::Save);
     }
 
     /// Takes a part of the module or the state.
@@ -404,19 +407,35 @@ impl Destination {
         }
         self.late = left;
         self.actions.push_back(Action::Arrived(range));
+        if self.late.is_empty() {
+            self.save();
+        }
     }
 
-    /// A source that was cut off while late pages were on their way has dialled again: the machine goes on with the new
-    /// channel by saying what is missing. `false` if nothing is.
+    /// A source that was cut off before the last word has dialled again: the machine goes on with the new channel, and
+    /// says what is missing, or that nothing is. `false` if it has no task of that source.
     pub fn reattach(&mut self) -> bool {
-        let late = self.offer.as_ref().is_some_and(|offer| offer.mode.is_late());
-        if !late || !matches!(self.phase, Phase::Draining | Phase::Done) {
+        if !matches!(self.phase, Phase::Draining | Phase::Saving | Phase::Done) {
             return false;
         }
         self.messages.clear();
-        // Perhaps all of it was here, only the word of it was lost.
-        self.phase = Phase::Draining;
-        self.list_missing();
+        match self.phase {
+            Phase::Draining => self.list_missing(),
+            Phase::Done => self.messages.push_back(Message::Received),
+            // That is said as soon as it is true.
+            _ => {}
+        }
+        true
+    }
+
+    /// The source asks as one that has nothing of the task any more. If pages are missing they never come: the task
+    /// is given up here, so that the source may go on from its disk. Says whether that is so.
+    pub fn forsaken(&mut self) -> bool {
+        if self.phase != Phase::Draining {
+            return false;
+        }
+        self.phase = Phase::Failed(Refusal::new(Reason::Link, "the source stopped before it had sent all pages"));
+        self.actions.push_back(Action::Forsake);
         true
     }
 
@@ -441,10 +460,17 @@ impl Destination {
                 self.messages.push_back(Message::Prepared);
             }
             (Phase::Owning, Event::Owned) => {
-                let (epoch, late) = self.offer.as_ref().map_or((0, false), |o| (o.epoch, o.mode.is_late()));
+                let epoch = self.offer.as_ref().map_or(0, |o| o.epoch);
                 self.messages.push_back(Message::Committed(epoch));
                 self.actions.push_back(Action::Run);
-                self.phase = if late { Phase::Draining } else { Phase::Done };
+                self.phase = Phase::Draining;
+                if self.late.is_empty() {
+                    self.save();
+                }
+            }
+            (Phase::Saving, Event::Saved) => {
+                self.phase = Phase::Done;
+                self.messages.push_back(Message::Received);
             }
             (Phase::Draining, Event::Fault(range)) => {
                 self.fault = Some(range);
