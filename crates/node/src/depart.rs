@@ -16,7 +16,7 @@ use wayfare_engine::Watch;
 use wayfare_snapshot::{PAGE_SIZE, is_zero};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Message, Mode, Offer, Reason, Refusal};
+use wayfare_transfer::message::{Answer, Message, Mode, Offer, Reason, Refusal};
 use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Progress, Source};
 use wayfare_transfer::{Incoming, Kind};
@@ -55,7 +55,7 @@ pub struct Report {
     pub last: Line,
     /// From the moment at which the task stood still to the word that it runs there, nanoseconds.
     pub downtime: u64,
-    /// The whole move, nanoseconds.
+    /// Until it runs there with all of its pages, nanoseconds.
     pub total: u64,
     /// Round-trip time of the link, nanoseconds.
     pub rtt: u64,
@@ -135,18 +135,33 @@ impl Guest for Memory {
 enum Done {
     Frozen(Result<Still>),
     Logged(Result<()>),
+    Dialled(Box<Link>),
+    Decided(Answer),
 }
 
-/// Moves a task, and says how that went. `progress` is told now and then; the move is called off, as long as that is
-/// possible, when it is closed.
+/// What is said of a move while it goes on.
+pub enum Told {
+    /// How far it is.
+    Line(Line),
+    /// The task runs there, and nothing that it needs is here any more but for its safety.
+    Gone(Report),
+}
+
+/// Moves a task. `progress` is told now and then; the move is called off, as long as that is possible, when it is closed.
+/// Ends when the task is on the other node's disk.
 ///
 /// # Errors
 /// When the task stays here, with the reason.
-pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Line>) -> Result<Report> {
+pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Told>) -> Result<()> {
     let entry = agent.task(&order.name)?;
-    // A snapshot that is being written is waited for.
+    // A snapshot that is being written is waited for, and the disk of this node if the task has just come.
     let waiting = tokio::time::timeout(Duration::from_secs(30), entry.moving.lock());
-    let Ok(_moving) = waiting.await else { bail!("{} is being moved already", order.name) };
+    let Ok(_moving) = waiting.await else {
+        match entry.unsaved.load(Ordering::SeqCst) {
+            true => bail!("{} has come only now and is not on the disk here yet: see the agent's log", order.name),
+            false => bail!("{} is being moved already", order.name),
+        }
+    };
     let me = agent.identity()?.name;
     if order.to == me {
         bail!("{} is on {me} already", order.name);
@@ -192,12 +207,13 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         began: Instant::now(),
         frozen_at: None,
         log: None,
+        told: false,
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
     if entry.state() == (State::Moving { to: departure.to.clone() }) {
         entry.set_state(State::Running);
     }
-    result.map(|()| departure.report)
+    result
 }
 
 fn log_tail(path: &std::path::Path, len: u64) -> Result<Vec<u8>> {
@@ -223,6 +239,8 @@ struct Departure {
     frozen_at: Option<Instant>,
     /// The journal being written: what is struck out must have been written before.
     log: Option<JoinHandle<()>>,
+    /// Whoever waits has heard that it has gone.
+    told: bool,
 }
 
 impl Departure {
@@ -234,7 +252,7 @@ impl Departure {
         &mut self,
         live: Arc<crate::task::Live>,
         mut memory: Memory,
-        progress: &UnboundedSender<Line>,
+        progress: &UnboundedSender<Told>,
     ) -> Result<()> {
         let (done_to, mut done) = unbounded_channel::<Done>();
         let mut told = Instant::now();
@@ -255,19 +273,27 @@ impl Departure {
                             let _ = to.send(Done::Logged(agent.db.set_record(id, &record)));
                         }));
                     }
+                    Action::Redial => self.redial(&done_to),
                     action => {
                         // In doubt it may be long before there is more to tell.
-                        let _ = progress.send(self.line());
+                        let _ = progress.send(Told::Line(self.line()));
                         self.act(action).await?;
                     }
                 }
+            }
+            if self.source.has_gone() && !std::mem::replace(&mut self.told, true) {
+                self.report.last = self.line();
+                self.report.total = self.now();
+                let _ = progress.send(Told::Gone(self.report.clone()));
             }
             if self.source.is_over() {
                 break;
             }
             let now = self.now();
             if let Some(link) = &mut self.link {
-                while link.channel.backlog() < BACKLOG {
+                // What the task waits for there is not to queue up behind much.
+                let most = if self.report.downtime > 0 { BACKLOG / 8 } else { BACKLOG };
+                while link.channel.backlog() < most {
                     let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
                     if let Err(e) = link.channel.send(kind, &out) {
                         tracing::warn!("{e}");
@@ -280,7 +306,7 @@ impl Departure {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                let _ = progress.send(self.line());
+                let _ = progress.send(Told::Line(self.line()));
             }
             let wake = self.source.poll_timeout().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
             tokio::select! {
@@ -301,10 +327,8 @@ impl Departure {
                 _ = ticks.tick() => self.listen(),
             }
         }
-        self.report.last = self.line();
-        self.report.total = self.now();
         if *self.source.phase() == Phase::Done {
-            self.leave(memory);
+            self.leave(memory).await;
         }
         let link = self.link.take();
         if let Some(mut link) = link {
@@ -349,8 +373,41 @@ impl Departure {
         }
     }
 
+    /// Dials until somebody is there, or a person knows better.
+    fn redial(&self, done: &UnboundedSender<Done>) {
+        let (agent, entry, to, done) = (self.agent.clone(), self.entry.clone(), self.to.clone(), done.clone());
+        tokio::spawn(async move {
+            let mut decision = entry.decision.subscribe();
+            let mut pause = Duration::from_millis(100);
+            while !done.is_closed() {
+                match agent.dial(&to).await {
+                    Ok(link) => {
+                        let _ = done.send(Done::Dialled(Box::new(link)));
+                        return;
+                    }
+                    Err(e) => tracing::debug!(task = %entry.spec.name, "{to} is not there: {e:#}"),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+                    _ = decision.changed() => {
+                        if let Some(answer) = *decision.borrow() {
+                            tracing::warn!(task = %entry.spec.name, ?answer, "decided by a person");
+                            let _ = done.send(Done::Decided(answer));
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
     fn done(&mut self, event: Done) {
         match event {
+            Done::Dialled(link) => {
+                self.link = Some(*link);
+                self.source.reattach();
+            }
+            Done::Decided(answer) => self.source.handle_answer(answer),
             Done::Frozen(Ok(mut still)) => {
                 self.frozen_at = Some(still.since);
                 let state = std::mem::take(&mut still.state);
@@ -393,39 +450,48 @@ impl Departure {
             Action::Retake(epoch) => {
                 self.agent.db.set_record(id, &Record::Owned { epoch })?;
                 self.entry.epoch.store(epoch, Ordering::SeqCst);
+                let was_gone = matches!(self.entry.state(), State::Left { .. });
                 self.entry.set_state(State::Running);
                 self.decide(Verdict::Thaw(Some(epoch)));
+                if was_gone {
+                    tracing::warn!(
+                        task = %self.entry.spec.name,
+                        "{} has lost it before it was on the disk there: it goes on here, from where it left",
+                        self.to
+                    );
+                    self.agent.look_after(&self.entry);
+                }
             }
             Action::Ask => {
-                self.entry.set_state(State::Unknown { to: self.to.clone(), epoch });
-                let answer = self.agent.ask(&self.entry, &self.to, epoch).await;
+                self.entry.set_state(State::Unknown { to: self.to.clone(), claimed: epoch });
+                let answer = self.agent.ask(&self.entry, &self.to, epoch, true).await;
                 self.source.handle_answer(answer);
             }
-            Action::Gone => {
+            Action::Gone => self.entry.set_state(State::Left { to: self.to.clone(), saved: false }),
+            Action::Release => {
                 // If this cannot be written, the question is asked again after a restart, and has the same answer.
                 if let Err(e) = self.agent.db.set_record(id, &Record::Left { epoch, to: self.to.clone() }) {
                     tracing::error!(task = %self.entry.spec.name, "cannot be written down: {e:#}");
                 }
-                self.entry.set_state(State::Left { to: self.to.clone() });
-            }
-            Action::Release => {
+                self.entry.set_state(State::Left { to: self.to.clone(), saved: true });
                 self.agent.capacity.release(id);
                 let _ = std::fs::remove_file(self.agent.dirs.checkpoint(id));
             }
-            Action::Redial | Action::Freeze | Action::Log(_) => {}
+            Action::Redial | Action::Freeze | Action::Log(_) => unreachable!("done by `run`"),
         }
         Ok(())
     }
 
-    /// Forgets the task, but for its pages: it may come back.
-    fn leave(&mut self, memory: Memory) {
+    /// Forgets the task, but for its pages: it may come back, and is let in only then.
+    async fn leave(&mut self, memory: Memory) {
         let (agent, id, still) = (self.agent.clone(), self.entry.spec.id, self.still.take());
-        tokio::task::spawn_blocking(move || {
+        let kept = tokio::task::spawn_blocking(move || {
             agent.kept.put(id, memory.keep());
             if let Some(still) = still {
                 let _ = still.verdict.send(Verdict::Drop);
             }
         });
+        let _ = kept.await;
     }
 
     /// From the moment at which `Commit` is about to be sent, nothing but a verdict lets the task run here again.
@@ -444,7 +510,9 @@ impl Departure {
             Phase::Copying | Phase::Round => "copying",
             Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
             Phase::Unknown => "waiting for the word that it runs there",
-            Phase::Draining | Phase::Drained => "sending late pages",
+            Phase::Draining if self.link.is_none() => "LINK LOST: it runs there without the pages that are still here",
+            Phase::Draining => "sending late pages",
+            Phase::Keeping => "kept until it is on the disk there",
             Phase::Done => "done",
             Phase::Failed(_) => "failed",
         };
