@@ -154,9 +154,8 @@ fn a_destination_stands_any_messages_in_any_order() {
         // An honest course, with noise between.
         let mut course: Vec<Step> = vec![Step::Say(Message::Offer(offer(&program, mode, 2)))];
         match mode {
-            Mode::PreCopy => course
+            Mode::PreCopy | Mode::Stop => course
                 .extend([Step::Pages(1, dirty[0]), Step::Say(Message::Round { number: 1, pages: dirty[0].count })]),
-            Mode::Stop => course.push(Step::Pages(1, dirty[0])),
             _ => course.push(Step::Say(Message::Late(dirty.clone()))),
         }
         course.extend([Step::State, Step::Say(Message::Commit(2))]);

@@ -12,6 +12,9 @@
 //!                                    │                      └──────────┴ link lost: dials again
 //!                                    └ link lost: asks ─► Draining, or Failed and thaws
 //! ```
+//! Messages of [`Kind::Pages`] that come before [`Phase::Draining`] may go by any of several channels; all others go by
+//! one, in their order.
+//!
 //! The source keeps the task as it was, frozen, until the destination says that it is on its disk: should that node die
 //! before, the task goes on here.
 
@@ -192,6 +195,8 @@ pub struct Source {
     logged: bool,
     prepared: bool,
     frozen: bool,
+    /// A new channel is there, and not yet the word what is missing.
+    reattaching: bool,
     round: u32,
     round_told: bool,
     round_pages: u64,
@@ -238,6 +243,7 @@ impl Source {
             logged: false,
             prepared: false,
             frozen: false,
+            reattaching: false,
             round: 0,
             round_told: true,
             round_pages: 0,
@@ -335,6 +341,8 @@ impl Source {
             (Phase::Landing | Phase::Module(_), Message::Landed) => self.landed(),
             (Phase::Digesting, Message::Have(bits)) => self.take_have(now, &bits)?,
             (Phase::Round, Message::RoundDone(number)) if number == self.round => self.phase = Phase::Copying,
+            // Of the last round, which nobody waits for.
+            (Phase::Final(_) | Phase::Preparing, Message::RoundDone(number)) if number == self.round => {}
             (Phase::Preparing, Message::Prepared) => {
                 self.prepared = true;
                 self.commit();
@@ -351,8 +359,10 @@ impl Source {
                 }
                 self.queue = missing.into();
                 self.phase = Phase::Draining;
+                self.reattaching = false;
             }
             (Phase::Draining | Phase::Keeping, Message::Received) => {
+                self.reattaching = false;
                 self.phase = Phase::Done;
                 self.actions.push_back(Action::Release);
             }
@@ -471,7 +481,7 @@ impl Source {
 
     /// Whether the task runs at the destination with all of its pages; whether it is on the disk there is another matter.
     pub fn has_gone(&self) -> bool {
-        matches!(self.phase, Phase::Keeping | Phase::Done)
+        matches!(self.phase, Phase::Keeping | Phase::Done) && !self.reattaching
     }
 
     /// A new channel to the destination, once the last one is gone.
@@ -482,6 +492,7 @@ impl Source {
             self.queue.clear();
             // The answer says what is missing.
             self.phase = Phase::Keeping;
+            self.reattaching = true;
             self.messages.push_back(Message::Reattach { task: self.offer.task, epoch: self.offer.epoch });
         }
     }
@@ -600,9 +611,7 @@ impl Source {
                     self.begin_round(now);
                 }
                 Phase::Copying if self.queue.is_empty() && self.round_pages > 0 => {
-                    self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
-                    self.round_pages = 0;
-                    self.round_told = true;
+                    self.end_round();
                     self.phase = Phase::Round;
                 }
                 // The round before this one was confirmed, or was empty.
@@ -612,6 +621,7 @@ impl Source {
                 Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
                     return self.send_pages(guest, self.round, BATCH_PAGES, out);
                 }
+                Phase::Final(_) if self.round_pages > 0 && !self.offer.mode.is_late() => self.end_round(),
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),
                 Phase::Draining if !self.connected => return None,
                 Phase::Draining if self.queue.is_empty() => {
@@ -622,6 +632,13 @@ impl Source {
                 _ => return None,
             }
         }
+    }
+
+    /// Says how many pages the round has: by several streams they may come after this word.
+    fn end_round(&mut self) {
+        self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
+        self.round_pages = 0;
+        self.round_told = true;
     }
 
     fn send_part(&mut self, what: Long, at: usize, out: &mut Vec<u8>) -> Option<Kind> {
