@@ -25,7 +25,7 @@ mod dirs;
 mod ground;
 mod ingress;
 mod kept;
-mod link;
+pub mod link;
 pub mod local;
 pub mod membership;
 mod peers;

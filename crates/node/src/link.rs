@@ -42,14 +42,22 @@ impl Link {
     pub async fn dial(address: &str, credentials: Credentials) -> Result<Link> {
         let opening = async {
             let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
-            let channel = Channel::initiate(credentials, random()?, unix_now())?;
-            let mut link = Link::new(stream, channel)?;
-            let began = Instant::now();
-            link.shake().await.with_context(|| format!("{address} is not to be trusted"))?;
-            link.rtt = began.elapsed();
-            anyhow::Ok(link)
+            Link::open(stream, credentials).await.with_context(|| format!("{address} is not to be trusted"))
         };
         timeout(OPENING, opening).await.map_err(|_| anyhow!("{address} does not answer"))?
+    }
+
+    /// Shakes hands on a connection that was dialled.
+    ///
+    /// # Errors
+    /// When the other side is not to be trusted.
+    pub async fn open(stream: TcpStream, credentials: Credentials) -> Result<Link> {
+        let channel = Channel::initiate(credentials, random()?, unix_now())?;
+        let mut link = Link::new(stream, channel)?;
+        let began = Instant::now();
+        link.shake().await?;
+        link.rtt = began.elapsed();
+        Ok(link)
     }
 
     /// Takes a connection and shakes hands.

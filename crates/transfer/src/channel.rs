@@ -6,6 +6,9 @@
 //! ```
 //! Until the handshake is over a peer can make us keep [`HANDSHAKE_MAX`] bytes and do four multiplications on the
 //! curve. A message is refused by its length before any of it is kept.
+//!
+//! Records are opened where they lie in what was read, into one buffer that stays in the cache, and each message is put
+//! together in the memory that it is handed on in: at these rates a copy too many costs as much as the cipher.
 
 use crate::error::ChannelError;
 use crate::identity::{CERTIFICATE_MAX, Certificate, Claims, Revocations, UnixSeconds};
@@ -19,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest Noise message.
 const RECORD_MAX: usize = 65535;
+/// Bytes before a record: its length.
+const HEAD: usize = 2;
 /// Bytes of a record that are not payload: the tag.
 const TAG: usize = 16;
 /// Longest message of a handshake.
@@ -127,12 +132,30 @@ pub struct Channel {
     peer: Option<Peer>,
     version: u16,
     records: u64,
-    /// Wire bytes that are no whole record yet.
+    /// A record that is not whole yet.
     inbound: Vec<u8>,
-    /// Bytes out of records that are no whole message yet.
-    plain: Vec<u8>,
+    begun: Begun,
     arrived: VecDeque<Incoming>,
     outbound: Vec<u8>,
+    /// The payload of one record.
+    scratch: Vec<u8>,
+}
+
+/// A message that is not whole yet.
+#[derive(Default)]
+struct Begun {
+    head: [u8; HEADER],
+    /// Bytes of the head that are there.
+    known: usize,
+    payload: Vec<u8>,
+}
+
+/// The first `len` bytes of a buffer that keeps its length: clearing it for every record would write it twice.
+fn at_least(buffer: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    &mut buffer[..len]
 }
 
 impl Channel {
@@ -174,9 +197,10 @@ impl Channel {
             version: 0,
             records: 0,
             inbound: Vec::new(),
-            plain: Vec::new(),
+            begun: Begun::default(),
             arrived: VecDeque::new(),
             outbound: Vec::new(),
+            scratch: Vec::new(),
         })
     }
 
@@ -206,36 +230,65 @@ impl Channel {
     /// # Errors
     /// The channel is closed then, and takes and gives nothing any more.
     pub fn handle(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
-        self.inbound.extend_from_slice(bytes);
-        let result = self.take_records();
+        let result = self.take_records(bytes);
         if result.is_err() {
             self.state = State::Closed;
             self.inbound = Vec::new();
-            self.plain = Vec::new();
+            self.begun = Begun::default();
         }
         result
     }
 
-    fn take_records(&mut self) -> Result<(), ChannelError> {
-        let inbound = core::mem::take(&mut self.inbound);
-        let mut at = 0;
-        while let Some(head) = inbound.get(at..at + 2) {
-            let len = usize::from(u16::from_be_bytes([head[0], head[1]]));
-            let cap = if matches!(self.state, State::Open(_)) { RECORD_MAX } else { HANDSHAKE_MAX };
-            if len > cap {
-                return Err(ChannelError::Oversized { len: len as u64, cap: cap as u64 });
+    fn take_records(&mut self, mut bytes: &[u8]) -> Result<(), ChannelError> {
+        // What began earlier is completed first; what is whole is read where it lies.
+        let mut record = core::mem::take(&mut self.inbound);
+        while !record.is_empty() {
+            let missing = self.wire_len(&record)?.unwrap_or(HEAD) - record.len();
+            let (more, rest) = bytes.split_at(missing.min(bytes.len()));
+            record.extend_from_slice(more);
+            bytes = rest;
+            if self.wire_len(&record)? == Some(record.len()) {
+                self.take_record(&record[HEAD..])?;
+                record.clear();
+            } else if bytes.is_empty() {
+                break;
             }
-            let Some(record) = inbound.get(at + 2..at + 2 + len) else { break };
-            match &self.state {
-                State::Handshake(_) => self.take_handshake(record)?,
-                State::Open(_) => self.take_record(record)?,
-                State::Closed => return Err(ChannelError::Record),
-            }
-            at += 2 + len;
-            self.records += 1;
         }
-        self.inbound = inbound;
-        self.inbound.drain(..at);
+        while let Some(len) = self.wire_len(bytes)?
+            && let Some((whole, rest)) = bytes.split_at_checked(len)
+        {
+            self.take_record(&whole[HEAD..])?;
+            bytes = rest;
+        }
+        record.extend_from_slice(bytes);
+        self.inbound = record;
+        Ok(())
+    }
+
+    /// Length on the wire of the record that begins here, as soon as its head says it.
+    fn wire_len(&self, bytes: &[u8]) -> Result<Option<usize>, ChannelError> {
+        let Some(&[high, low]) = bytes.first_chunk() else { return Ok(None) };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let cap = if matches!(self.state, State::Open(_)) { RECORD_MAX } else { HANDSHAKE_MAX };
+        if len > cap {
+            return Err(ChannelError::Oversized { len: len as u64, cap: cap as u64 });
+        }
+        Ok(Some(HEAD + len))
+    }
+
+    fn take_record(&mut self, record: &[u8]) -> Result<(), ChannelError> {
+        match &mut self.state {
+            State::Handshake(_) => self.take_handshake(record)?,
+            State::Open(state) => {
+                let mut plain = core::mem::take(&mut self.scratch);
+                let opened = state.read_message(record, at_least(&mut plain, record.len()));
+                let taken = opened.map_err(|_| ChannelError::Record).and_then(|len| self.take_plain(&plain[..len]));
+                self.scratch = plain;
+                taken?;
+            }
+            State::Closed => return Err(ChannelError::Record),
+        }
+        self.records += 1;
         Ok(())
     }
 
@@ -296,26 +349,34 @@ impl Channel {
         Ok(())
     }
 
-    fn take_record(&mut self, record: &[u8]) -> Result<(), ChannelError> {
-        let State::Open(state) = &mut self.state else { return Err(ChannelError::Record) };
-        let at = self.plain.len();
-        self.plain.resize(at + record.len(), 0);
-        let len = state.read_message(record, &mut self.plain[at..]).map_err(|_| ChannelError::Record)?;
-        self.plain.truncate(at + len);
-        let mut done = 0;
-        while let Some(head) = self.plain.get(done..done + HEADER) {
-            let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-            let kind = Kind::from_byte(head[0]).ok_or(ChannelError::Malformed(head[0]))?;
-            // One who wants to join has little to say.
-            let cap = if matches!(self.peer, Some(Peer::Member(_))) { kind.cap() } else { HANDSHAKE_MAX };
-            if len > cap {
-                return Err(ChannelError::Oversized { len: len as u64, cap: cap as u64 });
+    fn take_plain(&mut self, mut plain: &[u8]) -> Result<(), ChannelError> {
+        while !plain.is_empty() {
+            let begun = &mut self.begun;
+            let (head, rest) = plain.split_at(plain.len().min(HEADER - begun.known));
+            begun.head[begun.known..][..head.len()].copy_from_slice(head);
+            begun.known += head.len();
+            if begun.known < HEADER {
+                return Ok(());
             }
-            let Some(payload) = self.plain.get(done + HEADER..done + HEADER + len) else { break };
-            self.arrived.push_back(Incoming { kind, payload: payload.to_vec() });
-            done += HEADER + len;
+            let [kind, len @ ..] = begun.head;
+            let len = u32::from_be_bytes(len) as usize;
+            let kind = Kind::from_byte(kind).ok_or(ChannelError::Malformed(kind))?;
+            if begun.payload.is_empty() {
+                // One who wants to join has little to say.
+                let cap = if matches!(self.peer, Some(Peer::Member(_))) { kind.cap() } else { HANDSHAKE_MAX };
+                if len > cap {
+                    return Err(ChannelError::Oversized { len: len as u64, cap: cap as u64 });
+                }
+                begun.payload.reserve_exact(len);
+            }
+            let (more, rest) = rest.split_at(rest.len().min(len - begun.payload.len()));
+            begun.payload.extend_from_slice(more);
+            plain = rest;
+            if begun.payload.len() == len {
+                let payload = core::mem::take(&mut self.begun).payload;
+                self.arrived.push_back(Incoming { kind, payload });
+            }
         }
-        self.plain.drain(..done);
         Ok(())
     }
 
@@ -339,14 +400,16 @@ impl Channel {
         // The first record takes the header and what of the payload fits beside it.
         let most = RECORD_MAX - TAG;
         let (first, rest) = payload.split_at(payload.len().min(most - HEADER));
-        let first = [&head, first].concat();
-        self.outbound.reserve(payload.len() + (rest.len() / most + 2) * (TAG + 2) + HEADER);
-        for plain in core::iter::once(&first[..]).chain(rest.chunks(most)) {
+        let joined = at_least(&mut self.scratch, HEADER + first.len());
+        joined[..HEADER].copy_from_slice(&head);
+        joined[HEADER..].copy_from_slice(first);
+        self.outbound.reserve(payload.len() + (rest.len() / most + 2) * (TAG + HEAD) + HEADER);
+        for plain in core::iter::once(&*joined).chain(rest.chunks(most)) {
             let at = self.outbound.len();
             let len = plain.len() + TAG;
-            self.outbound.resize(at + 2 + len, 0);
-            self.outbound[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
-            state.write_message(plain, &mut self.outbound[at + 2..]).map_err(|_| ChannelError::Record)?;
+            self.outbound.extend_from_slice(&(len as u16).to_be_bytes());
+            self.outbound.resize(at + HEAD + len, 0);
+            state.write_message(plain, &mut self.outbound[at + HEAD..]).map_err(|_| ChannelError::Record)?;
         }
         Ok(())
     }
@@ -431,6 +494,37 @@ mod tests {
             }
             let got = b.poll().unwrap();
             assert!(got.kind == Kind::Part && got.payload == payload, "{len}");
+            assert!(b.poll().is_none());
+        }
+    }
+
+    #[test]
+    fn messages_may_begin_and_end_anywhere_in_records_and_records_in_reads() {
+        let authority = Authority::from_secret(&[9; 32]);
+        let message = |kind: Kind, payload: &[u8]| {
+            let mut bytes = vec![kind as u8];
+            bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+            bytes.extend_from_slice(payload);
+            bytes
+        };
+        let all = [(Kind::Node, &b"first"[..]), (Kind::Stream, b""), (Kind::Part, b"the third"), (Kind::Node, b"")];
+        let plain: Vec<u8> = all.iter().flat_map(|(kind, payload)| message(*kind, payload)).collect();
+        for (record, read) in (1..=plain.len()).flat_map(|record| [(record, 1), (record, 3), (record, 1000)]) {
+            let (mut a, mut b) = pair(credentials(&authority, "a", 1), credentials(&authority, "b", 2));
+            shake(&mut a, &mut b).unwrap();
+            let State::Open(state) = &mut a.state else { panic!("not open") };
+            let mut wire = Vec::new();
+            for piece in plain.chunks(record) {
+                wire.extend_from_slice(&((piece.len() + TAG) as u16).to_be_bytes());
+                let at = wire.len();
+                wire.resize(at + piece.len() + TAG, 0);
+                state.write_message(piece, &mut wire[at..]).unwrap();
+            }
+            wire.chunks(read).for_each(|bytes| b.handle(bytes).unwrap());
+            for (kind, payload) in all {
+                let got = b.poll().unwrap();
+                assert_eq!((got.kind, &got.payload[..]), (kind, payload), "{record} {read}");
+            }
             assert!(b.poll().is_none());
         }
     }

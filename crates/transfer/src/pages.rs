@@ -6,6 +6,7 @@
 //! Integers are little endian. The pages are LZ4 where that makes them smaller, else as they are; a short last page is
 //! sent short. Whether packing pays is tried on a few bytes first, so that noise costs little.
 
+use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -62,37 +63,43 @@ impl Packer {
         out.push(RAW);
         let bits_at = out.len();
         out.resize(bits_at + (range.count as usize).div_ceil(8), 0);
-        self.kept.clear();
+        let pages = bytes.chunks(PAGE_SIZE);
         let mut solid = 0;
-        for (i, page) in bytes.chunks(PAGE_SIZE).enumerate() {
-            if !is_zero(page) {
-                out[bits_at + i / 8] |= 1 << (i % 8);
-                self.kept.extend_from_slice(page);
-                solid += 1;
-            }
+        for (i, _) in pages.clone().enumerate().filter(|(_, page)| !is_zero(page)) {
+            out[bits_at + i / 8] |= 1 << (i % 8);
+            solid += 1;
         }
-        if self.shrinks() {
-            let bound = lz4_flex::block::get_maximum_output_size(self.kept.len());
-            self.packed.resize(bound, 0);
-            if let Ok(len) = lz4_flex::block::compress_into(&self.kept, &mut self.packed)
-                && len < self.kept.len()
-            {
+        // Mostly no page is zero, and what is to be packed lies there as it is.
+        let bytes = if solid == pages.len() {
+            bytes
+        } else {
+            self.kept.clear();
+            let is_solid = |i: usize| out[bits_at + i / 8] >> (i % 8) & 1 == 1;
+            pages.enumerate().filter(|(i, _)| is_solid(*i)).for_each(|(_, page)| self.kept.extend_from_slice(page));
+            &self.kept
+        };
+        match shrink(bytes, &mut self.packed) {
+            Some(packed) => {
                 out[codec_at] = LZ4;
-                out.extend_from_slice(&self.packed[..len]);
-                return solid;
+                out.extend_from_slice(packed);
             }
+            None => out.extend_from_slice(bytes),
         }
-        out.extend_from_slice(&self.kept);
-        solid
+        solid as u64
     }
+}
 
-    /// Whether packing is worth the try, by a few bytes from the middle.
-    fn shrinks(&mut self) -> bool {
-        let sample = &self.kept[self.kept.len() / 2..];
-        let sample = &sample[..sample.len().min(SAMPLE)];
-        self.packed.resize(lz4_flex::block::get_maximum_output_size(SAMPLE), 0);
-        lz4_flex::block::compress_into(sample, &mut self.packed).is_ok_and(|len| len < sample.len() * 15 / 16)
+/// The bytes packed, if that makes them smaller: a few from the middle say whether it is worth the try.
+fn shrink<'p>(bytes: &[u8], packed: &'p mut Vec<u8>) -> Option<&'p [u8]> {
+    let bound = lz4_flex::block::get_maximum_output_size(bytes.len().max(SAMPLE));
+    if packed.len() < bound {
+        packed.resize(bound, 0);
     }
+    let sample = &bytes[bytes.len() / 2..];
+    let sample = &sample[..sample.len().min(SAMPLE)];
+    lz4_flex::block::compress_into(sample, packed).ok().filter(|len| *len < sample.len() * 15 / 16)?;
+    let len = lz4_flex::block::compress_into(bytes, packed).ok().filter(|len| *len < bytes.len())?;
+    Some(&packed[..len])
 }
 
 /// Bytes that are no batch.
@@ -101,13 +108,14 @@ impl Packer {
 pub struct Malformed;
 
 /// A batch that arrived; checked for its own sake, not yet against the memories.
-pub struct Batch {
+pub struct Batch<'b> {
     /// The round it belongs to.
     pub round: u32,
     /// Where it goes.
     pub range: PageRange,
-    bits: Vec<u8>,
-    bytes: Vec<u8>,
+    bits: &'b [u8],
+    /// The pages that are not zero; those that were not packed stay where they came.
+    bytes: Cow<'b, [u8]>,
 }
 
 /// Part of a batch.
@@ -118,12 +126,12 @@ pub enum Run<'b> {
     Zero(PageRange),
 }
 
-impl Batch {
+impl<'b> Batch<'b> {
     /// Reads a batch.
     ///
     /// # Errors
     /// [`Malformed`]; nothing is larger than [`BATCH_MAX`] by then.
-    pub fn parse(bytes: &[u8]) -> Result<Batch, Malformed> {
+    pub fn parse(bytes: &'b [u8]) -> Result<Self, Malformed> {
         fn take<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Malformed> {
             bytes.get(at..at + N).and_then(|b| b.try_into().ok()).ok_or(Malformed)
         }
@@ -136,18 +144,18 @@ impl Batch {
             return Err(Malformed);
         }
         let bits_len = (count as usize).div_ceil(8);
-        let bits = bytes.get(HEADER..HEADER + bits_len).ok_or(Malformed)?.to_vec();
+        let bits = bytes.get(HEADER..HEADER + bits_len).ok_or(Malformed)?;
         let body = &bytes[HEADER + bits_len..];
         let solid: usize = bits.iter().map(|b| b.count_ones() as usize).sum();
         let past = bits.last().is_some_and(|last| count % 8 != 0 && last >> (count % 8) != 0);
         let most = solid * PAGE_SIZE;
         let unpacked = match codec {
-            RAW => body.to_vec(),
+            RAW => Cow::Borrowed(body),
             LZ4 => {
                 let mut out = vec![0; most];
                 let len = lz4_flex::block::decompress_into(body, &mut out).map_err(|_| Malformed)?;
                 out.truncate(len);
-                out
+                Cow::Owned(out)
             }
             _ => return Err(Malformed),
         };
