@@ -29,6 +29,7 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
         max_downtime: args.max_downtime.as_nanos() as u64,
         give_up: args.on_stall == OnStall::GiveUp,
         limit: args.limit,
+        streams: args.streams,
     };
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::new(1).with_message("asking"),

@@ -47,6 +47,7 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
             cpu_share: more.cpu_share.unwrap_or(100),
             wall_time: more.time_limit.map(|t| t.as_secs().max(1)),
             open_files: more.open_files,
+            network: more.network,
         },
         checkpoint_every: more.checkpoint_every.as_secs(),
         publish: more.publish.clone(),

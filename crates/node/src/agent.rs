@@ -166,6 +166,8 @@ pub(crate) struct Visitors {
 pub(crate) enum Visit {
     /// The source has dialled again.
     Reattached(Link),
+    /// The source brings pages by one more link.
+    Lane(Link),
     /// The source asks what became of it, and has closed, or lost, the link that it had.
     Asked {
         /// It still has the task as it was.
@@ -323,7 +325,8 @@ impl Agent {
         }
         // Identities of streams must not come back after the agent was started anew.
         let first = u64::from_le_bytes(random()?) >> 16;
-        let ingress = tokio::runtime::Handle::current().block_on(Ingress::open(&spec.publish, first))?;
+        let ingress =
+            tokio::runtime::Handle::current().block_on(Ingress::open(&spec.publish, first, spec.limits.network))?;
         lock(&self.ingresses).insert(spec.id, ingress);
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::agent::{Agent, Entry, Visit, Visitors, lock};
 use crate::capacity::Need;
 use crate::ground::{Ground, LateGround, land};
+use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
 use crate::service::Sockets;
 use crate::spec::Spec;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedMutexGuard;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
@@ -42,6 +43,8 @@ enum Done {
 
 /// How long the source may say nothing when it is its turn.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Batches of pages by further links that may wait.
+const LANE_BACKLOG: usize = 4;
 /// Most tasks on their way here at once.
 const ARRIVALS_MAX: usize = 16;
 /// How long a task that comes back waits for the last word about its leaving.
@@ -63,6 +66,7 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         }
     }
     let (door, visits) = unbounded_channel();
+    let (lanes, pages) = channel(LANE_BACKLOG);
     let mut arriving = Arriving {
         agent,
         peer,
@@ -75,8 +79,10 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         entry: None,
         moving: None,
         door,
+        lanes,
+        lane_count: 0,
     };
-    let result = arriving.run(offer, visits).await;
+    let result = arriving.run(offer, visits, pages).await;
     if let Some(offer) = arriving.destination.offer() {
         let mut all = lock(&arriving.agent.arriving);
         // Another connection may have been first with this task.
@@ -105,10 +111,18 @@ struct Arriving {
     /// It cannot be moved on before the node that it came from has no part in it any more.
     moving: Option<OwnedMutexGuard<()>>,
     door: UnboundedSender<Visit>,
+    /// For those who bring pages by further links.
+    lanes: Sender<Incoming>,
+    lane_count: u8,
 }
 
 impl Arriving {
-    async fn run(&mut self, offer: Incoming, mut visits: UnboundedReceiver<Visit>) -> Result<()> {
+    async fn run(
+        &mut self,
+        offer: Incoming,
+        mut visits: UnboundedReceiver<Visit>,
+        mut pages: Receiver<Incoming>,
+    ) -> Result<()> {
         let (done_to, mut done) = unbounded_channel::<Done>();
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut faults: Option<AsyncFd<OwnedFd>> = None;
@@ -140,6 +154,7 @@ impl Arriving {
                     Ok(Some(message)) => self.take(&message).err(),
                     Err(e) => Some(e),
                 },
+                Some(message) = pages.recv() => self.take(&message).err(),
                 Some(event) = done.recv() => {
                     self.done(event);
                     None
@@ -195,6 +210,19 @@ impl Arriving {
             }
             // It gave nothing away by this move.
             Visit::Reattached(_) => None,
+            Visit::Lane(link) => {
+                self.lane_count = self.lane_count.saturating_add(1);
+                if self.lane_count < STREAMS_MAX && !self.destination.owns() {
+                    let pages = self.lanes.clone();
+                    tokio::spawn(async move {
+                        // If pages are missing at the end, the move ends for want of them.
+                        if let Err(e) = lanes::receive(link, &pages).await {
+                            tracing::debug!("a further link is over: {e:#}");
+                        }
+                    });
+                }
+                None
+            }
             Visit::Asked { holds } if self.destination.owns() => {
                 if !holds && self.destination.forsaken() {
                     tracing::warn!(from = %self.peer, "the source was started anew and has not what is missing");

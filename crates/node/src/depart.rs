@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Entry, State};
 use crate::kept::Pages;
+use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::Link;
 use crate::task::{Still, Verdict};
 use anyhow::{Context, Result, anyhow, bail};
@@ -36,6 +37,8 @@ pub struct Order {
     pub give_up: bool,
     /// Bytes per second, at most.
     pub limit: Option<u64>,
+    /// Connections that pages go by, at most [`STREAMS_MAX`].
+    pub streams: u8,
 }
 
 /// A line of progress.
@@ -137,6 +140,8 @@ enum Done {
     Logged(Result<()>),
     Dialled(Box<Link>),
     Decided(Answer),
+    Lane(Result<Box<Link>>),
+    LaneLost(anyhow::Error),
 }
 
 /// What is said of a move while it goes on.
@@ -208,6 +213,8 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         frozen_at: None,
         log: None,
         told: false,
+        streams: order.streams.clamp(1, STREAMS_MAX),
+        lanes: Lanes::default(),
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
     if entry.state() == (State::Moving { to: departure.to.clone() }) {
@@ -241,6 +248,9 @@ struct Departure {
     log: Option<JoinHandle<()>>,
     /// Whoever waits has heard that it has gone.
     told: bool,
+    /// Streams for its pages; 1 once those beside the first have been dialled.
+    streams: u8,
+    lanes: Lanes,
 }
 
 impl Departure {
@@ -293,8 +303,11 @@ impl Departure {
             if let Some(link) = &mut self.link {
                 // What the task waits for there is not to queue up behind much.
                 let most = if self.report.downtime > 0 { BACKLOG / 8 } else { BACKLOG };
-                while link.channel.backlog() < most {
+                while link.channel.backlog() < most || self.lanes.has_room() {
                     let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
+                    if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(&mut out) {
+                        continue;
+                    }
                     if let Err(e) = link.channel.send(kind, &out) {
                         tracing::warn!("{e}");
                         break;
@@ -309,22 +322,26 @@ impl Departure {
                 let _ = progress.send(Told::Line(self.line()));
             }
             let wake = self.source.poll_timeout().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
+            if matches!(self.source.phase(), Phase::Preparing) {
+                self.lanes.close();
+            }
             tokio::select! {
                 turned = turn(&mut self.link) => {
-                    self.turned(turned);
+                    self.turned(turned, &done_to);
                     self.mark_commit();
                 }
                 Some(event) = done.recv() => {
-                    self.done(event);
+                    self.done(event, &done_to);
                     self.mark_commit();
                 }
+                () = self.lanes.freed() => {}
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
                 () = progress.closed(), if !cancelled => {
                     cancelled = true;
                     let refusal = Refusal::new(Reason::Cancelled, "the move was called off");
                     self.source.handle_event(Event::Cancelled(refusal));
                 }
-                _ = ticks.tick() => self.listen(),
+                _ = ticks.tick() => self.listen(&done_to),
             }
         }
         if *self.source.phase() == Phase::Done {
@@ -344,7 +361,7 @@ impl Departure {
         }
     }
 
-    fn turned(&mut self, turned: Result<Option<Incoming>>) {
+    fn turned(&mut self, turned: Result<Option<Incoming>>, done: &UnboundedSender<Done>) {
         let handled = turned.and_then(|message| {
             let Some(message) = message else { return Ok(()) };
             anyhow::ensure!(message.kind == Kind::Transfer, "a message of another kind");
@@ -357,19 +374,31 @@ impl Departure {
         if let Err(e) = handled {
             tracing::warn!(task = %self.entry.spec.name, to = %self.to, "the link is gone: {e:#}");
             self.link = None;
+            self.lanes.close();
             self.source.handle_event(Event::Disconnected);
+        }
+        // It has been accepted: what is dialled now finds it there.
+        if matches!(self.source.phase(), Phase::Module(_) | Phase::Landing) {
+            for _ in 1..std::mem::replace(&mut self.streams, 1) {
+                let (agent, to, offer, done) =
+                    (self.agent.clone(), self.to.clone(), self.source.offer().clone(), done.clone());
+                tokio::spawn(async move {
+                    let lane = lanes::dial(&agent, &to, offer.task, offer.epoch).await;
+                    let _ = done.send(Done::Lane(lane.map(Box::new)));
+                });
+            }
         }
     }
 
     /// An answer that takes the other side no work must come soon; compiling may take its time.
-    fn listen(&mut self) {
+    fn listen(&mut self, done: &UnboundedSender<Done>) {
         let patience = match self.source.phase() {
             Phase::Landing => COMPILING,
             Phase::Offered | Phase::Digesting | Phase::Round | Phase::Preparing | Phase::Unknown => SILENCE,
             _ => return,
         };
         if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
-            self.turned(Err(anyhow!("nothing is heard")));
+            self.turned(Err(anyhow!("nothing is heard")), done);
         }
     }
 
@@ -401,8 +430,16 @@ impl Departure {
         });
     }
 
-    fn done(&mut self, event: Done) {
+    fn done(&mut self, event: Done, done: &UnboundedSender<Done>) {
         match event {
+            Done::Lane(Ok(link)) => {
+                let done = done.clone();
+                self.lanes.add(*link, move |e| drop(done.send(Done::LaneLost(e))));
+            }
+            Done::Lane(Err(e)) => tracing::warn!(to = %self.to, "there is one stream less: {e:#}"),
+            // Pages may be lost with it. After the commit nothing goes by it any more.
+            Done::LaneLost(e) if !self.source.has_left() => self.turned(Err(e), done),
+            Done::LaneLost(_) => {}
             Done::Dialled(link) => {
                 self.link = Some(*link);
                 self.source.reattach();

@@ -9,6 +9,7 @@
 //!   ├── task        one task on its thread: runs, stands still, goes on, ends
 //!   ├── depart      drives transfer::Source: a task leaves
 //!   ├── arrive      drives transfer::Destination: a task comes; ground: where its pages land
+//!   │               lanes: more streams for one move
 //!   ├── recover     what the journal asks for: after a restart, of other nodes, by them
 //!   ├── service     a task's sockets, and their way to the ingress
 //!   └── ingress     the clients of a published task, wherever that is
@@ -25,10 +26,12 @@ mod dirs;
 mod ground;
 mod ingress;
 mod kept;
+mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
 mod peers;
+mod rate;
 mod recover;
 mod serve;
 mod service;

@@ -205,6 +205,18 @@ impl Agent {
         Ok(())
     }
 
+    /// One more link for the pages of a move to this node.
+    ///
+    /// # Errors
+    /// When there is no such move from that node.
+    pub(crate) fn add_lane(&self, link: Link, task: TaskId, epoch: u64) -> Result<()> {
+        let peer = link.peer().context("a stranger brings pages")?.to_string();
+        match self.visit(&peer, task, epoch, Visit::Lane(link)) {
+            None => Ok(()),
+            Some(_) => bail!("{peer} brings pages of a task that is not on its way here"),
+        }
+    }
+
     /// A task that waited for pages will never have them: nothing of it has been seen that it did not do with the right
     /// ones, and the node that it came from goes on with it.
     pub(crate) fn give_up(&self, entry: &Arc<Entry>) {

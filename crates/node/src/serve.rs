@@ -112,6 +112,7 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
     match first.kind {
         Kind::Transfer => match Message::decode(&first.payload)? {
             Message::Offer(_) => arrive::arrive(agent, link, first).await,
+            Message::Lane { task, epoch } => agent.add_lane(link, task, epoch),
             Message::Reattach { task, epoch } => agent.reattach(link, task, epoch).await,
             Message::Ask { task, epoch, holds } => {
                 let (asked, peer) = (agent.clone(), link.peer().unwrap_or_default().to_string());

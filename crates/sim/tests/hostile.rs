@@ -60,6 +60,7 @@ fn message(rng: &mut Rng, program: &Program) -> Message {
         14 => Message::Fetch(range),
         15 => Message::Drained,
         16 => Message::Received,
+        17 if rng.chance(0.3) => Message::Lane { task: TASK, epoch },
         17 => Message::Ask { task: TASK, epoch, holds: rng.chance(0.5) },
         18 => Message::Answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding, Answer::Lost])),
         _ => Message::Reattach { task: TASK, epoch },

@@ -217,6 +217,13 @@ pub enum Message {
     },
     /// The answer to `Ask`; to `Reattach`, if the task is lost.
     Answer(Answer),
+    /// Source, on a further channel, for nothing but pages: it belongs to this move, which was accepted.
+    Lane {
+        /// Of this task.
+        task: TaskId,
+        /// The epoch that the move claims.
+        epoch: u64,
+    },
     /// Source, on a new channel: I still have this task as it was. The answer is `Late`, with pages that are missing, or
     /// `Received`, as soon as that is true.
     Reattach {

@@ -298,14 +298,14 @@ impl Source {
         matches!(self.phase, Phase::Done | Phase::Failed(_))
     }
 
-    /// Whether the commit may have been received.
-    fn committed(&self) -> bool {
+    /// Whether the commit was sent: the task may run at the destination.
+    pub fn has_left(&self) -> bool {
         matches!(self.phase, Phase::Unknown | Phase::Draining | Phase::Keeping | Phase::Done)
     }
 
     /// Ends a move before the commit: the task runs on here.
     fn fail(&mut self, refusal: Refusal) {
-        if self.committed() || self.is_over() {
+        if self.has_left() || self.is_over() {
             return;
         }
         self.phase = Phase::Failed(refusal);
@@ -321,7 +321,7 @@ impl Source {
     }
 
     fn abort(&mut self, refusal: Refusal) {
-        if !self.committed() && !self.is_over() {
+        if !self.has_left() && !self.is_over() {
             self.fail(refusal.clone());
             self.messages.push_back(Message::Abort(refusal));
         }
@@ -366,7 +366,7 @@ impl Source {
                 self.phase = Phase::Done;
                 self.actions.push_back(Action::Release);
             }
-            (_, Message::Refuse(refusal)) if !self.committed() => self.fail(refusal),
+            (_, Message::Refuse(refusal)) if !self.has_left() => self.fail(refusal),
             _ => return Err(Violation("a message out of place")),
         }
         Ok(())

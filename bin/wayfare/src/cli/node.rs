@@ -201,6 +201,10 @@ pub struct Migrate {
     /// How much of the link the move may take, such as 100Mbit
     #[arg(long, value_parser = units::rate, value_name = "RATE")]
     pub limit: Option<u64>,
+    /// Connections to send memory by: more than one helps where packets are lost on a long way, or where the link is
+    /// faster than one core can encrypt
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), default_value_t = 1)]
+    pub streams: u8,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -292,6 +296,9 @@ pub struct Detached {
     /// Most descriptors it may have open
     #[arg(long, requires = "detach")]
     pub open_files: Option<u32>,
+    /// Most traffic with its clients, each way, such as 10Mbit (without --publish it has none)
+    #[arg(long, value_parser = units::rate, value_name = "RATE", requires = "detach")]
+    pub network: Option<u64>,
     /// Let clients connect to it by TCP on this port; it finds a listening socket as descriptor 3 (after its directories)
     #[arg(long, value_name = "PORT", requires = "detach")]
     pub publish: Vec<u16>,
