@@ -57,6 +57,7 @@ pub enum State {
         /// Which.
         to: String,
         /// The epoch at which it may have it.
+        #[serde(rename = "there_from")]
         epoch: u64,
     },
     /// It ended by itself.
