@@ -16,8 +16,8 @@ use support::{Home, guest};
 use wayfare_sim::proxy::{Shape, Way};
 
 /// What the agents call the phases of a move that wait for the other side, in order.
-const PHASES: [&str; 5] =
-    ["offering", "compiling there", "copying", "switching", "waiting for the word that it runs there"];
+const PHASES: [&str; 6] =
+    ["offering", "compiling there", "comparing", "copying", "switching", "waiting for the word that it runs there"];
 /// Long enough for each of them to be seen.
 const ROUND_TRIP: Duration = Duration::from_millis(250);
 
@@ -165,11 +165,16 @@ fn reaches(moving: &mut Move, phase: &str) {
 /// Lets the link go down as soon as a move is in a phase, first for a moment, then until it has been noticed.
 fn goes_down(apart: bool, phase: &str) {
     let linked = match apart {
-        true => Linked::apart(slow(ROUND_TRIP)),
-        false => Linked::local(slow(ROUND_TRIP)),
+        // The last word is not to be on this side of the cable already when that is pulled.
+        true => Linked::apart(slow(2 * ROUND_TRIP)),
+        false => Linked::local(slow(2 * ROUND_TRIP)),
     };
     let (a, b) = (&linked.a, &linked.b);
     start(a, "t", "100000");
+    if phase == "comparing" {
+        // Only with pages that are there from before.
+        recovers(&linked, "t", is_unbroken);
+    }
     for for_long in [false, true] {
         if phase == "compiling there" {
             b.forget_programs();
@@ -180,11 +185,12 @@ fn goes_down(apart: bool, phase: &str) {
         if for_long {
             let began = Instant::now();
             // What was on its way then may have brought it into the next phase.
-            let (in_doubt, is_sure) = (phase == PHASES[3] || phase == PHASES[4], phase != PHASES[4]);
+            let (in_doubt, is_sure) = (phase == PHASES[4] || phase == PHASES[5], phase != PHASES[5]);
             until(&format!("a cut while {phase} is noticed"), PATIENCE, || {
                 let (here, there) = (a.state("t"), b.state("t"));
                 assert!(here != "running" || there != "running", "{phase}: it runs twice");
-                (in_doubt && here == "unknown") || (is_sure && here == "running")
+                // Or it came too late, and all had been said.
+                (in_doubt && matches!(here.as_str(), "unknown" | "left")) || (is_sure && here == "running")
             });
             assert!(began.elapsed() < Duration::from_secs(45));
         } else {
