@@ -11,6 +11,7 @@ mod client;
 mod compile;
 mod control;
 mod inspect;
+mod log;
 mod migrate;
 mod mounts;
 mod node;

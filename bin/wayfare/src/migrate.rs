@@ -22,11 +22,14 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
         to: args.to.clone(),
         mode: match args.mode {
             Mode::PreCopy => Wire::PreCopy,
+            Mode::PostCopy => Wire::PostCopy,
+            Mode::Hybrid => Wire::Hybrid,
             Mode::Stop => Wire::Stop,
         },
         max_downtime: args.max_downtime.as_nanos() as u64,
         give_up: args.on_stall == OnStall::GiveUp,
         limit: args.limit,
+        streams: args.streams,
     };
     let bar = match std::io::stderr().is_terminal() {
         true => ProgressBar::new(1).with_message("asking"),
@@ -92,12 +95,15 @@ fn tell(args: &Migrate, report: &MoveReport) -> String {
         0 => String::new(),
         n => format!(" ({} known there already)", output::count(n, "page")),
     };
+    let predicted = match line.predicted {
+        0 => String::new(),
+        ns => format!(" (predicted {})", time(ns)),
+    };
     let mut text = format!(
-        "{} runs on {}: it stood still for {} (predicted {}); {} in {}, {} sent{}, in {}\n",
+        "{} runs on {}: it stood still for {}{predicted}; {} in {}, {} sent{}, in {}\n",
         args.name,
         args.to,
         time(report.downtime),
-        time(line.predicted),
         output::count(line.pages, "page"),
         output::count(u64::from(line.round), "round"),
         output::bytes(line.bytes + report.state_bytes),

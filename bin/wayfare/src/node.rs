@@ -81,10 +81,7 @@ fn rotate(args: &Rotate) -> Result<()> {
 }
 
 fn serve(args: Serve) -> Result<()> {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("WAYFARE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    crate::log::begin();
     let dirs = Dirs::open(args.at.state.as_deref())?;
     for share in &args.share {
         if !share.is_absolute() || !share.is_dir() {

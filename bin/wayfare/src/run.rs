@@ -33,7 +33,7 @@ pub fn run(args: Run) -> Result<ExitCode> {
     let found = program::from_file(&args.program, &wanted)?;
 
     let file_name = args.program.file_name().unwrap_or_default().to_string_lossy();
-    let mut builder = Ctx::builder().arg(file_name).args(args.args);
+    let mut builder = Ctx::builder().arg(file_name).args(args.args.iter().cloned());
     for (name, value) in environment(&args)? {
         builder = builder.env(name, value);
     }

@@ -47,6 +47,7 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
             cpu_share: more.cpu_share.unwrap_or(100),
             wall_time: more.time_limit.map(|t| t.as_secs().max(1)),
             open_files: more.open_files,
+            network: more.network,
         },
         checkpoint_every: more.checkpoint_every.as_secs(),
         publish: more.publish.clone(),
@@ -81,7 +82,8 @@ pub fn describe(state: &State) -> String {
         State::Exited { status } => format!("exited ({status})"),
         State::Trapped { why } => format!("trapped: {why}"),
         State::Stopped { why } => format!("stopped: {why}"),
-        State::Left { to } => format!("on {to}"),
+        State::Left { to, saved: true } => format!("on {to}"),
+        State::Left { to, saved: false } => format!("on {to}, not on its disk yet"),
         State::Failed { why } => format!("failed: {why}"),
     }
 }
@@ -189,10 +191,16 @@ pub fn resolve(args: &Resolve) -> Result<ExitCode> {
         bail!("no task named {} is on this node: `wayfare ps -a` lists them", args.name);
     };
     let text = match &task.state {
-        State::Unknown { to, epoch } => format!(
-            "Here: {0} stands still since it was given to {to} (epoch {epoch}), and runs on by --here.\n\
+        State::Unknown { to, claimed } => format!(
+            "Here: {0} stands still since it was given to {to} (epoch {claimed}), and runs on by --here.\n\
              There: {to} has not confirmed that it runs {0}, and does not answer; it is asked again and again.\n\
              If both run, what it does is done twice: use --here only if it does not run on {to}, and never will.\n",
+            args.name
+        ),
+        State::Left { to, saved: false } => format!(
+            "Here: {0} is kept as it was when it went to {to}, and goes on from there by --here.\n\
+             There: {to} has taken it over, and has not said that it is on its disk; it is dialled again and again.\n\
+             If both run, what it does is done twice: use --here only if {to} never comes back.\n",
             args.name
         ),
         state => format!("{}: {}; there is nothing to decide\n", args.name, describe(state)),

@@ -3,142 +3,13 @@
 
 mod support;
 
-use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{Done, Home, guest};
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A node: its directories, and its agent while it runs.
-struct Node {
-    home: Home,
-    name: &'static str,
-    address: String,
-    agent: Option<Child>,
-    /// Runs under the emulator of another ISA.
-    foreign: bool,
-}
-
-impl Node {
-    fn new(name: &'static str) -> Node {
-        let address = format!("127.0.0.1:{}", free_port());
-        Node { home: Home::new(), name, address, agent: None, foreign: false }
-    }
-
-    /// `wayfare` as a user of this node types it.
-    fn command(&self, args: &[&str]) -> Command {
-        if self.foreign { self.home.elsewhere(args) } else { self.home.wayfare(args) }
-    }
-
-    fn run(&self, args: &[&str]) -> Done {
-        self.home.ended(&mut self.command(args))
-    }
-
-    fn serve_with(&mut self, more: &[&str]) {
-        let args = [&["node", "serve", "--listen", &self.address], more].concat();
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.home.path("agent.log")).unwrap();
-        let child = self.command(&args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        self.agent = Some(child);
-        let began = Instant::now();
-        while !self.run(&["nodes"]).stdout.contains(self.name) {
-            assert!(began.elapsed() < Duration::from_secs(60), "{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn serve(&mut self) {
-        self.serve_with(&[]);
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.home.path("agent.log")).unwrap_or_default()
-    }
-
-    /// As a power cut.
-    fn kill(&mut self) {
-        let mut agent = self.agent.take().unwrap();
-        agent.kill().unwrap();
-        agent.wait().unwrap();
-    }
-
-    /// As a shutdown.
-    fn end(&mut self) {
-        let mut agent = self.agent.take().unwrap();
-        Command::new("kill").arg(agent.id().to_string()).status().unwrap();
-        assert!(agent.wait().unwrap().success(), "{}", self.log());
-    }
-
-    /// A task of it, as `ps` shows it.
-    fn task(&self, name: &str) -> Option<Value> {
-        let all: Value = serde_json::from_str(&self.run(&["ps", "-a", "-o", "json"]).ok().stdout).unwrap();
-        all.as_array().unwrap().iter().find(|t| t["name"] == name).cloned()
-    }
-
-    fn state(&self, name: &str) -> String {
-        self.task(name).map_or_else(|| "none".into(), |t| t["state"].as_str().unwrap().into())
-    }
-
-    /// Waits until a task is in a state.
-    #[track_caller]
-    fn wait(&self, name: &str, state: &str) {
-        let began = Instant::now();
-        while self.state(name) != state {
-            let now = self.task(name);
-            assert!(began.elapsed() < Duration::from_secs(60), "{name}: {now:?} is not {state}; {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn start(&self, name: &str, options: &[&str], program: &str, args: &[&str]) {
-        let wasm = guest(program);
-        let wasm = wasm.to_str().unwrap();
-        self.run(&[&["run", "-d", "--name", name], options, &[wasm, "--"], args].concat()).ok();
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if let Some(mut agent) = self.agent.take() {
-            let _ = agent.kill();
-            let _ = agent.wait();
-        }
-    }
-}
-
-/// Two nodes of one cluster, at work.
-fn pair() -> (Node, Node) {
-    let (mut a, mut b) = (Node::new("a"), Node::new("b"));
-    found(&mut a);
-    join(&a, &mut b);
-    b.serve();
-    (a, b)
-}
-
-fn found(a: &mut Node) {
-    a.run(&["node", "init", "--cluster", "test", "--name", a.name]).ok();
-    a.serve();
-}
-
-fn join(a: &Node, b: &mut Node) {
-    let token = a.run(&["node", "invite"]).ok().stdout;
-    let token = format!("{}@{}", token.trim(), a.address);
-    b.run(&["node", "join", &token, "--name", b.name]).ok();
-}
-
-fn migrate(from: &Node, to: &Node, name: &str) -> Value {
-    let done = from.run(&["migrate", name, "--to", to.name, "-o", "json"]);
-    if done.status != Some(0) {
-        panic!("{done:?}\n{}\n{}", from.log(), to.log());
-    }
-    serde_json::from_str(&done.stdout).unwrap()
-}
+use support::cluster::{Node, found, free_port, join, migrate, migrate_by, pair};
+use support::guest;
 
 #[test]
 fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {
@@ -159,6 +30,49 @@ fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {
     // Nothing of it is left.
     a.run(&["rm", "cg"]).ok();
     a.run(&["logs", "cg"]).fails("no task named cg");
+}
+
+#[test]
+fn a_task_moved_in_any_mode_ends_as_an_unmoved_one() {
+    let (a, b) = pair();
+    let whole = a.home.plain("npb_cg", &["A"]);
+    for (mode, streams) in [("post-copy", "1"), ("hybrid", "3"), ("stop", "4"), ("pre-copy", "8")] {
+        let options = ["--mode", mode, "--streams", streams];
+        a.start(mode, &[], "npb_cg", &["A"]);
+        std::thread::sleep(Duration::from_millis(250));
+        let there = migrate_by(&a, &b, mode, &options);
+        assert!(there["last"]["pages"].as_u64().unwrap() > 1000, "{there}");
+        migrate_by(&b, &a, mode, &options);
+        a.wait(mode, "exited");
+        assert_eq!(a.run(&["logs", mode]).ok().stdout, whole, "{mode}");
+    }
+}
+
+#[test]
+fn a_destination_that_dies_before_it_has_saved_a_task_loses_nothing() {
+    let (mut a, mut b) = pair();
+    let whole = a.home.plain("npb_cg", &["A"]);
+    for (round, mode) in ["pre-copy", "post-copy", "hybrid", "stop"].into_iter().enumerate() {
+        a.start(mode, &[], "npb_cg", &["A"]);
+        std::thread::sleep(Duration::from_millis(200));
+        // It runs there as soon as this ends; the snapshot takes a while longer.
+        migrate_by(&a, &b, mode, &["--mode", mode]);
+        b.kill();
+        // The source need not have stayed up either.
+        if round % 2 == 1 {
+            a.kill();
+            a.serve();
+        }
+        b.serve();
+        let began = Instant::now();
+        while a.state(mode) != "exited" && b.state(mode) != "exited" {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}\n{}", a.log(), b.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let owner = if a.state(mode) == "exited" { &a } else { &b };
+        let log = owner.run(&["logs", mode]).ok().stdout;
+        assert_eq!(log.lines().last(), whole.lines().last(), "{mode}");
+    }
 }
 
 #[test]
@@ -318,24 +232,15 @@ fn killed_agents_leave_one_owner() {
             let states = [a.state(&name), b.state(&name)];
             let ended: Vec<_> = states.iter().filter(|s| *s == "exited").collect();
             assert!(ended.len() < 2, "it ran twice: {states:?}");
-            let lost = states.iter().any(|s| s == "failed" || s == "trapped");
-            // A destination that dies before its first snapshot loses what had just come: said plainly.
-            if ended.len() == 1 || lost {
-                break if states[0] == "exited" {
-                    Some(&a)
-                } else if states[1] == "exited" {
-                    Some(&b)
-                } else {
-                    None
-                };
+            assert!(!states.iter().any(|s| s == "failed" || s == "trapped"), "{states:?}\n{}\n{}", a.log(), b.log());
+            if ended.len() == 1 {
+                break if states[0] == "exited" { &a } else { &b };
             }
             assert!(began.elapsed() < Duration::from_secs(60), "{states:?}\n{}\n{}", a.log(), b.log());
             std::thread::sleep(Duration::from_millis(50));
         };
-        if let Some(owner) = owner {
-            let log = owner.run(&["logs", &name]).ok().stdout;
-            assert_eq!(log.lines().last(), whole.lines().last());
-        }
+        let log = owner.run(&["logs", &name]).ok().stdout;
+        assert_eq!(log.lines().last(), whole.lines().last());
     }
 }
 
@@ -390,6 +295,15 @@ fn a_task_is_held_to_its_limits() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_ne!(a.task("limited").unwrap()["status"], 0);
+    let port_of_slow = free_port();
+    a.start("slow", &["--publish", &port_of_slow.to_string(), "--network", "400kbit"], "echo", &[]);
+    let mut client = TcpStream::connect(("127.0.0.1", port_of_slow)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let began = Instant::now();
+    client.write_all(&[7; 50_000]).unwrap();
+    client.read_exact(&mut vec![0; 50_000]).unwrap();
+    // A second each way, which overlap; a little is under way at once.
+    assert!(began.elapsed() > Duration::from_millis(700), "{:?}", began.elapsed());
     a.start("brief", &["--time-limit", "1s"], "sleeper", &["600"]);
     a.wait("brief", "stopped");
     a.start("one", &["--publish", &port.to_string()], "echo", &[]);

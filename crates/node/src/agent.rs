@@ -1,10 +1,11 @@
-//! The tasks of a node: started, listed, ended, and picked up again when the agent itself is started anew.
+//! The tasks of a node: started, listed, looked after, ended.
 
 use crate::capacity::{Capacity, Need, Total};
 use crate::db::Db;
 use crate::dirs::Dirs;
 use crate::ingress::Ingress;
 use crate::kept::Kept;
+use crate::link::Link;
 use crate::membership::Identity;
 use crate::peers::Peer;
 use crate::service::{self, Sockets, listener};
@@ -15,17 +16,18 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use wayfare_engine::{Form, Image, Limits, Options, Target, Task};
 use wayfare_snapshot::Digest;
 use wayfare_store::program::{self, Wanted};
 use wayfare_transfer::TaskId;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::journal::{self, Record, Restart};
-use wayfare_transfer::message::{Answer, Message};
+use wayfare_transfer::journal::Record;
+use wayfare_transfer::message::Answer;
 use wayfare_wasi::{Ctx, Volume};
 
 /// How an agent is set up.
@@ -57,7 +59,7 @@ pub enum State {
         /// Which.
         to: String,
         /// The epoch at which it may have it.
-        epoch: u64,
+        claimed: u64,
     },
     /// It ended by itself.
     Exited {
@@ -78,6 +80,8 @@ pub enum State {
     Left {
         /// Which.
         to: String,
+        /// It is on the disk there. Until then it is kept here as it was when it left, and goes on here if it is lost.
+        saved: bool,
     },
     /// It cannot go on here.
     Failed {
@@ -104,14 +108,16 @@ pub struct Entry {
     pub(crate) epoch: AtomicU64,
     /// Told of every change of its state.
     pub(crate) changed: Notify,
-    /// Held by what moves it.
-    pub(crate) moving: tokio::sync::Mutex<()>,
+    /// Held by what moves it, or brings it: until it is on the disk here.
+    pub(crate) moving: Arc<tokio::sync::Mutex<()>>,
+    /// It has come from elsewhere, and the journal does not say yet that it is on the disk here.
+    pub(crate) unsaved: AtomicBool,
     /// A person's word on what became of it.
     pub(crate) decision: tokio::sync::watch::Sender<Option<Answer>>,
 }
 
 impl Entry {
-    fn new(spec: Spec, state: State, epoch: u64) -> Arc<Entry> {
+    pub(crate) fn new(spec: Spec, state: State, epoch: u64) -> Arc<Entry> {
         Arc::new(Entry {
             spec,
             state: Mutex::new(state),
@@ -119,7 +125,8 @@ impl Entry {
             sockets: Mutex::default(),
             epoch: AtomicU64::new(epoch),
             changed: Notify::new(),
-            moving: tokio::sync::Mutex::default(),
+            moving: Arc::default(),
+            unsaved: AtomicBool::new(false),
             decision: tokio::sync::watch::Sender::new(None),
         })
     }
@@ -144,6 +151,30 @@ impl Entry {
     }
 }
 
+/// How others reach a move to this node.
+#[derive(Clone)]
+pub(crate) struct Visitors {
+    /// The epoch that it claims.
+    pub(crate) epoch: u64,
+    /// The node that the task comes from. Nobody else has a say in it.
+    pub(crate) peer: String,
+    /// To the move.
+    pub(crate) door: UnboundedSender<Visit>,
+}
+
+/// What others want of a move to this node.
+pub(crate) enum Visit {
+    /// The source has dialled again.
+    Reattached(Link),
+    /// The source brings pages by one more link.
+    Lane(Link),
+    /// The source asks what became of it, and has closed, or lost, the link that it had.
+    Asked {
+        /// It still has the task as it was.
+        holds: bool,
+    },
+}
+
 /// A node's agent.
 pub struct Agent {
     /// Where it keeps things.
@@ -152,11 +183,11 @@ pub struct Agent {
     pub(crate) settings: Settings,
     pub(crate) capacity: Capacity,
     pub(crate) kept: Kept,
-    tasks: Mutex<BTreeMap<String, Arc<Entry>>>,
+    pub(crate) tasks: Mutex<BTreeMap<String, Arc<Entry>>>,
     /// The clients of tasks that were published here.
     ingresses: Mutex<HashMap<TaskId, Arc<Ingress>>>,
-    /// Moves to this node under way, and how to call them off.
-    pub(crate) arriving: Mutex<HashMap<TaskId, (u64, Arc<Notify>)>>,
+    /// Moves to this node that are not over.
+    pub(crate) arriving: Mutex<HashMap<TaskId, Visitors>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -288,13 +319,14 @@ impl Agent {
     }
 
     /// Lets clients connect to a task, which may be anywhere.
-    fn publish(&self, spec: &Spec) -> Result<()> {
+    pub(crate) fn publish(&self, spec: &Spec) -> Result<()> {
         if spec.publish.is_empty() || lock(&self.ingresses).contains_key(&spec.id) {
             return Ok(());
         }
         // Identities of streams must not come back after the agent was started anew.
         let first = u64::from_le_bytes(random()?) >> 16;
-        let ingress = tokio::runtime::Handle::current().block_on(Ingress::open(&spec.publish, first))?;
+        let ingress =
+            tokio::runtime::Handle::current().block_on(Ingress::open(&spec.publish, first, spec.limits.network))?;
         lock(&self.ingresses).insert(spec.id, ingress);
         Ok(())
     }
@@ -312,7 +344,7 @@ impl Agent {
     }
 
     /// The task as it is before its first instruction.
-    fn beginning(&self, spec: &Spec, image: &Image, sockets: &Arc<Sockets>) -> Result<Task> {
+    pub(crate) fn beginning(&self, spec: &Spec, image: &Image, sockets: &Arc<Sockets>) -> Result<Task> {
         let program = std::path::Path::new(&spec.program);
         let file_name = program.file_name().unwrap_or_default().to_string_lossy();
         let mut builder = Ctx::builder().arg(file_name).args(spec.args.iter().cloned());
@@ -346,17 +378,18 @@ impl Agent {
         // The thread may be at its end before this is done: it waits for the lock then.
         let mut live = lock(&entry.live);
         *lock(&entry.sockets) = Some(sockets.clone());
-        *live = Some(Live::start(task, &entry.spec, &self.dirs, sockets.clone(), ended)?);
+        *live = Some(Live::start(task, &entry.spec, &self.dirs, sockets, ended)?);
         drop(live);
-        if !entry.spec.publish.is_empty() {
-            tokio::spawn(service::carry(self.clone(), entry.clone(), sockets));
-        }
         self.look_after(entry);
         Ok(())
     }
 
-    /// Snapshots from time to time, and an end after the time that it has.
-    fn look_after(self: &Arc<Self>, entry: &Arc<Entry>) {
+    /// Its clients, snapshots from time to time, and an end after the time that it has: for as long as it is here.
+    pub(crate) fn look_after(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let sockets = lock(&entry.sockets).clone();
+        if let Some(sockets) = sockets.filter(|_| !entry.spec.publish.is_empty()) {
+            tokio::spawn(service::carry(self.clone(), entry.clone(), sockets));
+        }
         let every = entry.spec.checkpoint_every;
         if every > 0 {
             let (agent, entry) = (self.clone(), Arc::downgrade(entry));
@@ -386,12 +419,6 @@ impl Agent {
         }
     }
 
-    /// A first snapshot of a task that has come, so that a crash does not lose it.
-    pub(crate) fn save_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
-        let (agent, entry) = (self.clone(), entry.clone());
-        tokio::spawn(async move { agent.checkpoint(&entry).await });
-    }
-
     async fn checkpoint(&self, entry: &Arc<Entry>) {
         // Not while it moves: its memory is being watched, and the other node will do it.
         let Ok(_moving) = entry.moving.try_lock() else { return };
@@ -403,12 +430,26 @@ impl Agent {
         }
     }
 
+    /// Writes a task that has come to the disk, and then to the journal that it would go on from there.
+    ///
+    /// # Errors
+    /// When the disk does not take it; it counts as not saved then.
+    pub(crate) async fn save(&self, entry: &Entry, keep_running: bool) -> Result<()> {
+        entry.live()?.save(&self.dirs.checkpoint(entry.spec.id), keep_running).await?;
+        if entry.unsaved.load(Ordering::SeqCst) {
+            self.db.set_record(entry.spec.id, &Record::Owned { epoch: entry.epoch.load(Ordering::SeqCst) })?;
+            entry.unsaved.store(false, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
     /// A task's thread is at its end.
     fn ended(&self, entry: &Arc<Entry>, end: End, task: &mut Task) {
         lock(&entry.live).take();
         let state = match end {
             // Whoever took it away says where it is.
             End::Left => return,
+            End::Lost => return self.give_up(entry),
             End::Exited(status) => State::Exited { status },
             End::Trapped(why) => State::Trapped { why },
             End::Broken(why) => State::Failed { why },
@@ -491,181 +532,11 @@ impl Agent {
     /// Takes in a task that has come from elsewhere; the journal has it already.
     pub(crate) fn adopt(&self, spec: Spec, epoch: u64) -> Arc<Entry> {
         let entry = Entry::new(spec, State::Running, epoch);
+        entry.unsaved.store(true, Ordering::SeqCst);
         lock(&self.tasks).insert(entry.spec.name.clone(), entry.clone());
         entry
     }
-
-    /// Picks up the tasks that were here when the agent ended: those it owns run on from their last durable snapshot,
-    /// of those that it may have given away it asks the others.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub fn recover(self: &Arc<Self>) -> Result<()> {
-        for row in self.db.tasks()? {
-            let (spec, record) = (row.spec, row.record);
-            let may_be_published =
-                row.ended.is_none() && !matches!(record, Record::Ended { .. } | Record::Refused { .. });
-            if may_be_published
-                && spec.origin == self.identity()?.name
-                && let Err(e) = tokio::task::block_in_place(|| self.publish(&spec))
-            {
-                tracing::error!(task = %spec.name, "{e:#}");
-            }
-            if let Some(ended) = row.ended {
-                let state = serde_json::from_str(&ended).unwrap_or(State::Failed { why: ended });
-                self.remember(Entry::new(spec, state, record.epoch()));
-                continue;
-            }
-            match journal::restart(&record) {
-                Restart::Run => self.revive(spec, record.epoch()),
-                Restart::Ask { to, epoch } => {
-                    let entry = Entry::new(spec, State::Unknown { to, epoch }, epoch);
-                    self.remember(entry.clone());
-                    let agent = self.clone();
-                    tokio::spawn(async move { agent.resolve(entry).await });
-                }
-                Restart::Nothing => {
-                    if let Record::Left { to, epoch } = record {
-                        self.remember(Entry::new(spec, State::Left { to }, epoch));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn remember(&self, entry: Arc<Entry>) {
-        let mut tasks = lock(&self.tasks);
-        // Of two of one name the one that is alive is meant.
-        let keeps = tasks.get(&entry.spec.name).is_some_and(|e| e.state().is_alive() && !entry.state().is_alive());
-        if !keeps {
-            tasks.insert(entry.spec.name.clone(), entry);
-        }
-    }
-
-    /// Lets a task run on from its last durable snapshot; from its beginning if it has none and began here.
-    fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) {
-        let entry = Entry::new(spec, State::Running, epoch);
-        self.remember(entry.clone());
-        let _ = self.capacity.promise(
-            entry.spec.id,
-            Need { memory: entry.spec.limits.memory.unwrap_or(0), cpus: entry.spec.limits.cpus },
-        );
-        let agent = self.clone();
-        // Compiling may take a while, and other tasks need not wait for it.
-        tokio::task::spawn_blocking(move || {
-            let built = agent.image(&entry.spec).and_then(|image| {
-                let sockets = Sockets::new(&entry.spec.publish)?;
-                // What was connected when the agent ended is connected no longer.
-                sockets.forgive();
-                let path = agent.dirs.checkpoint(entry.spec.id);
-                let mut task = match std::fs::read(&path) {
-                    Ok(bytes) => {
-                        let packed = wayfare_snapshot::open(&bytes, &wayfare_snapshot::Limits::default())
-                            .with_context(|| path.display().to_string())?;
-                        Task::resume(&image, &packed, task::host(&entry.spec, &agent.dirs, &sockets)?)?
-                    }
-                    Err(_) if epoch == 1 => agent.beginning(&entry.spec, &image, &sockets)?,
-                    Err(_) => bail!("the agent ended before the first durable snapshot of it was made here"),
-                };
-                task.limit(limits(&entry.spec, &agent.settings))?;
-                task.set_epoch(epoch);
-                agent.run(&entry, task, sockets)
-            });
-            if let Err(e) = built {
-                tracing::error!(task = %entry.spec.name, "cannot go on: {e:#}");
-                agent.finish(&entry, State::Failed { why: format!("{e:#}") });
-            }
-        });
-    }
-
-    /// Asks the node that a task may be on until it answers, or a person decides.
-    async fn resolve(self: Arc<Self>, entry: Arc<Entry>) {
-        let State::Unknown { to, epoch } = entry.state() else { return };
-        let answer = self.ask(&entry, &to, epoch).await;
-        let record = Record::Moving { epoch, to: to.clone() };
-        let Some(next) = journal::resolved(&record, answer) else { return };
-        if let Err(e) = self.db.set_record(entry.spec.id, &next) {
-            tracing::error!(task = %entry.spec.name, "what became of it cannot be written down: {e:#}");
-            return;
-        }
-        match next {
-            Record::Owned { epoch } => self.revive(entry.spec.clone(), epoch),
-            _ => entry.set_state(State::Left { to }),
-        }
-    }
-
-    /// Asks until there is an answer.
-    pub(crate) async fn ask(&self, entry: &Entry, to: &str, epoch: u64) -> Answer {
-        let mut decision = entry.decision.subscribe();
-        let mut pause = Duration::from_millis(100);
-        loop {
-            match self.ask_once(entry.spec.id, to, epoch).await {
-                Ok(Answer::Deciding) => {}
-                Ok(answer) => return answer,
-                Err(e) => tracing::warn!(task = %entry.spec.name, "{to} cannot be asked: {e:#}"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(10)),
-                _ = decision.changed() => {
-                    if let Some(answer) = *decision.borrow() {
-                        tracing::warn!(task = %entry.spec.name, ?answer, "decided by a person");
-                        return answer;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn ask_once(&self, task: TaskId, to: &str, epoch: u64) -> Result<Answer> {
-        let mut link = self.dial(to).await?;
-        link.send(wayfare_transfer::Kind::Transfer, &Message::Ask { task, epoch }.encode()).await?;
-        match Message::decode(&link.expect(wayfare_transfer::Kind::Transfer).await?)? {
-            Message::Answer(answer) => Ok(answer),
-            _ => bail!("it answered something else"),
-        }
-    }
-
-    /// Answers another node's question.
-    ///
-    /// # Errors
-    /// When the answer cannot be written down: then it must not be given.
-    pub(crate) fn answer(&self, task: TaskId, epoch: u64) -> Result<Answer> {
-        let deciding = {
-            let arriving = lock(&self.arriving);
-            match arriving.get(&task) {
-                // Its commit may be in a buffer here. Nobody who asks still sends, so it can be called off.
-                Some((at, stop)) if *at == epoch => {
-                    stop.notify_one();
-                    true
-                }
-                _ => false,
-            }
-        };
-        let record = self.db.record(task)?;
-        let (answer, promise) = journal::answer(record.as_ref(), epoch, deciding);
-        if let Some(promise) = promise {
-            self.db.set_record(task, &promise)?;
-        }
-        Ok(answer)
-    }
-
-    /// Ends the agent: every task is written to the disk and goes on when the agent is started again.
-    pub async fn suspend(&self) {
-        for entry in self.tasks() {
-            let Ok(live) = entry.live() else { continue };
-            // A move under way is waited for. One that is in doubt is not: the journal has it, and a restart asks.
-            let moving = tokio::time::timeout(LAST_MOVES, entry.moving.lock());
-            let Ok(_moving) = moving.await else { continue };
-            if let Err(e) = live.save(&self.dirs.checkpoint(entry.spec.id), false).await {
-                tracing::error!(task = %entry.spec.name, "could not be suspended: {e:#}");
-            }
-        }
-    }
 }
-
-/// How long moves may take that are under way when the agent is told to end.
-const LAST_MOVES: Duration = Duration::from_secs(10);
 
 /// What the engine is to hold a task to: its own limit, or all that there is for tasks.
 pub(crate) fn limits(spec: &Spec, settings: &Settings) -> Limits {

@@ -1,129 +1,98 @@
 //! Drives a task's way to this node.
 
-use crate::agent::{Agent, State, limits, lock, wanted};
+use crate::agent::{Agent, Entry, Visit, Visitors, lock};
 use crate::capacity::Need;
-use crate::kept::Pages;
+use crate::ground::{Ground, LateGround, land};
+use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
 use crate::service::Sockets;
 use crate::spec::Spec;
 use crate::task::{self, Envelope};
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use wayfare_engine::{Arrival, Image, Task};
-use wayfare_snapshot::PAGE_SIZE;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::OwnedMutexGuard;
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
 use wayfare_transfer::journal::{self, Record};
-use wayfare_transfer::message::{Accept, Message, Offer, Part, Reason, Refusal, TaskId};
-use wayfare_transfer::pages::{Batch, PageDigest, PageRange};
+use wayfare_transfer::message::{Accept, Message, Part, Reason, Refusal};
+use wayfare_transfer::pages::{Batch, PageRange};
 use wayfare_transfer::{Incoming, Kind};
 
-/// Where pages land.
-struct Ground {
-    arrival: Arrival,
-    agent: Arc<Agent>,
-    id: TaskId,
-    need: Need,
-    sizes: BTreeMap<u32, u64>,
-    /// From before.
-    kept: Pages,
-    /// Pages that were written, for keeping if the move is cut off.
-    written: Vec<PageRange>,
-}
-
-/// The unit in which memories grow.
-const WASM_PAGE: u64 = 65536;
-
-impl Ground {
-    /// Makes room up to a page, if the node has it.
-    fn reach(&mut self, range: PageRange) -> Result<(), Refusal> {
-        let end = range.first.saturating_add(range.count).saturating_mul(PAGE_SIZE as u64);
-        let unfit = || Refusal::new(Reason::State, format!("the task has no memory {}", range.memory));
-        let size = *self.sizes.get(&range.memory).ok_or_else(unfit)?;
-        if end <= size.next_multiple_of(PAGE_SIZE as u64) {
-            return Ok(());
-        }
-        let grown = end.checked_next_multiple_of(WASM_PAGE).unwrap_or(u64::MAX);
-        self.need.memory = self.need.memory.saturating_add(grown - size);
-        self.agent.capacity.promise(self.id, self.need)?;
-        self.arrival.grow(range.memory, grown).map_err(|e| Refusal::new(Reason::Memory, e.to_string()))?;
-        self.sizes.insert(range.memory, grown);
-        Ok(())
-    }
-
-    /// The pages that have come, by their digests.
-    fn keep(mut self) -> Pages {
-        let mut pages = std::mem::take(&mut self.kept);
-        let mut page = vec![0; PAGE_SIZE];
-        for range in std::mem::take(&mut self.written) {
-            for number in range.first..range.first + range.count {
-                if self.arrival.read(range.memory, number, &mut page).is_ok() {
-                    pages.put(&page);
-                }
-            }
-        }
-        pages
-    }
-}
-
-fn unfit(e: &wayfare_engine::Error) -> Refusal {
-    Refusal::new(Reason::State, e.to_string())
-}
-
-impl Landing for Ground {
-    fn write(&mut self, range: PageRange, bytes: &[u8]) -> Result<(), Refusal> {
-        self.reach(range)?;
-        self.written.push(range);
-        self.arrival.write(range.memory, range.first, bytes).map_err(|e| unfit(&e))
-    }
-
-    fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
-        self.reach(range)?;
-        self.arrival.zero(range.memory, range.first, range.count).map_err(|e| unfit(&e))
-    }
-
-    fn recall(&mut self, memory: u32, page: u64, digest: &PageDigest) -> bool {
-        let range = PageRange { memory, first: page, count: 1 };
-        let Some(bytes) = self.kept.page(digest).map(<[u8]>::to_vec) else { return false };
-        self.write(range, &bytes).is_ok()
-    }
+/// A task that is ready to run.
+struct Ready {
+    task: Task,
+    sockets: Arc<Sockets>,
+    /// What brings it the pages that it lacks.
+    late: Option<Late>,
 }
 
 /// What the work beside the link comes to.
 enum Done {
     Landed(Result<Box<Ground>, Refusal>),
-    Prepared(Result<Box<(Task, Arc<Sockets>)>, Refusal>),
+    Prepared(Result<Box<Ready>, Refusal>),
     Owned(Result<()>),
+    Saved,
 }
+
+/// How long the source may say nothing when it is its turn.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Batches of pages by further links that may wait.
+const LANE_BACKLOG: usize = 4;
+/// Most tasks on their way here at once.
+const ARRIVALS_MAX: usize = 16;
+/// How long a task that comes back waits for the last word about its leaving.
+const LAST_WORD: Duration = Duration::from_secs(5);
+/// Between two tries to write a task to a disk that does not take it.
+const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Takes a task in, from its offer on.
 ///
 /// # Errors
 /// When the link breaks or the source breaks the protocol. What becomes of the task is written down all the same.
-pub async fn arrive(agent: Arc<Agent>, mut link: Link, offer: Incoming) -> Result<()> {
+pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()> {
     let peer = link.peer().context("a stranger offers a task")?.to_string();
+    if let Ok(Message::Offer(offer)) = Message::decode(&offer.payload) {
+        // It may have left here a moment ago, and the word that it is on the other node's disk be in a buffer.
+        let leaving = agent.tasks().into_iter().find(|e| e.spec.id == offer.task && !e.state().is_alive());
+        if let Some(entry) = leaving {
+            let _ = tokio::time::timeout(LAST_WORD, entry.moving.lock()).await;
+        }
+    }
+    let (door, visits) = unbounded_channel();
+    let (lanes, pages) = channel(LANE_BACKLOG);
     let mut arriving = Arriving {
         agent,
         peer,
         destination: Destination::new(Caps::default()),
+        link: Some(link),
         ground: None,
         spec: None,
-        task: None,
-        stop: Arc::new(Notify::new()),
+        ready: None,
+        late: None,
+        entry: None,
+        moving: None,
+        door,
+        lanes,
+        lane_count: 0,
     };
-    let result = arriving.run(&mut link, offer).await;
+    let result = arriving.run(offer, visits, pages).await;
     if let Some(offer) = arriving.destination.offer() {
         let mut all = lock(&arriving.agent.arriving);
         // Another connection may have been first with this task.
-        if all.get(&offer.task).is_some_and(|(_, stop)| Arc::ptr_eq(stop, &arriving.stop)) {
+        if all.get(&offer.task).is_some_and(|v| v.door.same_channel(&arriving.door)) {
             all.remove(&offer.task);
         }
     }
-    link.close().await;
+    if let Some(link) = arriving.link.take() {
+        link.close().await;
+    }
     result
 }
 
@@ -131,59 +100,146 @@ struct Arriving {
     agent: Arc<Agent>,
     peer: String,
     destination: Destination,
+    /// None when it is gone: a task that is owned is waited for all the same.
+    link: Option<Link>,
     ground: Option<Box<Ground>>,
     spec: Option<Spec>,
-    task: Option<Box<(Task, Arc<Sockets>)>>,
-    /// Notified when somebody asks what became of the task: the source is gone then.
-    stop: Arc<Notify>,
+    ready: Option<Box<Ready>>,
+    late: Option<LateGround>,
+    /// The task, once it runs.
+    entry: Option<Arc<Entry>>,
+    /// It cannot be moved on before the node that it came from has no part in it any more.
+    moving: Option<OwnedMutexGuard<()>>,
+    door: UnboundedSender<Visit>,
+    /// For those who bring pages by further links.
+    lanes: Sender<Incoming>,
+    lane_count: u8,
 }
 
 impl Arriving {
-    async fn run(&mut self, link: &mut Link, offer: Incoming) -> Result<()> {
+    async fn run(
+        &mut self,
+        offer: Incoming,
+        mut visits: UnboundedReceiver<Visit>,
+        mut pages: Receiver<Incoming>,
+    ) -> Result<()> {
         let (done_to, mut done) = unbounded_channel::<Done>();
-        let mut connected = true;
-        let mut ticks = tokio::time::interval(std::time::Duration::from_secs(1));
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut faults: Option<AsyncFd<OwnedFd>> = None;
         self.take(&offer)?;
         loop {
             while let Some(action) = self.destination.poll_action() {
-                self.act(action, &done_to);
-            }
-            while let Some(message) = self.destination.poll_message() {
-                if connected {
-                    link.channel.send(Kind::Transfer, &message.encode())?;
+                if action == Action::Run {
+                    faults = self.start()?;
+                } else {
+                    self.act(action, &done_to);
                 }
             }
-            if self.destination.is_over() || (!connected && *self.destination.phase() != Phase::Owning) {
+            while let Some(link) = &mut self.link
+                && let Some(message) = self.destination.poll_message()
+            {
+                if let Err(e) = link.channel.send(Kind::Transfer, &message.encode()) {
+                    self.lose(&e.into());
+                }
+            }
+            if self.destination.is_over() || (self.link.is_none() && !self.destination.owns()) {
                 break;
             }
-            let stop = self.stop.clone();
+            let connected = self.link.is_some();
             let gone = tokio::select! {
                 // With a limit on its rate, the source may have nothing to say for a while.
-                _ = ticks.tick(), if connected => {
-                    let waits = matches!(self.destination.phase(), Phase::Module | Phase::Taking | Phase::Prepared);
-                    (waits && link.silence() > SILENCE).then(|| anyhow!("nothing is heard"))
-                }
-                turned = link.turn(), if connected => match turned {
+                _ = ticks.tick(), if connected => self.is_silent().then(|| anyhow!("nothing is heard")),
+                turned = turn(&mut self.link), if connected => match turned {
                     Ok(None) => None,
                     Ok(Some(message)) => self.take(&message).err(),
                     Err(e) => Some(e),
                 },
+                Some(message) = pages.recv() => self.take(&message).err(),
                 Some(event) = done.recv() => {
                     self.done(event);
                     None
                 }
-                () = stop.notified() => Some(anyhow!("the source asks what became of the task")),
+                () = waits(&faults) => {
+                    self.tell_faults();
+                    None
+                }
+                Some(visit) = visits.recv() => self.visited(visit),
             };
             if let Some(e) = gone {
-                tracing::warn!(from = %self.peer, "a move is cut off: {e:#}");
-                connected = false;
-                self.destination.handle_event(Event::Disconnected);
+                self.lose(&e);
+            }
+            if self.late.is_none() {
+                faults = None;
             }
         }
         if let Phase::Failed(refusal) = self.destination.phase() {
             tracing::info!(from = %self.peer, "a task did not come: {refusal}");
         }
         Ok(())
+    }
+
+    fn is_silent(&mut self) -> bool {
+        let waits = matches!(self.destination.phase(), Phase::Module | Phase::Taking | Phase::Prepared);
+        waits && self.link.as_mut().is_some_and(|link| link.silence() > SILENCE)
+    }
+
+    fn lose(&mut self, why: &anyhow::Error) {
+        match self.destination.missing() {
+            0 if self.destination.owns() => tracing::info!(from = %self.peer, "a link is gone: {why:#}"),
+            0 => tracing::warn!(from = %self.peer, "a move is cut off: {why:#}"),
+            n => tracing::warn!(
+                from = %self.peer,
+                "the link is gone before {n} pages of the task have come: it waits for each that it touches until {} \
+                 dials again: {why:#}",
+                self.peer
+            ),
+        }
+        self.link = None;
+        self.destination.handle_event(Event::Disconnected);
+    }
+
+    /// Somebody has come by another link. Gives why the one that is there is to be dropped.
+    fn visited(&mut self, visit: Visit) -> Option<anyhow::Error> {
+        match visit {
+            Visit::Reattached(link) if self.destination.owns() => {
+                tracing::info!(from = %self.peer, "a link is there again");
+                self.destination.handle_event(Event::Disconnected);
+                self.link = Some(link);
+                self.destination.reattach();
+                None
+            }
+            // It gave nothing away by this move.
+            Visit::Reattached(_) => None,
+            Visit::Lane(link) => {
+                self.lane_count = self.lane_count.saturating_add(1);
+                if self.lane_count < STREAMS_MAX && !self.destination.owns() {
+                    let pages = self.lanes.clone();
+                    tokio::spawn(async move {
+                        // If pages are missing at the end, the move ends for want of them.
+                        if let Err(e) = lanes::receive(link, &pages).await {
+                            tracing::debug!("a further link is over: {e:#}");
+                        }
+                    });
+                }
+                None
+            }
+            Visit::Asked { holds } if self.destination.owns() => {
+                if !holds && self.destination.forsaken() {
+                    tracing::warn!(from = %self.peer, "the source was started anew and has not what is missing");
+                }
+                None
+            }
+            Visit::Asked { .. } => Some(anyhow!("the source asks what became of the task")),
+        }
+    }
+
+    /// Tells the source what the task waits for.
+    fn tell_faults(&mut self) {
+        let Some(LateGround(late)) = &mut self.late else { return };
+        for range in late.faults() {
+            let range = PageRange { memory: range.memory, first: range.first, count: range.count };
+            self.destination.handle_event(Event::Fault(range));
+        }
     }
 
     fn take(&mut self, message: &Incoming) -> Result<()> {
@@ -196,11 +252,12 @@ impl Arriving {
             Kind::Part => self.destination.handle_part(&Part::decode(&message.payload)?)?,
             Kind::Pages => {
                 let batch = Batch::parse(&message.payload)?;
-                match self.ground.as_deref_mut() {
-                    Some(ground) => self.destination.handle_pages(&batch, ground)?,
+                match (self.ground.as_deref_mut(), &mut self.late) {
+                    (Some(ground), _) => self.destination.handle_pages(&batch, ground)?,
+                    (None, Some(late)) => self.destination.handle_pages(&batch, late)?,
                     // The ground went with a move that failed.
-                    None if self.destination.is_over() => {}
-                    None => bail!("pages before an instance"),
+                    (None, None) if self.destination.is_over() => {}
+                    (None, None) => bail!("pages before an instance"),
                 }
             }
             _ => bail!("a message of another kind"),
@@ -227,24 +284,35 @@ impl Arriving {
                     let _ = done.send(landed);
                 });
             }
-            Action::Prepare { state, extra, .. } => {
+            Action::Prepare { state, extra, late } => {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 let agent = self.agent.clone();
+                let is_late = self.destination.offer().is_some_and(|o| o.mode.is_late());
                 tokio::task::spawn_blocking(move || {
-                    let task = prepare(&agent, *ground, &spec, &state, &extra);
+                    let ready = prepare(&agent, *ground, &spec, &state, &extra, is_late.then_some(&late));
                     let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("{e:#}"));
-                    let _ = done.send(Done::Prepared(task.map(Box::new).map_err(refused)));
+                    let _ = done.send(Done::Prepared(ready.map(Box::new).map_err(refused)));
                 });
             }
             Action::Own(epoch) => {
                 let (agent, Some(spec)) = (self.agent.clone(), self.spec.clone()) else { return };
                 tokio::task::spawn_blocking(move || {
-                    let _ = done.send(Done::Owned(agent.db.put_task(&spec, &Record::Owned { epoch })));
+                    let _ = done.send(Done::Owned(agent.db.put_task(&spec, &Record::Taken { epoch })));
                 });
             }
-            Action::Run => self.start(),
+            Action::Save => {
+                self.late = None;
+                let (agent, Some(entry)) = (self.agent.clone(), self.entry.clone()) else { return };
+                tokio::spawn(async move {
+                    save(&agent, &entry).await;
+                    let _ = done.send(Done::Saved);
+                });
+            }
+            // Without what brings its pages the task ends, unseen, and `Agent::give_up` writes that down.
+            Action::Forsake => self.late = None,
             Action::Discard => self.discard(),
-            Action::Arrived(_) | Action::Complete => {}
+            // `run` does the one; a page that is written is there for the task at once.
+            Action::Run | Action::Arrived(_) => {}
         }
     }
 
@@ -257,8 +325,9 @@ impl Arriving {
         if spec.id != offer.task || spec.name != offer.name || spec.module != offer.digest().to_string() {
             return Err(Refusal::new(Reason::State, "the task's settings are another task's"));
         }
-        if offer.mode.is_late() {
-            return Err(Refusal::new(Reason::Node, "this node cannot take pages after the commit"));
+        if offer.mode.is_late() && !Arrival::can_be_late() {
+            let text = "pages cannot come after the task there (its system lacks userfaultfd): use --mode pre-copy";
+            return Err(Refusal::new(Reason::Node, text));
         }
         let node = |e: anyhow::Error| Refusal::new(Reason::Node, format!("{e:#}"));
         if self.agent.name_is_taken(&spec.name, spec.id) {
@@ -297,7 +366,8 @@ impl Arriving {
                 return Err(Refusal::new(Reason::Busy, "too many tasks are on their way there"));
             }
             self.agent.capacity.promise(offer.task, need)?;
-            arriving.insert(offer.task, (offer.epoch, self.stop.clone()));
+            let visitors = Visitors { epoch: offer.epoch, peer: self.peer.clone(), door: self.door.clone() };
+            arriving.insert(offer.task, visitors);
         }
         let has_module = matches!(program::kept_module(offer.digest()), Ok(Some(_)));
         self.spec = Some(spec);
@@ -310,9 +380,13 @@ impl Arriving {
                 self.ground = Some(ground);
                 Event::Landed
             }
-            Done::Prepared(Ok(task)) => {
-                self.task = Some(task);
+            Done::Prepared(Ok(ready)) => {
+                self.ready = Some(ready);
                 Event::Prepared
+            }
+            Done::Saved => {
+                self.moving = None;
+                Event::Saved
             }
             Done::Landed(Err(refusal)) | Done::Prepared(Err(refusal)) => Event::Failed(refusal),
             Done::Owned(Ok(())) => Event::Owned,
@@ -328,25 +402,38 @@ impl Arriving {
         }
     }
 
-    fn start(&mut self) {
-        let (Some(spec), Some(task)) = (self.spec.take(), self.task.take()) else { return };
-        let (mut task, sockets) = *task;
+    /// Runs it. Gives what tells of the pages that it waits for.
+    fn start(&mut self) -> Result<Option<AsyncFd<OwnedFd>>> {
+        let (Some(spec), Some(ready)) = (self.spec.take(), self.ready.take()) else { return Ok(None) };
+        let Ready { mut task, sockets, late } = *ready;
         let epoch = self.destination.offer().map_or(1, |o| o.epoch);
         task.set_epoch(epoch);
         self.agent.capacity.refund_offer(&self.peer);
         let entry = self.agent.adopt(spec, epoch);
+        self.moving = entry.moving.clone().try_lock_owned().ok();
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
+        let faults = match &late {
+            Some(late) if late.missing() > 0 => {
+                let fd = late.fd().try_clone_to_owned()?;
+                #[allow(deprecated, reason = "an OwnedFd stays the same file; the other constructor is unsafe")]
+                let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+                Some(fd)
+            }
+            _ => None,
+        };
+        self.late = late.map(LateGround);
         if let Err(e) = self.agent.run(&entry, task, sockets) {
+            // As after a crash: the node that it came from still has it.
             tracing::error!(task = %entry.spec.name, "cannot run: {e:#}");
-            self.agent.finish(&entry, State::Failed { why: format!("{e:#}") });
-            return;
+            self.agent.give_up(&entry);
+            return Err(e);
         }
-        // The source forgets it now: until the first snapshot is on the disk a power cut would lose it.
-        self.agent.save_soon(&entry);
+        self.entry = Some(entry);
+        Ok(faults)
     }
 
     fn discard(&mut self) {
-        self.task = None;
+        self.ready = None;
         let Some(offer) = self.destination.offer() else { return };
         let id = offer.task;
         // A task that is here, or was admitted by another connection, is not this one's to release.
@@ -360,38 +447,56 @@ impl Arriving {
     }
 }
 
-/// How long the source may say nothing when it is its turn.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(60);
-/// Most tasks on their way here at once.
-const ARRIVALS_MAX: usize = 16;
-
-/// An instance for the task, its memories as large as they are at the source.
-fn land(agent: Arc<Agent>, offer: &Offer, spec: &Spec, module: Option<Vec<u8>>) -> Result<Box<Ground>, Refusal> {
-    let refused = |reason| move |e: anyhow::Error| Refusal::new(reason, format!("{e:#}"));
-    let image = image(&agent, offer, spec, module).map_err(refused(Reason::Module))?;
-    let mut arrival = Arrival::new(&image, limits(spec, &agent.settings)).map_err(|e| unfit(&e))?;
-    let mut sizes = BTreeMap::new();
-    for (memory, size) in (0..).zip(&offer.memories) {
-        let grown = arrival.grow(memory, *size);
-        grown.map_err(|e| Refusal::new(Reason::Memory, e.to_string()))?;
-        sizes.insert(memory, *size);
+/// Writes the task to the disk, however long that takes. It may end meanwhile.
+async fn save(agent: &Agent, entry: &Arc<Entry>) {
+    let mut told = false;
+    while entry.state().is_alive() {
+        match agent.save(entry, true).await {
+            Ok(()) => return,
+            Err(e) if !entry.state().is_alive() => tracing::debug!("ended while it was saved: {e:#}"),
+            Err(e) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::error!(task = %entry.spec.name, "cannot be saved here, tried again and again: {e:#}");
+                }
+                tokio::time::sleep(SAVE_AGAIN).await;
+            }
+        }
     }
-    let need = Need { memory: offer.memory(), cpus: spec.limits.cpus };
-    let kept = agent.kept.take(offer.task);
-    Ok(Box::new(Ground { arrival, id: offer.task, need, sizes, kept, written: Vec::new(), agent }))
+    // Its end is written down a moment after it shows.
+    while entry.live().is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
-fn image(agent: &Agent, offer: &Offer, spec: &Spec, module: Option<Vec<u8>>) -> Result<Image> {
-    let Some(module) = module else { return agent.image(spec) };
-    let digest = wayfare_snapshot::Digest::of(&module);
-    if digest != offer.digest() {
-        bail!("the module that was sent is another one");
+/// The link's next event; without a link, none ever.
+async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
+    match link {
+        Some(link) => link.turn().await,
+        None => std::future::pending().await,
     }
-    program::from_module(&module, digest, &wanted(spec.canonical_nan)?)
+}
+
+/// Ready when the task waits for a page.
+async fn waits(faults: &Option<AsyncFd<OwnedFd>>) {
+    match faults {
+        Some(faults) => match faults.readable().await {
+            // Cleared before the faults are taken: one that comes after that is told again.
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
 }
 
 /// Makes the task; nothing of it runs.
-fn prepare(agent: &Agent, ground: Ground, spec: &Spec, state: &[u8], extra: &[u8]) -> Result<(Task, Arc<Sockets>)> {
+fn prepare(
+    agent: &Agent,
+    ground: Ground,
+    spec: &Spec,
+    state: &[u8],
+    extra: &[u8],
+    late: Option<&Vec<PageRange>>,
+) -> Result<Ready> {
     let envelope = Envelope::decode(state)?;
     let packed = wayfare_snapshot::open(&envelope.snapshot, &wayfare_snapshot::Limits::default())?;
     let snapshot = packed.unpack()?;
@@ -403,5 +508,11 @@ fn prepare(agent: &Agent, ground: Ground, spec: &Spec, state: &[u8], extra: &[u8
     let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
     let sockets = Sockets::thaw(&spec.publish, &envelope.sockets)?;
     let host = task::host(spec, &agent.dirs, &sockets)?;
-    Ok((ground.arrival.finish(&snapshot, host)?, sockets))
+    let Some(late) = late else {
+        return Ok(Ready { task: ground.arrival.finish(&snapshot, host)?, sockets, late: None });
+    };
+    let engine = |r: &PageRange| wayfare_engine::PageRange { memory: r.memory, first: r.first, count: r.count };
+    let late: Vec<_> = late.iter().map(engine).collect();
+    let (task, late) = ground.arrival.finish_late(&snapshot, host, &late)?;
+    Ok(Ready { task, sockets, late: Some(late) })
 }

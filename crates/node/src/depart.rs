@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Entry, State};
 use crate::kept::Pages;
+use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::Link;
 use crate::task::{Still, Verdict};
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,7 +17,7 @@ use wayfare_engine::Watch;
 use wayfare_snapshot::{PAGE_SIZE, is_zero};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Message, Mode, Offer, Reason, Refusal};
+use wayfare_transfer::message::{Answer, Message, Mode, Offer, Reason, Refusal};
 use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Progress, Source};
 use wayfare_transfer::{Incoming, Kind};
@@ -36,6 +37,8 @@ pub struct Order {
     pub give_up: bool,
     /// Bytes per second, at most.
     pub limit: Option<u64>,
+    /// Connections that pages go by, at most [`STREAMS_MAX`].
+    pub streams: u8,
 }
 
 /// A line of progress.
@@ -55,7 +58,7 @@ pub struct Report {
     pub last: Line,
     /// From the moment at which the task stood still to the word that it runs there, nanoseconds.
     pub downtime: u64,
-    /// The whole move, nanoseconds.
+    /// Until it runs there with all of its pages, nanoseconds.
     pub total: u64,
     /// Round-trip time of the link, nanoseconds.
     pub rtt: u64,
@@ -135,18 +138,35 @@ impl Guest for Memory {
 enum Done {
     Frozen(Result<Still>),
     Logged(Result<()>),
+    Dialled(Box<Link>),
+    Decided(Answer),
+    Lane(Result<Box<Link>>),
+    LaneLost(anyhow::Error),
 }
 
-/// Moves a task, and says how that went. `progress` is told now and then; the move is called off, as long as that is
-/// possible, when it is closed.
+/// What is said of a move while it goes on.
+pub enum Told {
+    /// How far it is.
+    Line(Line),
+    /// The task runs there, and nothing that it needs is here any more but for its safety.
+    Gone(Report),
+}
+
+/// Moves a task. `progress` is told now and then; the move is called off, as long as that is possible, when it is closed.
+/// Ends when the task is on the other node's disk.
 ///
 /// # Errors
 /// When the task stays here, with the reason.
-pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Line>) -> Result<Report> {
+pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Told>) -> Result<()> {
     let entry = agent.task(&order.name)?;
-    // A snapshot that is being written is waited for.
+    // A snapshot that is being written is waited for, and the disk of this node if the task has just come.
     let waiting = tokio::time::timeout(Duration::from_secs(30), entry.moving.lock());
-    let Ok(_moving) = waiting.await else { bail!("{} is being moved already", order.name) };
+    let Ok(_moving) = waiting.await else {
+        match entry.unsaved.load(Ordering::SeqCst) {
+            true => bail!("{} has come only now and is not on the disk here yet: see the agent's log", order.name),
+            false => bail!("{} is being moved already", order.name),
+        }
+    };
     let me = agent.identity()?.name;
     if order.to == me {
         bail!("{} is on {me} already", order.name);
@@ -192,12 +212,15 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         began: Instant::now(),
         frozen_at: None,
         log: None,
+        told: false,
+        streams: order.streams.clamp(1, STREAMS_MAX),
+        lanes: Lanes::default(),
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
     if entry.state() == (State::Moving { to: departure.to.clone() }) {
         entry.set_state(State::Running);
     }
-    result.map(|()| departure.report)
+    result
 }
 
 fn log_tail(path: &std::path::Path, len: u64) -> Result<Vec<u8>> {
@@ -223,6 +246,11 @@ struct Departure {
     frozen_at: Option<Instant>,
     /// The journal being written: what is struck out must have been written before.
     log: Option<JoinHandle<()>>,
+    /// Whoever waits has heard that it has gone.
+    told: bool,
+    /// Streams for its pages; 1 once those beside the first have been dialled.
+    streams: u8,
+    lanes: Lanes,
 }
 
 impl Departure {
@@ -234,7 +262,7 @@ impl Departure {
         &mut self,
         live: Arc<crate::task::Live>,
         mut memory: Memory,
-        progress: &UnboundedSender<Line>,
+        progress: &UnboundedSender<Told>,
     ) -> Result<()> {
         let (done_to, mut done) = unbounded_channel::<Done>();
         let mut told = Instant::now();
@@ -255,20 +283,31 @@ impl Departure {
                             let _ = to.send(Done::Logged(agent.db.set_record(id, &record)));
                         }));
                     }
+                    Action::Redial => self.redial(&done_to),
                     action => {
                         // In doubt it may be long before there is more to tell.
-                        let _ = progress.send(self.line());
+                        let _ = progress.send(Told::Line(self.line()));
                         self.act(action).await?;
                     }
                 }
+            }
+            if self.source.has_gone() && !std::mem::replace(&mut self.told, true) {
+                self.report.last = self.line();
+                self.report.total = self.now();
+                let _ = progress.send(Told::Gone(self.report.clone()));
             }
             if self.source.is_over() {
                 break;
             }
             let now = self.now();
             if let Some(link) = &mut self.link {
-                while link.channel.backlog() < BACKLOG {
+                // What the task waits for there is not to queue up behind much.
+                let most = if self.report.downtime > 0 { BACKLOG / 8 } else { BACKLOG };
+                while link.channel.backlog() < most || self.lanes.has_room() {
                     let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
+                    if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(&mut out) {
+                        continue;
+                    }
                     if let Err(e) = link.channel.send(kind, &out) {
                         tracing::warn!("{e}");
                         break;
@@ -280,31 +319,33 @@ impl Departure {
             }
             if told.elapsed() > TELL {
                 told = Instant::now();
-                let _ = progress.send(self.line());
+                let _ = progress.send(Told::Line(self.line()));
             }
             let wake = self.source.poll_timeout().map(|at| Duration::from_nanos(at.saturating_sub(self.now())));
+            if matches!(self.source.phase(), Phase::Preparing) {
+                self.lanes.close();
+            }
             tokio::select! {
                 turned = turn(&mut self.link) => {
-                    self.turned(turned);
+                    self.turned(turned, &done_to);
                     self.mark_commit();
                 }
                 Some(event) = done.recv() => {
-                    self.done(event);
+                    self.done(event, &done_to);
                     self.mark_commit();
                 }
+                () = self.lanes.freed() => {}
                 () = tokio::time::sleep(wake.unwrap_or_default()), if wake.is_some() => {}
                 () = progress.closed(), if !cancelled => {
                     cancelled = true;
                     let refusal = Refusal::new(Reason::Cancelled, "the move was called off");
                     self.source.handle_event(Event::Cancelled(refusal));
                 }
-                _ = ticks.tick() => self.listen(),
+                _ = ticks.tick() => self.listen(&done_to),
             }
         }
-        self.report.last = self.line();
-        self.report.total = self.now();
         if *self.source.phase() == Phase::Done {
-            self.leave(memory);
+            self.leave(memory).await;
         }
         let link = self.link.take();
         if let Some(mut link) = link {
@@ -320,7 +361,7 @@ impl Departure {
         }
     }
 
-    fn turned(&mut self, turned: Result<Option<Incoming>>) {
+    fn turned(&mut self, turned: Result<Option<Incoming>>, done: &UnboundedSender<Done>) {
         let handled = turned.and_then(|message| {
             let Some(message) = message else { return Ok(()) };
             anyhow::ensure!(message.kind == Kind::Transfer, "a message of another kind");
@@ -333,24 +374,77 @@ impl Departure {
         if let Err(e) = handled {
             tracing::warn!(task = %self.entry.spec.name, to = %self.to, "the link is gone: {e:#}");
             self.link = None;
+            self.lanes.close();
             self.source.handle_event(Event::Disconnected);
+        }
+        // It has been accepted: what is dialled now finds it there.
+        if matches!(self.source.phase(), Phase::Module(_) | Phase::Landing) {
+            for _ in 1..std::mem::replace(&mut self.streams, 1) {
+                let (agent, to, offer, done) =
+                    (self.agent.clone(), self.to.clone(), self.source.offer().clone(), done.clone());
+                tokio::spawn(async move {
+                    let lane = lanes::dial(&agent, &to, offer.task, offer.epoch).await;
+                    let _ = done.send(Done::Lane(lane.map(Box::new)));
+                });
+            }
         }
     }
 
     /// An answer that takes the other side no work must come soon; compiling may take its time.
-    fn listen(&mut self) {
+    fn listen(&mut self, done: &UnboundedSender<Done>) {
         let patience = match self.source.phase() {
             Phase::Landing => COMPILING,
             Phase::Offered | Phase::Digesting | Phase::Round | Phase::Preparing | Phase::Unknown => SILENCE,
             _ => return,
         };
         if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
-            self.turned(Err(anyhow!("nothing is heard")));
+            self.turned(Err(anyhow!("nothing is heard")), done);
         }
     }
 
-    fn done(&mut self, event: Done) {
+    /// Dials until somebody is there, or a person knows better.
+    fn redial(&self, done: &UnboundedSender<Done>) {
+        let (agent, entry, to, done) = (self.agent.clone(), self.entry.clone(), self.to.clone(), done.clone());
+        tokio::spawn(async move {
+            let mut decision = entry.decision.subscribe();
+            let mut pause = Duration::from_millis(100);
+            while !done.is_closed() {
+                match agent.dial(&to).await {
+                    Ok(link) => {
+                        let _ = done.send(Done::Dialled(Box::new(link)));
+                        return;
+                    }
+                    Err(e) => tracing::debug!(task = %entry.spec.name, "{to} is not there: {e:#}"),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+                    _ = decision.changed() => {
+                        if let Some(answer) = *decision.borrow() {
+                            tracing::warn!(task = %entry.spec.name, ?answer, "decided by a person");
+                            let _ = done.send(Done::Decided(answer));
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn done(&mut self, event: Done, done: &UnboundedSender<Done>) {
         match event {
+            Done::Lane(Ok(link)) => {
+                let done = done.clone();
+                self.lanes.add(*link, move |e| drop(done.send(Done::LaneLost(e))));
+            }
+            Done::Lane(Err(e)) => tracing::warn!(to = %self.to, "there is one stream less: {e:#}"),
+            // Pages may be lost with it. After the commit nothing goes by it any more.
+            Done::LaneLost(e) if !self.source.has_left() => self.turned(Err(e), done),
+            Done::LaneLost(_) => {}
+            Done::Dialled(link) => {
+                self.link = Some(*link);
+                self.source.reattach();
+            }
+            Done::Decided(answer) => self.source.handle_answer(answer),
             Done::Frozen(Ok(mut still)) => {
                 self.frozen_at = Some(still.since);
                 let state = std::mem::take(&mut still.state);
@@ -393,39 +487,48 @@ impl Departure {
             Action::Retake(epoch) => {
                 self.agent.db.set_record(id, &Record::Owned { epoch })?;
                 self.entry.epoch.store(epoch, Ordering::SeqCst);
+                let was_gone = matches!(self.entry.state(), State::Left { .. });
                 self.entry.set_state(State::Running);
                 self.decide(Verdict::Thaw(Some(epoch)));
+                if was_gone {
+                    tracing::warn!(
+                        task = %self.entry.spec.name,
+                        "{} has lost it before it was on the disk there: it goes on here, from where it left",
+                        self.to
+                    );
+                    self.agent.look_after(&self.entry);
+                }
             }
             Action::Ask => {
-                self.entry.set_state(State::Unknown { to: self.to.clone(), epoch });
-                let answer = self.agent.ask(&self.entry, &self.to, epoch).await;
+                self.entry.set_state(State::Unknown { to: self.to.clone(), claimed: epoch });
+                let answer = self.agent.ask(&self.entry, &self.to, epoch, true).await;
                 self.source.handle_answer(answer);
             }
-            Action::Gone => {
+            Action::Gone => self.entry.set_state(State::Left { to: self.to.clone(), saved: false }),
+            Action::Release => {
                 // If this cannot be written, the question is asked again after a restart, and has the same answer.
                 if let Err(e) = self.agent.db.set_record(id, &Record::Left { epoch, to: self.to.clone() }) {
                     tracing::error!(task = %self.entry.spec.name, "cannot be written down: {e:#}");
                 }
-                self.entry.set_state(State::Left { to: self.to.clone() });
-            }
-            Action::Release => {
+                self.entry.set_state(State::Left { to: self.to.clone(), saved: true });
                 self.agent.capacity.release(id);
                 let _ = std::fs::remove_file(self.agent.dirs.checkpoint(id));
             }
-            Action::Redial | Action::Freeze | Action::Log(_) => {}
+            Action::Redial | Action::Freeze | Action::Log(_) => unreachable!("done by `run`"),
         }
         Ok(())
     }
 
-    /// Forgets the task, but for its pages: it may come back.
-    fn leave(&mut self, memory: Memory) {
+    /// Forgets the task, but for its pages: it may come back, and is let in only then.
+    async fn leave(&mut self, memory: Memory) {
         let (agent, id, still) = (self.agent.clone(), self.entry.spec.id, self.still.take());
-        tokio::task::spawn_blocking(move || {
+        let kept = tokio::task::spawn_blocking(move || {
             agent.kept.put(id, memory.keep());
             if let Some(still) = still {
                 let _ = still.verdict.send(Verdict::Drop);
             }
         });
+        let _ = kept.await;
     }
 
     /// From the moment at which `Commit` is about to be sent, nothing but a verdict lets the task run here again.
@@ -444,7 +547,9 @@ impl Departure {
             Phase::Copying | Phase::Round => "copying",
             Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
             Phase::Unknown => "waiting for the word that it runs there",
-            Phase::Draining | Phase::Drained => "sending late pages",
+            Phase::Draining if self.link.is_none() => "LINK LOST: it runs there without the pages that are still here",
+            Phase::Draining => "sending late pages",
+            Phase::Keeping => "kept until it is on the disk there",
             Phase::Done => "done",
             Phase::Failed(_) => "failed",
         };

@@ -1,6 +1,7 @@
 //! Where clients of a published task connect: this node keeps their connections, wherever the task is.
 
 use crate::agent::lock;
+use crate::rate::Rate;
 use crate::service::{self, STREAMS, Sockets};
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
@@ -18,10 +19,15 @@ pub(crate) struct Ingress {
     next: AtomicU64,
     /// There may be segments to send.
     pub(crate) stirred: Notify,
+    /// What all clients together may send, and what they may get.
+    rates: Option<(Rate, Rate)>,
     /// The epoch of the task whose segments are taken, and the count of its channels.
     turn: watch::Sender<(u64, u64)>,
     closed: Notify,
 }
+
+/// Bytes that are moved at once between a client and its stream.
+const STEP: usize = 32 << 10;
 
 /// A client that is connected.
 #[derive(Default)]
@@ -61,7 +67,7 @@ impl Ingress {
     ///
     /// # Errors
     /// When one of them is taken.
-    pub(crate) async fn open(ports: &[u16], first: u64) -> Result<Arc<Ingress>> {
+    pub(crate) async fn open(ports: &[u16], first: u64, rate: Option<u64>) -> Result<Arc<Ingress>> {
         let mut listeners = Vec::new();
         for port in ports {
             let listener = TcpListener::bind(("0.0.0.0", *port)).await;
@@ -72,6 +78,7 @@ impl Ingress {
             clients: Mutex::default(),
             next: AtomicU64::new(first),
             stirred: Notify::new(),
+            rates: rate.map(|rate| (Rate::new(rate), Rate::new(rate))),
             turn: watch::Sender::new((0, 0)),
             closed: Notify::new(),
         });
@@ -117,7 +124,8 @@ impl Ingress {
         let _ = client.set_nodelay(true);
         let end = &self.ends[index];
         let (mut reading, mut writing) = (true, true);
-        let (mut from_client, mut to_client) = (vec![0; 32 << 10], vec![0; 32 << 10]);
+        let step = self.rates.as_ref().map_or(STEP, |(rate, _)| rate.step(STEP));
+        let (mut from_client, mut to_client) = (vec![0; step], vec![0; step]);
         let (mut read, mut write) = client.split();
         let lost = loop {
             // What the task has sent, first.
@@ -133,6 +141,9 @@ impl Ingress {
                         if write.write_all(&to_client[..n]).await.is_err() {
                             lock(end).reset(id);
                             self.stirred.notify_one();
+                        }
+                        if let Some((_, to_clients)) = &self.rates {
+                            to_clients.pay(n).await;
                         }
                     }
                     Err(StreamError::WouldBlock) => break,
@@ -152,8 +163,14 @@ impl Ingress {
                             lock(end).finish(id);
                             reading = false;
                         }
-                        // There was room for it, and nobody else fills it.
-                        Ok(n) => drop(lock(end).write(id, &from_client[..n])),
+                        Ok(n) => {
+                            // There was room for it, and nobody else fills it.
+                            let _ = lock(end).write(id, &from_client[..n]);
+                            self.stirred.notify_one();
+                            if let Some((from_clients, _)) = &self.rates {
+                                from_clients.pay(n).await;
+                            }
+                        }
                         Err(_) => {
                             lock(end).reset(id);
                             reading = false;

@@ -8,7 +8,9 @@
 //! agent      the tasks by name, what is written about them (db), what is admitted (capacity)
 //!   ├── task        one task on its thread: runs, stands still, goes on, ends
 //!   ├── depart      drives transfer::Source: a task leaves
-//!   ├── arrive      drives transfer::Destination: a task comes
+//!   ├── arrive      drives transfer::Destination: a task comes; ground: where its pages land
+//!   │               lanes: more streams for one move
+//!   ├── recover     what the journal asks for: after a restart, of other nodes, by them
 //!   ├── service     a task's sockets, and their way to the ingress
 //!   └── ingress     the clients of a published task, wherever that is
 //! membership  the cluster's authority, this node's key, invitations, revocations
@@ -21,12 +23,16 @@ mod capacity;
 mod db;
 mod depart;
 mod dirs;
+mod ground;
 mod ingress;
 mod kept;
+mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
 mod peers;
+mod rate;
+mod recover;
 mod serve;
 mod service;
 pub mod spec;

@@ -2,7 +2,7 @@
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
 use crate::agent::{Agent, Entry, State};
-use crate::depart::{self, Line, Order, Report};
+use crate::depart::{self, Line, Order, Report, Told};
 use crate::dirs::Dirs;
 use crate::peers::Peer;
 use crate::spec::Spec;
@@ -174,17 +174,22 @@ pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> 
             Err(e) => failed(e),
         },
         Request::Migrate { order } => {
-            let (progress, mut lines) = unbounded_channel();
+            let (progress, mut told) = unbounded_channel();
             let mut moving = tokio::spawn(depart::migrate(agent, order, progress));
             let mut byte = [0];
             let mut read = read.into_inner();
             loop {
                 tokio::select! {
-                    Some(line) = lines.recv() => say(&mut write, &Reply::Moving { line }).await?,
+                    biased;
+                    Some(told) = told.recv() => match told {
+                        Told::Line(line) => say(&mut write, &Reply::Moving { line }).await?,
+                        // That it comes to the disk there is waited for by the agent alone.
+                        Told::Gone(report) => break Reply::Moved { report },
+                    },
                     // The user has gone away: the move is called off, if that is still possible.
-                    _ = read.read(&mut byte), if !lines.is_closed() => lines.close(),
+                    _ = read.read(&mut byte), if !told.is_closed() => told.close(),
                     moved = &mut moving => break match moved? {
-                        Ok(report) => Reply::Moved { report },
+                        Ok(()) => failed(anyhow!("the move went without a word")),
                         Err(e) => failed(e),
                     },
                 }
@@ -218,7 +223,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             if !agent.stop(&entry, "told to").await {
                 match entry.state() {
                     State::Moving { to } => bail!("{name} is being moved to {to}: stop it there"),
-                    State::Left { to } => bail!("{name} is on {to}: stop it there"),
+                    State::Left { to, .. } => bail!("{name} is on {to}: stop it there"),
                     _ => bail!("{name} is not running"),
                 }
             }
@@ -239,10 +244,11 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         }
         Request::Resolve { name, here } => {
             let entry = agent.task(&name)?;
-            if !matches!(entry.state(), State::Unknown { .. }) {
+            if !matches!(entry.state(), State::Unknown { .. } | State::Left { saved: false, .. }) {
                 bail!("it is known where {name} is");
             }
-            entry.decision.send_replace(Some(if here { Answer::Never } else { Answer::Owns }));
+            // Its epoch may have been used there: what goes on here claims the next one.
+            entry.decision.send_replace(Some(if here { Answer::Lost } else { Answer::Owns }));
             Reply::Done
         }
         Request::Nodes => {
@@ -285,5 +291,47 @@ async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, write: &mut (impl
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of a task, its order and its state are one object there: no name may come twice.
+    #[test]
+    fn a_task_in_any_state_can_be_listed() {
+        let (to, why) = (String::from("b"), String::from("so"));
+        for state in [
+            State::Running,
+            State::Moving { to: to.clone() },
+            State::Unknown { to: to.clone(), claimed: 3 },
+            State::Exited { status: 1 },
+            State::Trapped { why: why.clone() },
+            State::Stopped { why: why.clone() },
+            State::Left { to, saved: false },
+            State::Failed { why },
+        ] {
+            let spec = Spec {
+                id: wayfare_transfer::TaskId([1; 16]),
+                name: "task".into(),
+                program: String::new(),
+                module: String::new(),
+                canonical_nan: false,
+                args: Vec::new(),
+                env: Vec::new(),
+                dirs: Vec::new(),
+                volumes: Vec::new(),
+                limits: crate::spec::Limits::default(),
+                checkpoint_every: 1,
+                publish: Vec::new(),
+                origin: "a".into(),
+                started: 0,
+            };
+            let task = TaskInfo { spec, state: state.clone(), epoch: 2, ran: 0, memory: 0, log_bytes: 0 };
+            let text = serde_json::to_string(&task).expect("can be written");
+            let back: TaskInfo = serde_json::from_str(&text).expect("can be read");
+            assert_eq!(back.state, state);
+        }
     }
 }

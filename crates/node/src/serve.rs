@@ -112,9 +112,11 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
     match first.kind {
         Kind::Transfer => match Message::decode(&first.payload)? {
             Message::Offer(_) => arrive::arrive(agent, link, first).await,
-            Message::Ask { task, epoch } => {
-                let asked = agent.clone();
-                let answer = tokio::task::spawn_blocking(move || asked.answer(task, epoch)).await??;
+            Message::Lane { task, epoch } => agent.add_lane(link, task, epoch),
+            Message::Reattach { task, epoch } => agent.reattach(link, task, epoch).await,
+            Message::Ask { task, epoch, holds } => {
+                let (asked, peer) = (agent.clone(), link.peer().unwrap_or_default().to_string());
+                let answer = tokio::task::spawn_blocking(move || asked.answer(&peer, task, epoch, holds)).await??;
                 link.send(Kind::Transfer, &Message::Answer(answer).encode()).await
             }
             _ => bail!("a message that begins nothing"),

@@ -28,11 +28,14 @@ pub struct Limits {
     pub wall_time: Option<u64>,
     /// Descriptors open at once.
     pub open_files: Option<u32>,
+    /// Bytes per second from all clients together, and as many to them.
+    #[serde(default)]
+    pub network: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: None, cpus: 100, cpu_share: 100, wall_time: None, open_files: None }
+        Self { memory: None, cpus: 100, cpu_share: 100, wall_time: None, open_files: None, network: None }
     }
 }
 

@@ -37,6 +37,8 @@ pub enum End {
     Stopped,
     /// It is elsewhere, or in a file.
     Left,
+    /// Some of its pages will never come.
+    Lost,
     /// It cannot go on here, for this reason.
     Broken(String),
 }
@@ -209,6 +211,7 @@ fn run(task: &mut Task, slot: &Mutex<Option<Order>>, log: &Path, sockets: &Socke
     loop {
         match task.run() {
             Outcome::Exited(status) => return End::Exited(status),
+            Outcome::Trapped(Error::Lost) => return End::Lost,
             Outcome::Trapped(e) => return End::Trapped(trap(&e)),
             Outcome::Captured => {}
         }

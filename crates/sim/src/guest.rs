@@ -29,6 +29,8 @@ pub struct Program {
     pub step: Nanos,
     /// After so many steps, each time, the memory grows by a page, up to twice of what it was.
     pub grow: Option<u64>,
+    /// Some steps write a page full of zeros: such pages pack well from then on.
+    pub wipe: bool,
     /// It ends after so many steps.
     pub end: Option<u64>,
     /// Bytes of its state besides memory.
@@ -47,6 +49,7 @@ impl Program {
             hot: 24,
             step: 500_000,
             grow: Some(700),
+            wipe: true,
             end: None,
             state: 900,
             module: 3000,
@@ -221,7 +224,7 @@ impl SimGuest {
             self.value = mix(self.value ^ read ^ k);
             let page = self.memories[memory as usize].page(to);
             match draw % 61 {
-                0 => page.fill(0),
+                0 if program.wipe => page.fill(0),
                 _ => page[at..at + 8].copy_from_slice(&self.value.to_le_bytes()),
             }
         }

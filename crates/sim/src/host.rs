@@ -96,6 +96,7 @@ enum Written {
     Started(TaskId),
     Logged(TaskId),
     Owned(u64),
+    Saved(u64),
     Retaken(TaskId),
     Say(ConnId, Answer),
 }
@@ -253,6 +254,7 @@ impl Host {
     pub fn restart(&mut self, now: Nanos) {
         self.note(now, || "starts again".into());
         let mut live = Live::default();
+        let mut given_up = Vec::new();
         for (task, entry) in self.disk.durable() {
             let Some(record) = &entry.record else { continue };
             match journal::restart(record) {
@@ -263,17 +265,21 @@ impl Host {
                         live.tasks.insert(task, Slot { guest, epoch, condition: Condition::Running, last: now });
                     }
                     _ => {
-                        live.lost.insert(task, "the node stopped before all late pages were here");
+                        live.lost.insert(task, "there is no checkpoint");
                     }
                 },
                 Restart::Ask { to, epoch } => {
-                    live.doubts.insert(task, Doubt::new(number(&to), epoch, now));
+                    live.doubts.insert(task, Doubt::new(number(&to), epoch, now, false));
                 }
+                Restart::GiveUp { epoch } => given_up.push((task, epoch)),
                 Restart::Nothing => {}
             }
         }
         live.checkpoint = now + self.settings.checkpoint;
         self.live = Some(live);
+        for (task, epoch) in given_up {
+            self.write(now, task, Record::Lost { epoch }, None);
+        }
     }
 
     /// Somebody has dialled.
@@ -380,15 +386,15 @@ impl Host {
         message: Message,
     ) -> Result<(), String> {
         match (role, message) {
-            (_, Message::Ask { task, epoch }) => {
-                self.on_ask(now, net, conn, task, epoch);
+            (_, Message::Ask { task, epoch, holds }) => {
+                self.on_ask(now, net, conn, (task, epoch), holds);
                 Ok(())
             }
             (Role::Doubt(task), Message::Answer(answer)) => {
                 self.on_answer(now, net, task, conn, answer);
                 Ok(())
             }
-            (Role::Fresh, Message::Reattach { task, epoch }) => self.on_reattach(now, conn, task, epoch),
+            (Role::Fresh, Message::Reattach { task, epoch }) => self.on_reattach(now, net, conn, task, epoch),
             (Role::Fresh, message @ Message::Offer(_)) => self.on_offer(now, net, conn, message),
             (Role::Source(task), message) => self.outbound_message(now, task, message),
             (Role::Destination(key), message) => self.inbound_message(key, message),
@@ -404,13 +410,17 @@ impl Host {
     }
 
     /// Answers what became of a task, so that the same answer holds for ever.
-    fn on_ask(&mut self, now: Nanos, net: &mut Net, conn: ConnId, task: TaskId, epoch: u64) {
+    fn on_ask(&mut self, now: Nanos, net: &mut Net, conn: ConnId, (task, epoch): (TaskId, u64), holds: bool) {
         // Whoever asks has not, or no longer, a connection by which to commit: an open session is closed first. Only
         // one that is about to be in the journal cannot be.
         let mut deciding = self.close_sessions(now, net, task, Some(epoch));
+        // One who has nothing of it any more cannot send what is missing.
+        if !holds {
+            deciding |= self.forsake(task, epoch);
+        }
         // What is being written now is true soon, or never: nothing is said until then.
         deciding |= self.disk.is_writing(task);
-        match journal::answer(self.disk.record(task), epoch, deciding) {
+        match journal::answer(self.disk.record(task), epoch, deciding, holds) {
             (answer, Some(record)) => self.write(now, task, record, Some(Written::Say(conn, answer))),
             (answer, None) => self.tell(now, conn, &Message::Answer(answer)),
         }
@@ -510,6 +520,12 @@ impl Host {
                 self.note(now, || "has logged that it owns a task".into());
                 if let Some(inbound) = self.live().inbound.get_mut(&key) {
                     inbound.destination.handle_event(destination::Event::Owned);
+                }
+            }
+            Written::Saved(key) => {
+                self.note(now, || "has a task on its disk".into());
+                if let Some(inbound) = self.live().inbound.get_mut(&key) {
+                    inbound.destination.handle_event(destination::Event::Saved);
                 }
             }
             Written::Say(conn, answer) => self.tell(now, conn, &Message::Answer(answer)),

@@ -15,6 +15,7 @@
 
 pub mod clock;
 pub mod disk;
+pub mod forger;
 pub mod guest;
 pub mod host;
 pub mod hostile;

@@ -223,6 +223,8 @@ async fn carry(shared: Arc<Shared>, client: TcpStream) {
     let Ok(server) = server else { return };
     let _ = rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO));
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    notice_death(&client);
+    notice_death(&server);
     *shared.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += 1;
     let both = async {
         tokio::try_join!(pump(&shared, Way::Up, &client, &server), pump(&shared, Way::Down, &server, &client))
@@ -237,6 +239,17 @@ async fn carry(shared: Arc<Shared>, client: TcpStream) {
             }
         },
     }
+}
+
+/// A side that is gone without a word is found out, and the other one told by a reset, in about the time in which the
+/// two would have found out themselves (`wayfare-node`'s links).
+fn notice_death(stream: &TcpStream) {
+    use rustix::net::sockopt;
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(5));
+    let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(5));
+    let _ = sockopt::set_tcp_keepcnt(stream, 3);
+    let _ = sockopt::set_tcp_user_timeout(stream, 20_000);
 }
 
 /// Bytes on the way, and when they arrive.

@@ -304,7 +304,7 @@ impl World {
                 );
                 running = Some((host.id, slot.epoch, slot.guest.steps()));
             }
-            if matches!(host.record(TASK), Some(Record::Owned { .. } | Record::Ended { .. })) {
+            if matches!(host.record(TASK), Some(Record::Owned { .. } | Record::Taken { .. } | Record::Ended { .. })) {
                 assert!(
                     owner.is_none(),
                     "two hosts own the task at {now}: {owner:?} and {}\n{}",

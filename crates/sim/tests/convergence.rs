@@ -37,8 +37,9 @@ fn run(rate: u64, delay: Nanos, program: &Program, policy: Policy) -> Run {
     Run { outcome, downtime, sent }
 }
 
+/// Pages of noise: nothing packs, so that the bytes of a page are known beforehand.
 fn writer(hot: u64, step: Nanos) -> Program {
-    Program { pages: 3000, filled: 3000, hot, step, grow: None, end: None, ..Program::small(9) }
+    Program { pages: 3000, filled: 3000, hot, step, grow: None, wipe: false, end: None, ..Program::small(9) }
 }
 
 #[track_caller]

@@ -60,8 +60,9 @@ fn message(rng: &mut Rng, program: &Program) -> Message {
         14 => Message::Fetch(range),
         15 => Message::Drained,
         16 => Message::Received,
-        17 => Message::Ask { task: TASK, epoch },
-        18 => Message::Answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding])),
+        17 if rng.chance(0.3) => Message::Lane { task: TASK, epoch },
+        17 => Message::Ask { task: TASK, epoch, holds: rng.chance(0.5) },
+        18 => Message::Answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding, Answer::Lost])),
         _ => Message::Reattach { task: TASK, epoch },
     }
 }
@@ -111,7 +112,7 @@ fn a_source_stands_any_messages_in_any_order() {
                     source::Action::Freeze => source.handle_event(source::Event::Frozen(guest.registers())),
                     source::Action::Log(_) => source.handle_event(source::Event::Logged),
                     source::Action::Ask => {
-                        source.handle_answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding]))
+                        source.handle_answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding, Answer::Lost]))
                     }
                     source::Action::Redial => source.reattach(),
                     // Before the commit was sent nothing may leave, after it only the destination's word gives it back.
@@ -154,9 +155,8 @@ fn a_destination_stands_any_messages_in_any_order() {
         // An honest course, with noise between.
         let mut course: Vec<Step> = vec![Step::Say(Message::Offer(offer(&program, mode, 2)))];
         match mode {
-            Mode::PreCopy => course
+            Mode::PreCopy | Mode::Stop => course
                 .extend([Step::Pages(1, dirty[0]), Step::Say(Message::Round { number: 1, pages: dirty[0].count })]),
-            Mode::Stop => course.push(Step::Pages(1, dirty[0])),
             _ => course.push(Step::Say(Message::Late(dirty.clone()))),
         }
         course.extend([Step::State, Step::Say(Message::Commit(2))]);
@@ -206,6 +206,7 @@ fn a_destination_stands_any_messages_in_any_order() {
                         assert!(committed && epoch == 2, "seed {seed}");
                         d.handle_event(destination::Event::Owned);
                     }
+                    destination::Action::Save => d.handle_event(destination::Event::Saved),
                     _ => {}
                 }
             }

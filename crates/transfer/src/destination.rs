@@ -5,7 +5,7 @@
 //!    │                                                                   │ Commit
 //!    └─► Failed ◄──────────── before the journal has it ─────────────────┤
 //!                                                                        ▼
-//!                                             Done ◄── Draining ◄─── Owning
+//!                                      Done ◄── Saving ◄── Draining ◄── Owning
 //! ```
 //! Nothing is set aside for a task before its offer was admitted, and nothing of it runs before the journal says that
 //! it is owned here.
@@ -55,7 +55,9 @@ pub enum Phase {
     Owning,
     /// It runs; late pages come.
     Draining,
-    /// It runs, and all of it is here.
+    /// It runs, and all of it is here, but not on the disk yet.
+    Saving,
+    /// It runs, and would go on after a crash.
     Done,
     /// It will not come by this move.
     Failed(Refusal),
@@ -78,14 +80,16 @@ pub enum Action {
         /// Pages to be waited for.
         late: Vec<PageRange>,
     },
-    /// Write to the journal that the task is owned here at this epoch; then [`Event::Owned`].
+    /// Write to the journal that the task was taken over at this epoch; then [`Event::Owned`].
     Own(u64),
     /// Run it.
     Run,
     /// Late pages that are in place now: let the task go on if it waits for one.
     Arrived(PageRange),
-    /// All late pages are there.
-    Complete,
+    /// All pages are there: write the task to the disk, and to the journal that it is owned; then [`Event::Saved`].
+    Save,
+    /// It cannot go on: end it, unseen, and write to the journal that it is lost.
+    Forsake,
     /// Throw away what is there; pages may be kept for another try.
     Discard,
 }
@@ -101,6 +105,8 @@ pub enum Event {
     Prepared,
     /// The journal has it.
     Owned,
+    /// It is on the disk, or has ended or moved on.
+    Saved,
     /// Something of the above could not be done.
     Failed(Refusal),
     /// The task waits for a late page.
@@ -144,6 +150,10 @@ pub struct Destination {
     gone_along: Vec<u8>,
     round: u32,
     round_pages: u64,
+    /// Pages of this round, once the source has sent all of them: by several streams they come after the word.
+    round_of: Option<u64>,
+    /// The state, when it is here before the pages of the last round.
+    early: Option<Vec<u8>>,
     late: Vec<PageRange>,
     /// Some of the late pages were left out of what the source was told is missing.
     unlisted: bool,
@@ -167,6 +177,8 @@ impl Destination {
             gone_along: Vec::new(),
             round: 1,
             round_pages: 0,
+            round_of: None,
+            early: None,
             late: Vec::new(),
             unlisted: false,
             fault: None,
@@ -201,7 +213,7 @@ impl Destination {
 
     /// Whether the task is here for good.
     pub fn owns(&self) -> bool {
-        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Done)
+        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Saving | Phase::Done)
     }
 
     /// What to do next.
@@ -262,12 +274,11 @@ impl Destination {
                 self.messages.push_back(Message::Have(bits));
             }
             (Phase::Taking, Message::Round { number, pages }) => {
-                if number != self.round || pages != self.round_pages || pages == 0 {
-                    return Err(Violation("pages of a round are missing"));
+                if number != self.round || self.round_of.is_some() || pages == 0 {
+                    return Err(Violation("a round that is none"));
                 }
-                self.round += 1;
-                self.round_pages = 0;
-                self.messages.push_back(Message::RoundDone(number));
+                self.round_of = Some(pages);
+                self.end_round()?;
             }
             (Phase::Taking, Message::Late(late)) => {
                 if !self.offer.as_ref().is_some_and(|o| o.mode.is_late()) {
@@ -286,20 +297,44 @@ impl Destination {
                 self.phase = Phase::Owning;
                 self.actions.push_back(Action::Own(epoch));
             }
-            (Phase::Draining, Message::Drained) => match (self.late.is_empty(), self.unlisted) {
-                (true, _) => self.complete(),
-                (false, true) => self.list_missing(),
-                (false, false) => return Err(Violation("late pages are missing")),
-            },
+            (Phase::Draining, Message::Drained) if self.unlisted => self.list_missing(),
+            (Phase::Draining, Message::Drained) => return Err(Violation("late pages are missing")),
+            (Phase::Saving | Phase::Done, Message::Drained) => {}
             _ => return Err(Violation("a message out of place")),
         }
         Ok(())
     }
 
-    fn complete(&mut self) {
-        self.phase = Phase::Done;
-        self.messages.push_back(Message::Received);
-        self.actions.push_back(Action::Complete);
+    /// Confirms a round, once all of its pages are in place.
+    fn end_round(&mut self) -> Result<(), Violation> {
+        match self.round_of {
+            Some(of) if self.round_pages > of => Err(Violation("more pages than a round has")),
+            Some(of) if self.round_pages == of => {
+                self.messages.push_back(Message::RoundDone(self.round));
+                self.round += 1;
+                (self.round_pages, self.round_of) = (0, None);
+                self.prepare();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the state restored, once it and all pages are there.
+    fn prepare(&mut self) {
+        if self.round_pages > 0 || self.round_of.is_some() {
+            return;
+        }
+        if let Some(state) = self.early.take() {
+            self.phase = Phase::Preparing;
+            let (extra, late) = (core::mem::take(&mut self.gone_along), self.late.clone());
+            self.actions.push_back(Action::Prepare { state, extra, late });
+        }
+    }
+
+    fn save(&mut self) {
+        self.phase = Phase::Saving;
+        self.actions.push_back(Action::Save);
     }
 
     /// Takes a part of the module or the state.
@@ -321,12 +356,11 @@ impl Destination {
                 }
             }
             (Phase::Taking, Long::State) => {
-                if let Some(state) = self.state.take(part, self.caps.state)? {
-                    self.phase = Phase::Preparing;
-                    let late = self.late.clone();
-                    let extra = core::mem::take(&mut self.gone_along);
-                    self.actions.push_back(Action::Prepare { state, extra, late });
+                if self.early.is_some() {
+                    return Err(malformed);
                 }
+                self.early = self.state.take(part, self.caps.state)?;
+                self.prepare();
             }
             (Phase::Taking, Long::Extra) => {
                 if let Some(extra) = self.extra.take(part, self.caps.extra)? {
@@ -344,7 +378,7 @@ impl Destination {
     /// Pages that nobody waits for.
     pub fn handle_pages(&mut self, batch: &Batch, landing: &mut dyn Landing) -> Result<(), Violation> {
         match self.phase {
-            Phase::Taking if batch.round == self.round => self.round_pages += batch.range.count,
+            Phase::Taking if batch.round == self.round => {}
             // A page that is there may have been written to since: it must not be taken back.
             Phase::Draining if batch.round == LATE && self.is_missing(batch.range) => {}
             Phase::Failed(_) => return Ok(()),
@@ -367,6 +401,10 @@ impl Destination {
             if self.phase == Phase::Draining {
                 self.arrived(range);
             }
+        }
+        if self.phase == Phase::Taking {
+            self.round_pages += batch.range.count;
+            self.end_round()?;
         }
         Ok(())
     }
@@ -404,19 +442,35 @@ impl Destination {
         }
         self.late = left;
         self.actions.push_back(Action::Arrived(range));
+        if self.late.is_empty() {
+            self.save();
+        }
     }
 
-    /// A source that was cut off while late pages were on their way has dialled again: the machine goes on with the new
-    /// channel by saying what is missing. `false` if nothing is.
+    /// A source that was cut off before the last word has dialled again: the machine goes on with the new channel, and
+    /// says what is missing, or that nothing is. `false` if it has no task of that source.
     pub fn reattach(&mut self) -> bool {
-        let late = self.offer.as_ref().is_some_and(|offer| offer.mode.is_late());
-        if !late || !matches!(self.phase, Phase::Draining | Phase::Done) {
+        if !matches!(self.phase, Phase::Draining | Phase::Saving | Phase::Done) {
             return false;
         }
         self.messages.clear();
-        // Perhaps all of it was here, only the word of it was lost.
-        self.phase = Phase::Draining;
-        self.list_missing();
+        match self.phase {
+            Phase::Draining => self.list_missing(),
+            Phase::Done => self.messages.push_back(Message::Received),
+            // That is said as soon as it is true.
+            _ => {}
+        }
+        true
+    }
+
+    /// The source asks as one that has nothing of the task any more. If pages are missing they never come: the task
+    /// is given up here, so that the source may go on from its disk. Says whether that is so.
+    pub fn forsaken(&mut self) -> bool {
+        if self.phase != Phase::Draining {
+            return false;
+        }
+        self.phase = Phase::Failed(Refusal::new(Reason::Link, "the source stopped before it had sent all pages"));
+        self.actions.push_back(Action::Forsake);
         true
     }
 
@@ -441,10 +495,17 @@ impl Destination {
                 self.messages.push_back(Message::Prepared);
             }
             (Phase::Owning, Event::Owned) => {
-                let (epoch, late) = self.offer.as_ref().map_or((0, false), |o| (o.epoch, o.mode.is_late()));
+                let epoch = self.offer.as_ref().map_or(0, |o| o.epoch);
                 self.messages.push_back(Message::Committed(epoch));
                 self.actions.push_back(Action::Run);
-                self.phase = if late { Phase::Draining } else { Phase::Done };
+                self.phase = Phase::Draining;
+                if self.late.is_empty() {
+                    self.save();
+                }
+            }
+            (Phase::Saving, Event::Saved) => {
+                self.phase = Phase::Done;
+                self.messages.push_back(Message::Received);
             }
             (Phase::Draining, Event::Fault(range)) => {
                 self.fault = Some(range);
@@ -474,8 +535,25 @@ mod tests {
     use crate::TaskId;
     use crate::message::Mode;
 
-    #[test]
-    fn a_task_that_cannot_be_written_down_as_owned_is_given_back() {
+    struct Counter(u64);
+
+    impl Landing for Counter {
+        fn write(&mut self, range: PageRange, _: &[u8]) -> Result<(), Refusal> {
+            self.zero(range)
+        }
+
+        fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
+            self.0 += range.count;
+            Ok(())
+        }
+
+        fn recall(&mut self, _: u32, _: u64, _: &PageDigest) -> bool {
+            false
+        }
+    }
+
+    /// One that waits for pages.
+    fn taking() -> Destination {
         let mut destination = Destination::new(Caps::default());
         let offer = Offer {
             task: TaskId([1; 16]),
@@ -491,6 +569,43 @@ mod tests {
         destination.handle_message(Message::Offer(offer), None).unwrap();
         destination.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false }));
         destination.handle_event(Event::Landed);
+        destination
+    }
+
+    fn pages(destination: &mut Destination, round: u32, first: u64, count: u64) -> Result<(), Violation> {
+        let mut bytes = Vec::new();
+        let range = PageRange { memory: 0, first, count };
+        crate::pages::Packer::default().pack(round, range, &vec![7; count as usize * 4096], &mut bytes);
+        destination.handle_pages(&Batch::parse(&bytes).unwrap(), &mut Counter(0))
+    }
+
+    fn says(destination: &mut Destination) -> Vec<Message> {
+        core::iter::from_fn(|| destination.poll_message()).collect()
+    }
+
+    #[test]
+    fn pages_that_come_after_the_word_of_their_round_and_the_state_are_waited_for() {
+        let mut d = taking();
+        says(&mut d);
+        pages(&mut d, 1, 0, 3).unwrap();
+        d.handle_message(Message::Round { number: 1, pages: 8 }, None).unwrap();
+        d.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
+        pages(&mut d, 1, 3, 4).unwrap();
+        assert!(says(&mut d).is_empty() && *d.phase() == Phase::Taking);
+        pages(&mut d, 1, 7, 1).unwrap();
+        assert_eq!(says(&mut d), [Message::RoundDone(1)]);
+        assert_eq!(d.phase(), &Phase::Preparing);
+        // Nothing may be written over a state that is being restored.
+        pages(&mut d, 2, 0, 1).unwrap_err();
+        let mut d = taking();
+        d.handle_message(Message::Round { number: 1, pages: 2 }, None).unwrap();
+        d.handle_message(Message::Round { number: 1, pages: 2 }, None).unwrap_err();
+        pages(&mut d, 1, 0, 3).unwrap_err();
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_written_down_as_owned_is_given_back() {
+        let mut destination = taking();
         destination.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
         destination.handle_event(Event::Prepared);
         destination.handle_message(Message::Commit(2), None).unwrap();

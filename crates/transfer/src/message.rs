@@ -155,8 +155,10 @@ pub enum Answer {
     Owns,
     /// It did not, and never will at that epoch.
     Never,
-    /// It is about to; ask again.
+    /// It is about to, or has, and the task is not on its disk yet; ask again.
     Deciding,
+    /// It did, and died with nothing of the task on its disk. It never will again at that epoch.
+    Lost,
 }
 
 /// The protocol's messages; pages and long things go in their own kinds.
@@ -202,7 +204,7 @@ pub enum Message {
     Fetch(PageRange),
     /// Source: all late pages were sent.
     Drained,
-    /// Destination: and have arrived; the source may forget the task.
+    /// Destination: all of the task is on its disk; the source may forget it.
     Received,
     /// Anybody: what became of the task?
     Ask {
@@ -210,10 +212,20 @@ pub enum Message {
         task: TaskId,
         /// At the epoch that the move claimed.
         epoch: u64,
+        /// Whoever asks still has it as it was when it moved, pages and all.
+        holds: bool,
     },
-    /// The answer to `Ask`.
+    /// The answer to `Ask`; to `Reattach`, if the task is lost.
     Answer(Answer),
-    /// Source, on a new channel: I still have pages of this task for you. `Late` is the answer, with what is missing.
+    /// Source, on a further channel, for nothing but pages: it belongs to this move, which was accepted.
+    Lane {
+        /// Of this task.
+        task: TaskId,
+        /// The epoch that the move claims.
+        epoch: u64,
+    },
+    /// Source, on a new channel: I still have this task as it was. The answer is `Late`, with pages that are missing, or
+    /// `Received`, as soon as that is true.
     Reattach {
         /// Which.
         task: TaskId,

@@ -8,9 +8,15 @@
 //!              └──────────────── Prepared? ◄─── Final ◄─── Freezing
 //!                                    │ Commit
 //!                                    ▼
-//!                                 Unknown ─► Committed: Draining ─► Done
-//!                                    └ link lost: asks ─► Done, or Failed and thaws
+//!                                 Unknown ─► Committed: Draining ─► Keeping ─► Done
+//!                                    │                      └──────────┴ link lost: dials again
+//!                                    └ link lost: asks ─► Draining, or Failed and thaws
 //! ```
+//! Messages of [`Kind::Pages`] that come before [`Phase::Draining`] may go by any of several channels; all others go by
+//! one, in their order.
+//!
+//! The source keeps the task as it was, frozen, until the destination says that it is on its disk: should that node die
+//! before, the task goes on here.
 
 use crate::Nanos;
 use crate::channel::Kind;
@@ -91,8 +97,8 @@ pub enum Phase {
     Unknown,
     /// The task runs there; late pages are sent.
     Draining,
-    /// They were; the destination has not said that it has them.
-    Drained,
+    /// It has all been sent, and is kept here until the destination says that it is on its disk.
+    Keeping,
     /// The task is there.
     Done,
     /// It is here, as if nothing had happened.
@@ -110,17 +116,17 @@ pub enum Action {
     Strike,
     /// Let it run on here.
     Thaw,
-    /// The destination will never have it: write to the journal that it is owned here again, at this epoch, and let it
-    /// run on.
+    /// The destination will never have it, or has lost it: write to the journal that it is owned here again, at this
+    /// epoch, and let it run on. After [`Action::Gone`] clients have seen more of it than it knows.
     Retake(u64),
     /// The link is gone and nobody knows who has the task: ask the destination until it answers
     /// ([`Source::handle_answer`]).
     Ask,
-    /// Late pages wait for a link: dial again, send `Reattach`, and go on with this machine.
+    /// The link is gone before the last word: dial again, [`Source::reattach`], and go on with this machine.
     Redial,
-    /// The task runs at the destination. Nothing of it may ever run here.
+    /// The task runs at the destination. Nothing of it may run here, unless [`Action::Retake`] comes.
     Gone,
-    /// Everything has arrived: forget the task.
+    /// It is on the destination's disk: write to the journal that it has left, and forget it.
     Release,
 }
 
@@ -189,6 +195,8 @@ pub struct Source {
     logged: bool,
     prepared: bool,
     frozen: bool,
+    /// A new channel is there, and not yet the word what is missing.
+    reattaching: bool,
     round: u32,
     round_told: bool,
     round_pages: u64,
@@ -235,6 +243,7 @@ impl Source {
             logged: false,
             prepared: false,
             frozen: false,
+            reattaching: false,
             round: 0,
             round_told: true,
             round_pages: 0,
@@ -289,14 +298,14 @@ impl Source {
         matches!(self.phase, Phase::Done | Phase::Failed(_))
     }
 
-    /// Whether the commit may have been received.
-    fn committed(&self) -> bool {
-        matches!(self.phase, Phase::Unknown | Phase::Draining | Phase::Drained | Phase::Done)
+    /// Whether the commit was sent: the task may run at the destination.
+    pub fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Unknown | Phase::Draining | Phase::Keeping | Phase::Done)
     }
 
     /// Ends a move before the commit: the task runs on here.
     fn fail(&mut self, refusal: Refusal) {
-        if self.committed() || self.is_over() {
+        if self.has_left() || self.is_over() {
             return;
         }
         self.phase = Phase::Failed(refusal);
@@ -312,7 +321,7 @@ impl Source {
     }
 
     fn abort(&mut self, refusal: Refusal) {
-        if !self.committed() && !self.is_over() {
+        if !self.has_left() && !self.is_over() {
             self.fail(refusal.clone());
             self.messages.push_back(Message::Abort(refusal));
         }
@@ -332,6 +341,8 @@ impl Source {
             (Phase::Landing | Phase::Module(_), Message::Landed) => self.landed(),
             (Phase::Digesting, Message::Have(bits)) => self.take_have(now, &bits)?,
             (Phase::Round, Message::RoundDone(number)) if number == self.round => self.phase = Phase::Copying,
+            // Of the last round, which nobody waits for.
+            (Phase::Final(_) | Phase::Preparing, Message::RoundDone(number)) if number == self.round => {}
             (Phase::Preparing, Message::Prepared) => {
                 self.prepared = true;
                 self.commit();
@@ -340,19 +351,22 @@ impl Source {
             (Phase::Unknown, Message::Answer(answer)) => self.handle_answer(answer),
             // It says that it will not have it, having thrown away what it had.
             (Phase::Unknown, Message::Refuse(_)) => self.handle_answer(Answer::Never),
-            (Phase::Draining | Phase::Drained, Message::Fetch(range)) => self.fetch(range),
-            (Phase::Draining | Phase::Drained, Message::Late(missing)) => {
+            (Phase::Draining | Phase::Keeping, Message::Answer(Answer::Lost)) => self.handle_answer(Answer::Lost),
+            (Phase::Draining | Phase::Keeping, Message::Fetch(range)) => self.fetch(range),
+            (Phase::Draining | Phase::Keeping, Message::Late(missing)) => {
                 if !missing.iter().all(|range| self.is_late(range)) {
                     return Err(Violation("pages that were not to come late"));
                 }
                 self.queue = missing.into();
                 self.phase = Phase::Draining;
+                self.reattaching = false;
             }
-            (Phase::Drained, Message::Received) => {
+            (Phase::Draining | Phase::Keeping, Message::Received) => {
+                self.reattaching = false;
                 self.phase = Phase::Done;
                 self.actions.push_back(Action::Release);
             }
-            (_, Message::Refuse(refusal)) if !self.committed() => self.fail(refusal),
+            (_, Message::Refuse(refusal)) if !self.has_left() => self.fail(refusal),
             _ => return Err(Violation("a message out of place")),
         }
         Ok(())
@@ -429,39 +443,56 @@ impl Source {
         hits.into_iter().rev().for_each(|hit| self.queue.push_front(hit));
     }
 
-    /// Takes the destination's word about a move whose commit was not confirmed.
+    /// Takes the destination's word about a move whose commit was not confirmed, or a person's about one of which the
+    /// last word has not come.
     pub fn handle_answer(&mut self, answer: Answer) {
         match (&self.phase, answer) {
             (Phase::Unknown, Answer::Owns) => self.gone(),
             (Phase::Unknown, Answer::Never) => {
-                self.phase = Phase::Failed(Refusal::new(Reason::Link, "the destination did not take the task over"));
-                self.actions.push_back(Action::Retake(self.offer.epoch));
+                self.retake(self.offer.epoch, "the destination did not take the task over");
+            }
+            (Phase::Unknown | Phase::Draining | Phase::Keeping, Answer::Lost) => {
+                let text = "the destination stopped before it had saved the task: it goes on from where it left";
+                // Its epoch has been used: what ran there and what goes on here are two.
+                self.retake(self.offer.epoch.saturating_add(1), text);
+            }
+            (Phase::Keeping | Phase::Draining, Answer::Owns) => {
+                self.phase = Phase::Done;
+                self.actions.push_back(Action::Release);
             }
             _ => {}
         }
     }
 
-    fn gone(&mut self) {
-        self.actions.push_back(Action::Gone);
-        if self.offer.mode.is_late() {
-            self.phase = Phase::Draining;
-            if !self.connected {
-                self.actions.push_back(Action::Redial);
-            }
-            return;
-        }
-        self.phase = Phase::Done;
-        self.actions.push_back(Action::Release);
+    fn retake(&mut self, epoch: u64, why: &str) {
+        self.phase = Phase::Failed(Refusal::new(Reason::Link, why));
+        self.queue.clear();
+        self.messages.clear();
+        self.actions.push_back(Action::Retake(epoch));
     }
 
-    /// A new channel to the destination, for late pages.
+    fn gone(&mut self) {
+        self.actions.push_back(Action::Gone);
+        self.phase = if self.offer.mode.is_late() { Phase::Draining } else { Phase::Keeping };
+        if !self.connected {
+            self.actions.push_back(Action::Redial);
+        }
+    }
+
+    /// Whether the task runs at the destination with all of its pages; whether it is on the disk there is another matter.
+    pub fn has_gone(&self) -> bool {
+        matches!(self.phase, Phase::Keeping | Phase::Done) && !self.reattaching
+    }
+
+    /// A new channel to the destination, once the last one is gone.
     pub fn reattach(&mut self) {
-        if matches!(self.phase, Phase::Draining | Phase::Drained) {
+        if matches!(self.phase, Phase::Draining | Phase::Keeping) {
             self.connected = true;
             self.messages.clear();
             self.queue.clear();
-            // Draining with nothing to send would end at once: the answer says what is missing.
-            self.phase = Phase::Drained;
+            // The answer says what is missing.
+            self.phase = Phase::Keeping;
+            self.reattaching = true;
             self.messages.push_back(Message::Reattach { task: self.offer.task, epoch: self.offer.epoch });
         }
     }
@@ -492,7 +523,7 @@ impl Source {
                 self.messages.clear();
                 match self.phase {
                     Phase::Unknown => self.actions.push_back(Action::Ask),
-                    Phase::Draining | Phase::Drained => self.actions.push_back(Action::Redial),
+                    Phase::Draining | Phase::Keeping => self.actions.push_back(Action::Redial),
                     _ => self.fail(Refusal::new(Reason::Link, "the link to the destination broke")),
                 }
             }
@@ -580,9 +611,7 @@ impl Source {
                     self.begin_round(now);
                 }
                 Phase::Copying if self.queue.is_empty() && self.round_pages > 0 => {
-                    self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
-                    self.round_pages = 0;
-                    self.round_told = true;
+                    self.end_round();
                     self.phase = Phase::Round;
                 }
                 // The round before this one was confirmed, or was empty.
@@ -592,16 +621,24 @@ impl Source {
                 Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
                     return self.send_pages(guest, self.round, BATCH_PAGES, out);
                 }
+                Phase::Final(_) if self.round_pages > 0 && !self.offer.mode.is_late() => self.end_round(),
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),
                 Phase::Draining if !self.connected => return None,
                 Phase::Draining if self.queue.is_empty() => {
-                    self.phase = Phase::Drained;
+                    self.phase = Phase::Keeping;
                     self.messages.push_back(Message::Drained);
                 }
                 Phase::Draining => return self.send_pages(guest, LATE, LATE_PAGES, out),
                 _ => return None,
             }
         }
+    }
+
+    /// Says how many pages the round has: by several streams they may come after this word.
+    fn end_round(&mut self) {
+        self.messages.push_back(Message::Round { number: self.round, pages: self.round_pages });
+        self.round_pages = 0;
+        self.round_told = true;
     }
 
     fn send_part(&mut self, what: Long, at: usize, out: &mut Vec<u8>) -> Option<Kind> {

@@ -151,6 +151,11 @@ pub enum Mode {
     /// In rounds while the task runs, until little is left
     #[default]
     PreCopy,
+    /// After it has gone over: each page when the task touches it, the others behind. Least to wait for, whatever it
+    /// writes; while the link is broken it waits there for pages that are still here
+    PostCopy,
+    /// One round before, the rest after it has gone over
+    Hybrid,
     /// While the task stands still
     Stop,
 }
@@ -172,8 +177,10 @@ Examples:
   wayfare migrate sim --to gateway
   wayfare migrate sim --to gateway --max-downtime 5ms --on-stall give-up
   wayfare migrate sim --to gateway --limit 100Mbit
+  wayfare migrate sim --to gateway --mode post-copy     writes faster than the link carries
 
-The task runs on here until it runs there. Whatever fails before, it stays here; Ctrl-C calls the move off.")]
+The task runs on here until it runs there. Whatever fails before, it stays here; Ctrl-C calls the move off.
+It is kept here as it was until it is on the other node's disk: if that node dies before, it goes on here.")]
 pub struct Migrate {
     #[command(flatten)]
     pub at: At,
@@ -194,6 +201,10 @@ pub struct Migrate {
     /// How much of the link the move may take, such as 100Mbit
     #[arg(long, value_parser = units::rate, value_name = "RATE")]
     pub limit: Option<u64>,
+    /// Connections to send memory by: more than one helps where packets are lost on a long way, or where the link is
+    /// faster than one core can encrypt
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8), default_value_t = 1)]
+    pub streams: u8,
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -243,7 +254,8 @@ Examples:
   wayfare task resolve sim --there       it is there: forget it here
 
 After the word that gives a task away was sent and no answer came, this node does not know whether the task runs
-there; it keeps asking, and the task stands still here. Decide only if you know better.")]
+there; it keeps asking, and the task stands still here. The same holds while the other node has not said that the
+task is on its disk. Decide only if you know better.")]
     Resolve(Resolve),
 }
 
@@ -284,6 +296,9 @@ pub struct Detached {
     /// Most descriptors it may have open
     #[arg(long, requires = "detach")]
     pub open_files: Option<u32>,
+    /// Most traffic with its clients, each way, such as 10Mbit (without --publish it has none)
+    #[arg(long, value_parser = units::rate, value_name = "RATE", requires = "detach")]
+    pub network: Option<u64>,
     /// Let clients connect to it by TCP on this port; it finds a listening socket as descriptor 3 (after its directories)
     #[arg(long, value_name = "PORT", requires = "detach")]
     pub publish: Vec<u16>,

@@ -1,10 +1,18 @@
 //! A `wayfare` of its own for each test: its own cache, key and runtime directory, and guests built beforehand.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod cluster;
+pub mod link;
+pub mod space;
+pub mod wire;
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+/// The program.
+pub const WAYFARE: &str = env!("CARGO_BIN_EXE_wayfare");
 
 /// A user's directories, and where the test works.
 pub struct Home {
@@ -49,7 +57,7 @@ impl Home {
 
     /// `wayfare` with these arguments.
     pub fn wayfare<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        self.here(Command::new(env!("CARGO_BIN_EXE_wayfare")), args)
+        self.here(Command::new(WAYFARE), args)
     }
 
     /// The same for another ISA: `WAYFARE_AARCH64` holds the command.
@@ -61,7 +69,8 @@ impl Home {
         self.here(command, args)
     }
 
-    fn here<A: AsRef<std::ffi::OsStr>>(&self, mut command: Command, args: impl IntoIterator<Item = A>) -> Command {
+    /// A command with arguments, in this user's directories.
+    pub fn here<A: AsRef<std::ffi::OsStr>>(&self, mut command: Command, args: impl IntoIterator<Item = A>) -> Command {
         command.args(args).current_dir(self.dir.path().join("work"));
         for (variable, dir) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
             command.env(variable, self.dir.path().join(dir));

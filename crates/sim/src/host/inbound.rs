@@ -27,6 +27,11 @@ impl Inbound {
     fn epoch(&self) -> u64 {
         self.destination.offer().map_or(0, |offer| offer.epoch)
     }
+
+    /// Whether the task would survive a crash here.
+    pub(super) fn is_saved(&self) -> bool {
+        *self.destination.phase() == Phase::Done
+    }
 }
 
 impl Host {
@@ -70,8 +75,24 @@ impl Host {
         }
     }
 
+    /// A source has nothing of its task any more: one that runs here without some pages is given up.
+    pub(super) fn forsake(&mut self, task: TaskId, epoch: u64) -> bool {
+        let mut forsaken = false;
+        for inbound in self.live().inbound.values_mut().filter(|i| i.task() == Some(task) && i.epoch() == epoch) {
+            forsaken |= inbound.destination.forsaken();
+        }
+        forsaken
+    }
+
     /// A source that was cut off has dialled again.
-    pub(super) fn on_reattach(&mut self, now: Nanos, conn: ConnId, task: TaskId, epoch: u64) -> Result<(), String> {
+    pub(super) fn on_reattach(
+        &mut self,
+        now: Nanos,
+        net: &mut Net,
+        conn: ConnId,
+        task: TaskId,
+        epoch: u64,
+    ) -> Result<(), String> {
         let live = self.live();
         let of = |i: &&mut Inbound| i.task() == Some(task) && i.epoch() == epoch && i.destination.owns();
         let found = live.inbound.iter_mut().find_map(|(key, i)| of(&i).then_some((*key, i)));
@@ -87,13 +108,13 @@ impl Host {
             }
             return Ok(());
         }
-        if live.lost.contains_key(&task) {
-            return Err("the task is lost here, its pages are of no use".into());
-        }
-        // All had come, and this node has forgotten how.
-        match journal::answer(self.disk.record(task), epoch, true) {
+        // All had come, and this node has forgotten how; or it is lost.
+        match journal::answer(self.disk.record(task), epoch, true, false) {
             (Answer::Owns, _) => self.tell(now, conn, &Message::Received),
-            _ => return Err("late pages of a task that is not here".into()),
+            (Answer::Lost, _) => self.tell(now, conn, &Message::Answer(Answer::Lost)),
+            // That it is lost is being written down.
+            (Answer::Deciding, _) => self.close(now, net, conn),
+            _ => return Err("a task that is not here".into()),
         }
         Ok(())
     }
@@ -196,11 +217,7 @@ impl Host {
                 self.live().jobs.push((at, Job::Prepare(key, state, late)));
             }
             Action::Own(epoch) => {
-                // A task with pages still to come has no checkpoint that would be of use.
-                let whole = inbound.landing.as_ref().filter(|guest| guest.missing() == 0);
-                let checkpoint = whole.map(|guest| Checkpoint { epoch, guest: Rc::new(guest.clone()) });
-                let entry = Entry { record: Some(Record::Owned { epoch }), checkpoint };
-                self.disk.write(now, self.settings.log, task, entry, Some(Written::Owned(key)));
+                self.write(now, task, Record::Taken { epoch }, Some(Written::Owned(key)));
             }
             Action::Run => {
                 if let Some(guest) = inbound.landing.take() {
@@ -218,11 +235,21 @@ impl Host {
                     }
                 }
             }
-            Action::Complete => {
+            Action::Save => {
                 let slot = self.live.as_ref().and_then(|live| live.tasks.get(&task));
-                let checkpoint = slot.map(|slot| Checkpoint { epoch, guest: Rc::new(slot.guest.clone()) });
-                let entry = Entry { record: None, checkpoint };
-                self.disk.write(now, self.settings.log, task, entry, None);
+                match slot.filter(|slot| slot.condition != Condition::Ended) {
+                    Some(slot) => {
+                        let checkpoint = Some(Checkpoint { epoch, guest: Rc::new(slot.guest.clone()) });
+                        let entry = Entry { record: Some(Record::Owned { epoch }), checkpoint };
+                        self.disk.write(now, 2 * self.settings.log, task, entry, Some(Written::Saved(key)));
+                    }
+                    // It has ended, and that is in the journal.
+                    None => inbound.destination.handle_event(Event::Saved),
+                }
+            }
+            Action::Forsake => {
+                self.live().tasks.remove(&task);
+                self.write(now, task, Record::Lost { epoch }, None);
             }
             Action::Discard => {
                 if let Some(guest) = inbound.landing.take() {

@@ -19,8 +19,7 @@ pub(super) struct Outbound {
     /// A new connection is to be told what it is for, once it is open.
     reattach: bool,
     freezing: bool,
-    /// What was given away, for the sake of its late pages. **Not among the tasks**: the task may be back here, at a
-    /// later epoch, before the last word about this move has come.
+    /// What was given away, as it was then: for the sake of its late pages, and to go on with it if it is lost there.
     given: Option<SimGuest>,
     outcome: Outcome,
 }
@@ -58,14 +57,16 @@ pub struct Outcome {
 pub(super) struct Doubt {
     to: HostId,
     epoch: u64,
+    /// The task is here as it was when it moved: a restart leaves nothing of that.
+    holds: bool,
     conn: Option<ConnId>,
     asked: bool,
     at: Nanos,
 }
 
 impl Doubt {
-    pub(super) fn new(to: HostId, epoch: u64, at: Nanos) -> Self {
-        Self { to, epoch, conn: None, asked: false, at }
+    pub(super) fn new(to: HostId, epoch: u64, at: Nanos, holds: bool) -> Self {
+        Self { to, epoch, holds, conn: None, asked: false, at }
     }
 
     pub(super) fn lost(&mut self, conn: ConnId, retry: Nanos) {
@@ -93,7 +94,7 @@ impl Guest for Ended {
 }
 
 impl Host {
-    /// Begins to move a task away; `false` if it does not run here, or not with all its pages.
+    /// Begins to move a task away; `false` if it does not run here, or is not on the disk here yet.
     pub fn move_task(
         &mut self,
         now: Nanos,
@@ -107,8 +108,9 @@ impl Host {
         let epoch = self.disk.latest(task).map_or(0, Record::epoch) + 1;
         let Some(live) = &mut self.live else { return false };
         let Some(slot) = live.tasks.get_mut(&task) else { return false };
-        let draining = live.inbound.values().any(|i| i.destination.missing() > 0 && i.task() == Some(task));
-        if slot.condition != Condition::Running || live.outbound.contains_key(&task) || draining {
+        // The node that it came from still keeps it: that ends first.
+        let coming = live.inbound.values().any(|i| i.task() == Some(task) && i.destination.owns() && !i.is_saved());
+        if slot.condition != Condition::Running || live.outbound.contains_key(&task) || coming {
             return false;
         }
         slot.guest.begin_move();
@@ -214,7 +216,7 @@ impl Host {
             if core::mem::take(&mut outbound.reattach) {
                 outbound.source.reattach();
             }
-            let gone = matches!(outbound.source.phase(), Phase::Draining | Phase::Drained);
+            let gone = matches!(outbound.source.phase(), Phase::Draining | Phase::Keeping);
             let guest: &mut dyn Guest = match (&mut outbound.given, live.tasks.get_mut(&task)) {
                 (Some(guest), _) => guest,
                 (None, Some(slot)) if !gone => &mut slot.guest,
@@ -292,21 +294,22 @@ impl Host {
                 }
             }
             Action::Retake(epoch) => {
-                if let Some(slot) = slot {
+                if let Some(guest) = outbound.given.take() {
+                    self.live().tasks.insert(task, Slot { guest, epoch, condition: Condition::Frozen, last: now });
+                }
+                if let Some(slot) = self.live().tasks.get_mut(&task) {
                     slot.epoch = epoch;
                     self.own(now, task, epoch, Written::Retaken(task));
                 }
             }
             Action::Ask => {
-                let doubt = Doubt::new(outbound.to, claimed, now);
+                let doubt = Doubt::new(outbound.to, claimed, now, true);
                 self.live().doubts.insert(task, doubt);
             }
             Action::Redial => outbound.redial = Some(now + self.settings.retry),
-            Action::Gone => {
-                outbound.given = self.live().tasks.remove(&task).map(|slot| slot.guest);
-                self.write(now, task, Record::Left { epoch: claimed, to }, None);
-            }
+            Action::Gone => outbound.given = self.live().tasks.remove(&task).map(|slot| slot.guest),
             Action::Release => {
+                self.write(now, task, Record::Left { epoch: claimed, to }, None);
                 if let Some(guest) = outbound.given.take() {
                     // It may come back, and most of it will be the same.
                     self.live().kept.insert(task, Rc::new(guest.keep()));
@@ -326,7 +329,7 @@ impl Host {
                 Some(conn) if self.live().ends.get(&conn).is_some_and(|end| end.channel.is_open()) => {
                     doubt.asked = true;
                     busy = true;
-                    self.tell(now, conn, &Message::Ask { task, epoch: doubt.epoch });
+                    self.tell(now, conn, &Message::Ask { task, epoch: doubt.epoch, holds: doubt.holds });
                 }
                 Some(_) => {}
             }
