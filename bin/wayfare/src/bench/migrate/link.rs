@@ -3,17 +3,18 @@
 //! A core is what a move costs its nodes, so both ends share one here: sealing, the kernel's copies and opening are all
 //! paid from it. With a core to each end the stream is about as fast as the slower of the two.
 
-fn median(v: &mut [f64]) -> f64 {
-    v.sort_by(f64::total_cmp);
-    v[v.len() / 2]
-}
+use super::super::median;
+use super::{RATE, Setting, row};
+use crate::bench::Row;
 use anyhow::{Context, Result};
+use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use wayfare_node::link::Link;
+use wayfare_sim::proxy::{Proxy, Shape};
 use wayfare_transfer::channel::Credentials;
 use wayfare_transfer::identity::{Authority, Claims, Revocations};
 use wayfare_transfer::{Kind, pages};
@@ -24,21 +25,73 @@ const MESSAGE: usize = pages::BATCH_MAX / 4096 * 4096 - 4096;
 const BACKLOG: usize = 512 << 10;
 const READ: usize = 256 << 10;
 
+/// How long a byte takes there and back over a link like the agents', in words: what the emulation makes of its delay
+/// on this machine.
+///
+/// # Errors
+/// When there is no loopback.
+pub fn round_trips(setting: &Setting<'_>) -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let proxy = Proxy::start("127.0.0.1:0".parse()?, listener.local_addr()?, Shape::new(RATE, setting.rtt / 2))?;
+    let mut near = std::net::TcpStream::connect(proxy.address())?;
+    let (mut far, _) = listener.accept()?;
+    let echo = std::thread::spawn(move || {
+        let mut byte = [0];
+        let _ = far.set_nodelay(true);
+        while far.read_exact(&mut byte).is_ok() && far.write_all(&byte).is_ok() {}
+    });
+    near.set_nodelay(true)?;
+    let (mut times, mut byte) = (Vec::new(), [0]);
+    for _ in 0..200 {
+        let began = Instant::now();
+        near.write_all(&byte)?;
+        near.read_exact(&mut byte)?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    drop((near, proxy));
+    let _ = echo.join();
+    Ok(format!("{:.2} ms, nine in ten times within {:.2}", median(&mut times), times[times.len() * 9 / 10]))
+}
+
 /// Bytes per second: medians, and the extremes of the encrypted stream.
-pub struct Rates {
-    pub encrypted: f64,
-    pub spread: (f64, f64),
+struct Rates {
+    encrypted: f64,
+    spread: (f64, f64),
     /// With a core to each end.
-    pub apart: f64,
-    pub plain: f64,
-    pub memcpy: f64,
+    apart: f64,
+    plain: f64,
+    memcpy: f64,
+}
+
+/// Bytes of one run.
+const TOTAL: usize = 1 << 30;
+
+/// The rows.
+pub fn rows(runs: u32) -> Result<Vec<Row>> {
+    let rates = measure(runs, TOTAL)?;
+    let mb = |rate: f64| rate / 1e6;
+    let note = format!(
+        "{:.0} to {:.0}, both ends on that core; plain TCP {:.0}, memcpy {:.0}; a core to each end {:.0}",
+        mb(rates.spread.0),
+        mb(rates.spread.1),
+        mb(rates.plain),
+        mb(rates.memcpy),
+        mb(rates.apart)
+    );
+    let one = row("one encrypted stream, on one core", mb(rates.encrypted), "MB/s", Some(500.0), note);
+    let of = |name: &str, other: f64| row(name, rates.encrypted / other, "ratio", None, String::new());
+    Ok(vec![
+        Row { at_least: true, ..one },
+        of("the same / plain TCP", rates.plain),
+        of("the same / memcpy", rates.memcpy),
+    ])
 }
 
 /// Measures them alternately.
 ///
 /// # Errors
 /// When there is no loopback.
-pub fn measure(runs: u32, total: usize) -> Result<Rates> {
+fn measure(runs: u32, total: usize) -> Result<Rates> {
     let (mut encrypted, mut apart, mut plain, mut memcpy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs.max(1) {
         encrypted.push(stream(total, [0, 0], send_sealed, receive_sealed)?);
