@@ -2,7 +2,7 @@
 
 use super::cluster::{migrate, order};
 use super::{Setting, row};
-use crate::bench::{PROGRAMS, Program, Row};
+use crate::bench::{PROGRAMS, Program, Row, geometric_mean};
 use anyhow::{Context, Result, anyhow};
 use std::time::Duration;
 use wayfare_node::local::MoveReport;
@@ -14,25 +14,21 @@ const AFTER: [u64; 4] = [400, 150, 50, 10];
 
 /// The rows.
 pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
-    let (mut rows, mut sent, mut raw) = (Vec::new(), 0.0, 0.0);
+    let (mut rows, mut ratios, mut sent, mut raw) = (Vec::new(), Vec::new(), 0.0, 0.0);
     for program in PROGRAMS {
         let report = one(setting, program)?;
         let bytes = (report.last.progress.bytes + report.state_bytes) as f64;
         let touched = (report.last.progress.pages * PAGE_SIZE as u64) as f64;
+        ratios.push(bytes / touched);
         sent += bytes;
         raw += touched;
         let note =
             format!("{:.2} MB of {:.2}, still for {:.0} ms", bytes / 1e6, touched / 1e6, report.downtime as f64 / 1e6);
-        rows.push(row(
-            format!("stop-and-copy, sent / touched, {}", program.name),
-            bytes / touched,
-            "ratio",
-            None,
-            note,
-        ));
+        rows.push(row(format!("sent / touched, {}", program.name), bytes / touched, "ratio", None, note));
     }
-    let note = format!("all bytes of the programs together: {:.1} MB of {:.1}", sent / 1e6, raw / 1e6);
-    rows.push(row("stop-and-copy, sent / touched", sent / raw, "ratio", Some(0.5), note));
+    let note = format!("all together {:.2}: {:.1} MB of {:.1}", sent / raw, sent / 1e6, raw / 1e6);
+    let mean = geometric_mean(&ratios);
+    rows.push(row("stop-and-copy, sent / touched, mean", mean, "ratio", Some(0.5), note));
     Ok(rows)
 }
 
