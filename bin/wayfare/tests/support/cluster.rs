@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wayfare_node::local::{MoveLine, MoveOrder, MoveReport, Reply, Request};
+use wayfare_transfer::Mode;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -211,12 +212,16 @@ pub struct Move {
 
 impl Move {
     pub fn begin(from: &Node, to: &Node, name: &str) -> Move {
+        Move::begin_by(Mode::PreCopy, from, to, name)
+    }
+
+    pub fn begin_by(mode: Mode, from: &Node, to: &Node, name: &str) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         let order = MoveOrder {
             name: name.into(),
             to: to.name.into(),
-            mode: wayfare_transfer::Mode::PreCopy,
+            mode,
             max_downtime: 10_000_000,
             give_up: false,
             limit: None,
