@@ -37,7 +37,7 @@ fn an_unknown_key_gets_nothing() {
     let none = Credentials { secret, certificate: None, ..good.clone() };
     let stolen = Credentials { secret, ..good.clone() };
     let strange = Credentials { certificate: Some(forged), ..stolen.clone() };
-    let question = Message::Ask { task: TaskId([1; 16]), epoch: 1 };
+    let question = Message::Ask { task: TaskId([1; 16]), epoch: 1, holds: true };
     for (who, why) in [(strange, "another cluster"), (stolen, "another key")] {
         // The last word of the handshake is the peer's; the agent then says nothing more.
         let heard = Wire::dial(&a.address, who).and_then(|mut wire| wire.ask(&question));
