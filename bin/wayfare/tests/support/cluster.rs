@@ -211,15 +211,20 @@ pub struct Move {
 
 impl Move {
     pub fn begin(from: &Node, to: &Node, name: &str) -> Move {
+        Move::begin_by(from, to, name, wayfare_transfer::Mode::PreCopy, None)
+    }
+
+    /// In a mode, with a limit of bytes per second.
+    pub fn begin_by(from: &Node, to: &Node, name: &str, mode: wayfare_transfer::Mode, limit: Option<u64>) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         let order = MoveOrder {
             name: name.into(),
             to: to.name.into(),
-            mode: wayfare_transfer::Mode::PreCopy,
+            mode,
             max_downtime: 10_000_000,
             give_up: false,
-            limit: None,
+            limit,
             streams: 1,
         };
         let mut line = serde_json::to_vec(&Request::Migrate { order }).unwrap();
