@@ -5,6 +5,7 @@ mod support;
 
 use std::time::Duration;
 use support::cluster::{Move, Node, PATIENCE, owner, until};
+use support::guest;
 use support::link::{FAST, Linked};
 use support::steady::{is_unbroken, is_unbroken_but_for_crashes, start};
 use wayfare_sim::proxy::Shape;
@@ -73,6 +74,9 @@ fn a_destination_that_dies_without_all_pages_gives_the_task_back_as_it_was() {
         std::thread::sleep(Duration::from_millis(300));
         // Nobody runs it: it might yet be on the disk there.
         assert_eq!(linked.a.task("t").unwrap()["saved"], false);
+        linked.a.run(&["rm", "t"]).fails("until it is on the disk of b");
+        let wasm = guest("hello");
+        linked.a.run(&["run", "-d", "--name", "t", wasm.to_str().unwrap()]).fails("already on this node");
         linked.b.serve();
         until("it is back", PATIENCE, || linked.a.state("t") == "running");
         assert_eq!(owner("t", linked.nodes()).name, "a");
