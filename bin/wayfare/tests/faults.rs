@@ -7,12 +7,12 @@
 
 mod support;
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use support::cluster::{Move, Node, PATIENCE, owner, until};
+use support::guest;
 use support::link::{FAST, Linked, slow};
 use support::space::inside;
-use support::{Home, guest};
+use support::steady::{SIZE, is_unbroken, is_unbroken_but_for_crashes, start, unmoved};
 use wayfare_sim::proxy::{Shape, Way};
 use wayfare_transfer::Mode;
 
@@ -21,41 +21,6 @@ const PHASES: [&str; 6] =
     ["offering", "compiling there", "comparing", "copying", "switching", "waiting for the word that it runs there"];
 /// Long enough for each of them to be seen.
 const ROUND_TRIP: Duration = Duration::from_millis(250);
-
-/// Mebibytes of the task, whose steps take a hundredth of a second and more.
-const SIZE: &str = "4";
-const PAUSE: &str = "10";
-
-/// What it prints if nobody moves it, line by line.
-fn unmoved() -> &'static [String] {
-    static LINES: OnceLock<Vec<String>> = OnceLock::new();
-    LINES.get_or_init(|| Home::new().plain("steady", &[SIZE, "8000", "0"]).lines().map(String::from).collect())
-}
-
-/// So far it has printed each line once, and no other.
-#[track_caller]
-fn is_unbroken(log: &str) {
-    let lines: Vec<&str> = log.lines().collect();
-    let wrong = lines.iter().zip(unmoved()).position(|(got, expected)| got != expected);
-    assert!(lines.len() > 1 && wrong.is_none(), "{} lines, wrong from line {wrong:?}:\n{log}", lines.len());
-}
-
-/// So far it has printed no line that it should not, and none is missing. After a crash it goes on from a snapshot, and
-/// prints again what it had printed since.
-#[track_caller]
-fn is_unbroken_but_for_crashes(log: &str) {
-    let mut next = 0;
-    for line in log.lines() {
-        let at = unmoved().iter().position(|expected| expected == line);
-        assert!(at.is_some_and(|at| at <= next), "{line:?} where line {next} should be:\n{log}");
-        next = at.unwrap() + 1;
-    }
-    assert!(next > 1, "{log}");
-}
-
-fn start(node: &Node, name: &str, steps: &str) {
-    node.start(name, &["--cpus", "0.1", "--checkpoint-every", "1s"], "steady", &[SIZE, steps, PAUSE]);
-}
 
 /// Moves a task, however often that must be tried until what a fault has left behind is cleared away.
 #[track_caller]
@@ -248,7 +213,7 @@ fn dies(victim: &str, mode: Mode, phases: &[&str]) {
         if phase == "compiling there" {
             linked.b.forget_programs();
         }
-        let mut moving = Move::begin_by(mode, &linked.a, &linked.b, "t");
+        let mut moving = Move::begin_by(&linked.a, &linked.b, "t", mode, None);
         if phase == "done" {
             moving.end().unwrap();
         } else {

@@ -302,7 +302,8 @@ impl Departure {
             let now = self.now();
             if let Some(link) = &mut self.link {
                 // What the task waits for there is not to queue up behind much.
-                let most = if self.report.downtime > 0 { BACKLOG / 8 } else { BACKLOG };
+                let late = matches!(self.source.phase(), Phase::Draining);
+                let most = if late { BACKLOG / 8 } else { BACKLOG };
                 while link.channel.backlog() < most || self.lanes.has_room() {
                     let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
                     if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(&mut out) {
@@ -441,6 +442,7 @@ impl Departure {
             Done::LaneLost(e) if !self.source.has_left() => self.turned(Err(e), done),
             Done::LaneLost(_) => {}
             Done::Dialled(link) => {
+                link.hurry();
                 self.link = Some(*link);
                 self.source.reattach();
             }
@@ -504,7 +506,10 @@ impl Departure {
                 let answer = self.agent.ask(&self.entry, &self.to, epoch, true).await;
                 self.source.handle_answer(answer);
             }
-            Action::Gone => self.entry.set_state(State::Left { to: self.to.clone(), saved: false }),
+            Action::Gone => {
+                self.entry.set_state(State::Left { to: self.to.clone(), saved: false });
+                self.link.iter().for_each(Link::hurry);
+            }
             Action::Release => {
                 // If this cannot be written, the question is asked again after a restart, and has the same answer.
                 if let Err(e) = self.agent.db.set_record(id, &Record::Left { epoch, to: self.to.clone() }) {

@@ -5,6 +5,7 @@ mod capture;
 mod hello;
 mod large;
 mod overhead;
+mod pause;
 
 use crate::cli::Format;
 use crate::output;

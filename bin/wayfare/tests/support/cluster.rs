@@ -212,10 +212,11 @@ pub struct Move {
 
 impl Move {
     pub fn begin(from: &Node, to: &Node, name: &str) -> Move {
-        Move::begin_by(Mode::PreCopy, from, to, name)
+        Move::begin_by(from, to, name, Mode::PreCopy, None)
     }
 
-    pub fn begin_by(mode: Mode, from: &Node, to: &Node, name: &str) -> Move {
+    /// In a mode, with a limit of bytes per second.
+    pub fn begin_by(from: &Node, to: &Node, name: &str, mode: Mode, limit: Option<u64>) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         let order = MoveOrder {
@@ -224,7 +225,7 @@ impl Move {
             mode,
             max_downtime: 10_000_000,
             give_up: false,
-            limit: None,
+            limit,
             streams: 1,
         };
         let mut line = serde_json::to_vec(&Request::Migrate { order }).unwrap();
