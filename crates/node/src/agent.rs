@@ -152,7 +152,10 @@ impl Entry {
     /// When it does not run here.
     pub(crate) fn live(&self) -> Result<Arc<Live>> {
         let live = lock(&self.live).clone();
-        live.ok_or_else(|| anyhow!("{} does not run here", self.spec.name))
+        live.ok_or_else(|| match self.state() {
+            State::Running => anyhow!("{} is just being started here: try again in a moment", self.spec.name),
+            _ => anyhow!("{} does not run here", self.spec.name),
+        })
     }
 }
 

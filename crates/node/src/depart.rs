@@ -72,6 +72,8 @@ const LOG_ALONG: u64 = 4 << 20;
 const SILENCE: Duration = Duration::from_secs(20);
 /// The same while it compiles.
 const COMPILING: Duration = Duration::from_secs(600);
+/// Between two tries to write to a disk that does not take it.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 /// Bytes that may wait to go out: enough to keep a link busy, and little to wait for before the last pages.
@@ -287,7 +289,7 @@ impl Departure {
                     action => {
                         // In doubt it may be long before there is more to tell.
                         let _ = progress.send(Told::Line(self.line()));
-                        self.act(action).await?;
+                        self.act(action).await;
                     }
                 }
             }
@@ -472,7 +474,7 @@ impl Departure {
         }
     }
 
-    async fn act(&mut self, action: Action) -> Result<()> {
+    async fn act(&mut self, action: Action) {
         let (id, epoch) = (self.entry.spec.id, self.source.offer().epoch);
         match action {
             Action::Strike => {
@@ -481,13 +483,24 @@ impl Departure {
                 }
                 // The end of a task is not to be overwritten.
                 if !self.entry.state().is_alive() {
-                    return Ok(());
+                    return;
                 }
-                self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch })?;
+                if let Err(e) = self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch }) {
+                    // A restart asks, and hears that it never went.
+                    tracing::error!(task = %self.entry.spec.name, "that it stays cannot be written down: {e:#}");
+                }
             }
             Action::Thaw => self.decide(Verdict::Thaw(None)),
             Action::Retake(epoch) => {
-                self.agent.db.set_record(id, &Record::Owned { epoch })?;
+                // It must not run before that is written down, and nobody else will run it.
+                let mut told = false;
+                while let Err(e) = self.agent.db.set_record(id, &Record::Owned { epoch }) {
+                    if !std::mem::replace(&mut told, true) {
+                        let task = &self.entry.spec.name;
+                        tracing::error!(%task, "that it is here again cannot be written down, tried again: {e:#}");
+                    }
+                    tokio::time::sleep(WRITE_AGAIN).await;
+                }
                 self.entry.epoch.store(epoch, Ordering::SeqCst);
                 let was_gone = matches!(self.entry.state(), State::Left { .. });
                 self.entry.set_state(State::Running);
@@ -521,7 +534,6 @@ impl Departure {
             }
             Action::Redial | Action::Freeze | Action::Log(_) => unreachable!("done by `run`"),
         }
-        Ok(())
     }
 
     /// Forgets the task, but for its pages: it may come back, and is let in only then.

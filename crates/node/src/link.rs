@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::{Channel, Incoming, Kind, Peer};
+use wayfare_transfer::{Channel, ChannelError, Incoming, Kind, Peer};
 
 /// A connection and its handshake must be there within this time.
 const OPENING: Duration = Duration::from_secs(5);
@@ -44,7 +44,10 @@ impl Link {
     pub async fn dial(address: &str, credentials: Credentials) -> Result<Link> {
         let opening = async {
             let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
-            Link::open(stream, credentials).await.with_context(|| format!("{address} is not to be trusted"))
+            Link::open(stream, credentials).await.map_err(|e| match e.downcast_ref::<ChannelError>() {
+                Some(ChannelError::Version(..)) => e.context(format!("{address} cannot be talked to")),
+                _ => e.context(format!("{address} is not to be trusted")),
+            })
         };
         timeout(OPENING, opening).await.map_err(|_| anyhow!("{address} does not answer"))?
     }
