@@ -43,6 +43,7 @@ build() {
     lua) lua ;;
     quickjs) quickjs ;;
     rust-*) rust "$1" ;;
+    native) native ;;
     *)
         [[ -e guests/c/$1.c ]] || die "no guest is called $1"
         c "$1" "guests/c/$1.c"
@@ -130,13 +131,26 @@ source_of() {
     printf '%s' "$found"
 }
 
+SQLITE=(-DSQLITE_OS_OTHER=1 -DSQLITE_THREADSAFE=0 -DSQLITE_TEMP_STORE=3 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_WAL
+    -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_DEPRECATED -DSQLITE_OMIT_SHARED_CACHE)
+
 sqlite() {
     up_to_date sqlite && return
     local from
     from=$(source_of libsqlite3-sys)/sqlite3
-    compile sqlite "${FOREIGN[@]}" -I"$from" guests/c/sqlite_shell.c "$from/sqlite3.c" -DSQLITE_OS_OTHER=1 -DSQLITE_THREADSAFE=0 \
-        -DSQLITE_TEMP_STORE=3 -DSQLITE_OMIT_LOAD_EXTENSION -DSQLITE_OMIT_WAL -DSQLITE_DEFAULT_MEMSTATUS=0 -DSQLITE_OMIT_DEPRECATED \
-        -DSQLITE_OMIT_SHARED_CACHE
+    compile sqlite "${FOREIGN[@]}" -I"$from" guests/c/sqlite_shell.c "$from/sqlite3.c" "${SQLITE[@]}"
+}
+
+# Some of them for this machine, in target/guests/native: what `wayfare bench migrate` moves with CRIU.
+native() {
+    local from name out=$GUESTS/native
+    need_debian gcc libc6-dev
+    mkdir -p "$out"
+    [[ -e $out/sqlite && ! guests/build.sh -nt $out/sqlite ]] && return
+    from=$(source_of libsqlite3-sys)/sqlite3
+    for name in npb_cg sleeper; do gcc -std=gnu2x -O3 "guests/c/$name.c" -o "$out/$name" -lm || die "$name does not build"; done
+    gcc -O3 "${FOREIGN[@]}" -I"$from" guests/c/sqlite_shell.c "$from/sqlite3.c" "${SQLITE[@]}" -o "$out/sqlite" -lm ||
+        die "sqlite does not build"
 }
 
 # Without io, os and package: what they need (tmpfile, system, dlopen) WASI does not have. The seed is fixed, or the order of

@@ -64,6 +64,8 @@ pub struct Report {
     pub rtt: u64,
     /// Bytes of all that is not memory and went while the task stood still.
     pub state_bytes: u64,
+    /// Bytes of the last pages, packed, which went then too.
+    pub last_bytes: u64,
 }
 
 /// How long the log's beginning may be that goes along: what is before it stays.
@@ -217,6 +219,7 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         told: false,
         streams: order.streams.clamp(1, STREAMS_MAX),
         lanes: Lanes::default(),
+        copied: 0,
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
     if entry.state() == (State::Moving { to: departure.to.clone() }) {
@@ -253,6 +256,8 @@ struct Departure {
     /// Streams for its pages; 1 once those beside the first have been dialled.
     streams: u8,
     lanes: Lanes,
+    /// Bytes of memory that went while the task ran.
+    copied: u64,
 }
 
 impl Departure {
@@ -295,6 +300,7 @@ impl Departure {
             }
             if self.source.has_gone() && !std::mem::replace(&mut self.told, true) {
                 self.report.last = self.line();
+                self.report.last_bytes = self.report.last.progress.bytes - self.copied;
                 self.report.total = self.now();
                 let _ = progress.send(Told::Gone(self.report.clone()));
             }
@@ -453,6 +459,7 @@ impl Departure {
                 self.frozen_at = Some(still.since);
                 let state = std::mem::take(&mut still.state);
                 self.report.state_bytes = state.len() as u64;
+                self.copied = self.source.progress().bytes;
                 self.still = Some(still);
                 self.source.handle_event(Event::Frozen(state));
             }

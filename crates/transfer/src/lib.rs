@@ -50,6 +50,7 @@ pub mod journal;
 pub mod message;
 mod noise;
 pub mod pages;
+mod planes;
 pub mod source;
 
 pub use channel::{Channel, Incoming, Kind, Peer};

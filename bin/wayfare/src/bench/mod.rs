@@ -4,16 +4,18 @@
 mod capture;
 mod hello;
 mod large;
+mod migrate;
 mod overhead;
 mod pause;
 
 use crate::cli::Format;
-use crate::output;
+use crate::{output, units};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use wayfare_engine::{Form, Image, Key, Options, THREAD_STACK, Target, Task};
 use wayfare_wasi::std_host::{StdHost, StreamSource};
 use wayfare_wasi::{Ctx, Stream};
@@ -21,7 +23,7 @@ use wayfare_wasi::{Ctx, Stream};
 /// `wayfare bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9"
+    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200"
 )]
 pub struct Bench {
     /// What to measure
@@ -33,12 +35,18 @@ pub struct Bench {
     /// Where the guest programs are (guests/build.sh makes them)
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
-    /// Only these programs
+    /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program
     #[arg(long, default_value_t = 5)]
     pub runs: u32,
+    /// Round-trip time of the link between nodes, half of it each way (migrate)
+    #[arg(long, value_parser = units::duration, default_value = "1ms")]
+    pub rtt: Duration,
+    /// Moves in a row (migrate)
+    #[arg(long, default_value_t = 1000)]
+    pub moves: u32,
 }
 
 /// What can be measured.
@@ -48,6 +56,8 @@ pub enum Name {
     Overhead,
     /// How long a capture stops a program, and how large it is
     Capture,
+    /// How long a move stops a program, what it sends, and what the program notices
+    Migrate,
 }
 
 /// One line of a table: a figure and what it should be.
@@ -98,6 +108,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     let rows = match args.name {
         Name::Overhead => overhead::measure(args)?,
         Name::Capture => capture::measure(args)?,
+        Name::Migrate => migrate::measure(args)?,
     };
     if args.output == Format::Json {
         let rows: Vec<_> = rows
@@ -114,11 +125,11 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         output::print_json(&json!({ "rows": rows }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = format!("{:<34} {:>12} {:<6} {:>9} {:<4}  \n", "figure", "value", "unit", "target", "met");
+    let mut text = format!("{:<38} {:>12} {:<6} {:>9} {:<4}  \n", "figure", "value", "unit", "target", "met");
     for r in &rows {
         let target = r.target.map_or(String::new(), |t| format!("{}{t}", if r.at_least { ">=" } else { "<=" }));
         let met = r.met().map_or("", |m| if m { "yes" } else { "NO" });
-        text += &format!("{:<34} {:>12.3} {:<6} {target:>9} {met:<4} {}\n", r.name, r.value, r.unit, r.note);
+        text += &format!("{:<38} {:>12.3} {:<6} {target:>9} {met:<4} {}\n", r.name, r.value, r.unit, r.note);
     }
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)

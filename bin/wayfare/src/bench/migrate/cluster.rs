@@ -1,0 +1,224 @@
+//! Two agents as users have them: processes of their own with directories of their own, and between them a link with
+//! a rate and a delay, in a temporary directory on the disk that temporary files are on.
+//!
+//! ```text
+//! a ──dials──► proxy ──► b       b's agent says that it is reached at the proxy's address
+//! b ──dials──► proxy ──► a       and so does a's
+//! ```
+
+use crate::client::Client;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use wayfare_node::agent::State;
+use wayfare_node::local::{MoveOrder, MoveReport, Reply, Request, TaskInfo};
+use wayfare_sim::proxy::{Proxy, Shape};
+use wayfare_transfer::message::Mode;
+
+/// Longest time that anything may take which is not measured.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An agent.
+pub struct Node {
+    pub name: &'static str,
+    home: PathBuf,
+    proxy: Proxy,
+    listen: String,
+    agent: Option<Child>,
+}
+
+impl Node {
+    fn new(name: &'static str, dir: &Path, shape: &Shape) -> Result<Node> {
+        let home = dir.join(name);
+        for below in ["cache", "data", "run"] {
+            std::fs::create_dir_all(home.join(below))?;
+        }
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let proxy = Proxy::start("127.0.0.1:0".parse()?, listen, shape.clone())?;
+        Ok(Node { name, home, proxy, listen: listen.to_string(), agent: None })
+    }
+
+    fn state(&self) -> PathBuf {
+        self.home.join("state")
+    }
+
+    /// `wayfare` as a user of this node types it.
+    fn command(&self) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.env("WAYFARE_STATE", self.state()).env("HOME", &self.home).stdin(Stdio::null());
+        for (variable, below) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
+            command.env(variable, self.home.join(below));
+        }
+        Ok(command)
+    }
+
+    fn cli(&self, args: &[&str]) -> Result<String> {
+        let output = self.command()?.args(args).output()?;
+        if !output.status.success() {
+            bail!("wayfare {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_string())
+    }
+
+    fn serve(&mut self) -> Result<()> {
+        let log = File::create(self.home.join("agent.log"))?;
+        let advertise = self.proxy.address().to_string();
+        let args = ["node", "serve", "--listen", &self.listen, "--advertise", &advertise];
+        self.agent = Some(self.command()?.args(args).stdout(Stdio::null()).stderr(log).spawn()?);
+        let state = self.state();
+        until("the agent answers", || Ok(Client::try_connect(Some(&state)).is_some()))
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply> {
+        Client::connect(Some(&self.state()))?.ask(request)
+    }
+
+    /// A task, if it knows it.
+    pub fn task(&self, name: &str) -> Result<Option<TaskInfo>> {
+        match self.ask(&Request::List)? {
+            Reply::Tasks { tasks } => Ok(tasks.into_iter().find(|t| t.spec.name == name)),
+            _ => bail!("the agent answered something else"),
+        }
+    }
+
+    /// Starts a program in the background, as `wayfare run --detach` does.
+    pub fn run(&self, name: &str, program: &Path, publish: Option<u16>, args: &[&str]) -> Result<()> {
+        let (program, port) = (program.to_string_lossy(), publish.map(|p| p.to_string()));
+        // Checkpoints are another matter, and would come in between.
+        let mut all = vec!["run", "--detach", "--name", name, "--checkpoint-every", "0"];
+        if let Some(port) = &port {
+            all.extend(["--publish", port]);
+        }
+        all.extend([&program, "--"]);
+        all.extend(args);
+        self.cli(&all).map(|_| ())
+    }
+
+    /// Waits until a task has run for so long.
+    pub fn ran(&self, name: &str, long: Duration) -> Result<()> {
+        until("the task runs", || {
+            let task = self.task(name)?.with_context(|| format!("{name} is gone"))?;
+            if !matches!(task.state, State::Running) {
+                bail!("{name} has ended before it was measured");
+            }
+            Ok(task.ran >= long.as_nanos() as u64)
+        })
+    }
+
+    /// Stops a task, if it runs, and forgets it.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        if self.task(name)?.is_some_and(|t| matches!(t.state, State::Running)) {
+            self.ask(&Request::Stop { name: name.into() })?;
+        }
+        until("the task is over", || Ok(self.ask(&Request::Remove { name: name.into() }).is_ok()))
+    }
+
+    /// The agent's resident bytes, and its descriptors.
+    pub fn holds(&self) -> Result<(u64, usize)> {
+        let process = PathBuf::from(format!("/proc/{}", self.agent.as_ref().context("no agent")?.id()));
+        let status = std::fs::read_to_string(process.join("status"))?;
+        let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.parse::<u64>().ok());
+        Ok((kib.context("no VmRSS")? << 10, std::fs::read_dir(process.join("fd"))?.count()))
+    }
+
+    /// Bytes that have come to it.
+    pub fn carried(&self) -> u64 {
+        self.proxy.stats().up
+    }
+
+    /// The last lines that the agent has written about itself.
+    pub fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.home.join("agent.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut agent) = self.agent.take() {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
+}
+
+/// Two of them.
+pub struct Cluster {
+    pub a: Node,
+    pub b: Node,
+    /// Goes last.
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn start(shape: &Shape) -> Result<Cluster> {
+        let dir = tempfile::tempdir()?;
+        let (mut a, mut b) = (Node::new("a", dir.path(), shape)?, Node::new("b", dir.path(), shape)?);
+        a.cli(&["node", "init", "--cluster", "bench", "--name", a.name])?;
+        a.serve()?;
+        let token = format!("{}@{}", a.cli(&["node", "invite"])?, a.listen);
+        b.cli(&["node", "join", &token, "--name", b.name])?;
+        b.serve()?;
+        until("the nodes know each other", || match a.ask(&Request::Nodes)? {
+            Reply::Nodes { nodes } => Ok(nodes.len() == 2),
+            _ => bail!("the agent answered something else"),
+        })?;
+        Ok(Cluster { a, b, _dir: dir })
+    }
+}
+
+/// An order as `wayfare migrate` gives it if nothing else is said.
+pub fn order(name: &str, to: &Node) -> MoveOrder {
+    MoveOrder {
+        name: name.into(),
+        to: to.name.into(),
+        mode: Mode::PreCopy,
+        max_downtime: 10_000_000,
+        give_up: false,
+        limit: None,
+        streams: 1,
+    }
+}
+
+/// Moves a task.
+///
+/// # Errors
+/// When it stays where it is.
+pub fn migrate(from: &Node, order: MoveOrder) -> Result<MoveReport> {
+    let mut client = Client::connect(Some(&from.state()))?;
+    let mut reply = client.ask(&Request::Migrate { order })?;
+    loop {
+        match reply {
+            Reply::Moving { .. } => reply = client.next()?,
+            Reply::Moved { report } => return Ok(report),
+            _ => bail!("the agent answered something else"),
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !so()? {
+        if began.elapsed() > PATIENCE {
+            bail!("not within {PATIENCE:?}: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}

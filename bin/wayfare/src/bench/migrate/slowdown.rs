@@ -1,0 +1,92 @@
+//! What a task loses while its memory is copied.
+//!
+//! A program runs from its beginning to its end while it is being moved all the time: each move may take no downtime at
+//! all, so that it copies in rounds, as fast as the link goes, until it gives up, and the next one begins.
+
+use super::super::median;
+use super::cluster::{migrate, order};
+use super::{Setting, row, spread};
+use crate::bench::Row;
+use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+use wayfare_node::agent::State;
+
+const PROGRAMS: [(&str, &[&str]); 2] = [("npb_cg", &["A"]), ("sqlite", &["150000", "2"])];
+
+/// The rows.
+pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (name, args) in PROGRAMS {
+        let (mut ratios, mut plain, mut moves, mut sent) = (Vec::new(), Vec::new(), 0, 0);
+        undisturbed(setting, name, args, false)?;
+        for _ in 0..setting.args.runs.max(1) {
+            let (alone, ..) = undisturbed(setting, name, args, false)?;
+            let (moved, rounds, bytes) = undisturbed(setting, name, args, true)?;
+            ratios.push((moved / alone - 1.0) * 100.0);
+            plain.push(alone);
+            moves += rounds;
+            sent += bytes;
+        }
+        let runs = ratios.len() as u64;
+        let note = format!(
+            "{}; {:.2} s alone; {} pre-copies and {:.0} MB in each run",
+            spread(&ratios),
+            median(&mut plain),
+            moves / runs,
+            sent as f64 / 1e6 / runs as f64
+        );
+        rows.push(row(format!("slowdown by pre-copy, {name}"), median(&mut ratios), "%", Some(10.0), note));
+    }
+    Ok(rows)
+}
+
+/// A run in which the task stayed.
+fn undisturbed(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<(f64, u64, u64)> {
+    for _ in 0..20 {
+        if let Some(figures) = run(setting, name, args, copied)? {
+            return Ok(figures);
+        }
+    }
+    bail!("{name} moves, where it was to be copied only")
+}
+
+/// Seconds from the task's start to its end, how often it was copied meanwhile, and the bytes of that. Nothing, if it moved: in a
+/// round in which a task writes nothing at all there is nothing that could take time.
+fn run(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<Option<(f64, u64, u64)>> {
+    let cluster = &setting.cluster;
+    let before = cluster.b.carried();
+    cluster.a.run(name, &setting.program(name)?, None, args)?;
+    let began = Instant::now();
+    let (seconds, moves) = std::thread::scope(|scope| {
+        let copies = scope.spawn(|| {
+            let mut order = order(name, &cluster.b);
+            order.give_up = true;
+            order.max_downtime = 0;
+            let mut moves = 0;
+            // Refused because it gave up, and at last because the task has ended.
+            while copied && cluster.a.task(name)?.is_some_and(|t| matches!(t.state, State::Running)) {
+                if migrate(&cluster.a, order.clone()).is_ok() {
+                    break;
+                }
+                moves += 1;
+            }
+            anyhow::Ok(moves)
+        });
+        let seconds = loop {
+            match cluster.a.task(name)?.map(|t| t.state) {
+                Some(State::Running | State::Moving { .. }) => std::thread::sleep(Duration::from_millis(2)),
+                Some(State::Exited { status: 0 }) => break Some(began.elapsed().as_secs_f64()),
+                Some(State::Left { .. }) => break None,
+                other => bail!("{name} did not run to its end: {other:?}"),
+            }
+        };
+        Ok((seconds, copies.join().unwrap_or_else(|_| bail!("the copies panicked"))?))
+    })?;
+    let Some(seconds) = seconds else {
+        cluster.b.forget(name)?;
+        cluster.a.forget(name)?;
+        return Ok(None);
+    };
+    cluster.a.forget(name)?;
+    Ok(Some((seconds, moves, cluster.b.carried() - before)))
+}
