@@ -50,7 +50,7 @@ const ARRIVALS_MAX: usize = 16;
 /// And from one node, so that it cannot keep others away.
 const ARRIVALS_OF_PEER: usize = 8;
 /// How long a task that comes back waits for the last word about its leaving.
-const LAST_WORD: Duration = Duration::from_secs(5);
+const LAST_WORD: Duration = Duration::from_secs(15);
 /// Between two tries to write a task to a disk that does not take it.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
