@@ -268,6 +268,7 @@ impl Arriving {
     }
 
     fn act(&mut self, action: Action, done: &UnboundedSender<Done>) {
+        tracing::debug!(from = %self.peer, phase = ?self.destination.phase(), "goes on");
         let done = done.clone();
         match action {
             Action::Admit => {

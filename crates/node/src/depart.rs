@@ -375,6 +375,7 @@ impl Departure {
             let Some(message) = message else { return Ok(()) };
             anyhow::ensure!(message.kind == Kind::Transfer, "a message of another kind");
             let (now, message) = (self.now(), Message::decode(&message.payload)?);
+            tracing::debug!(to = %self.to, phase = ?self.source.phase(), frozen = ?self.frozen_at.map(|at| at.elapsed()), "hears");
             if matches!(message, Message::Committed(_)) && self.frozen_at.is_some() {
                 self.report.downtime = self.frozen_at.map_or(0, |at| at.elapsed().as_nanos() as u64);
             }

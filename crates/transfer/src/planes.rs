@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn bytes_are_sorted_by_their_places_and_come_back() {
-        let bytes: Vec<u8> = (0..2 * PAGE_SIZE + 100).map(|i| (i * 31 >> 3) as u8 ^ i as u8).collect();
+        let bytes: Vec<u8> = (0..2 * PAGE_SIZE + 100).map(|i| ((i * 31) >> 3) as u8 ^ i as u8).collect();
         let (mut split_up, mut back) = (vec![0; bytes.len()], vec![0; bytes.len()]);
         split(&bytes, &mut split_up);
         for (i, byte) in bytes.iter().enumerate().take(2 * PAGE_SIZE) {

@@ -126,6 +126,19 @@ impl Node {
         Ok((kib.context("no VmRSS")? << 10, std::fs::read_dir(process.join("fd"))?.count()))
     }
 
+    /// Seconds of processor time that a task's thread has used, while it lives.
+    pub fn busy(&self, name: &str) -> Option<f64> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.agent.as_ref()?.id())).ok()?;
+        let called = format!("task {name}");
+        // The kernel keeps fifteen bytes of a name.
+        let called = called.get(..15).unwrap_or(&called);
+        let is_it = |comm: String| comm.trim_end() == called;
+        let mut paths = threads.flatten().map(|thread| thread.path());
+        let thread = paths.find(|path| std::fs::read_to_string(path.join("comm")).is_ok_and(is_it))?;
+        let text = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok().map(|nanos| nanos / 1e9)
+    }
+
     /// Bytes that have come to it.
     pub fn carried(&self) -> u64 {
         self.proxy.stats().up

@@ -1,12 +1,12 @@
 //! The same against CRIU, which moves whole processes: the same programs, compiled for this machine, are written to the
 //! disk and started again from there, and what was written would cross the same link between.
 //!
-//! Where CRIU is not there or refuses (3.17, Debian's, knows no kernel as new as some), published figures stand in for
-//! it: the least of them for checkpoint and restore, and of the link only what our own move sends with the task
-//! stopped. That is more than fair to CRIU, which sends whole images, and is said in the note.
+//! Where CRIU is not there or refuses (3.17, Debian's, does not start on some kernels that are newer), published figures
+//! stand in for it: the least of them for checkpoint and restore, and on the link what we would send all at once, which
+//! is less than CRIU's images. The note says so.
 
 use super::super::median;
-use super::{Setting, row, spread};
+use super::{Downtime, Setting, row, spread};
 use crate::bench::Row;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -27,10 +27,10 @@ const TWINS: [(&str, &str, &[&str], u64); 3] = [
 ];
 
 /// The rows, for downtimes of ours in milliseconds.
-pub fn measure(setting: &Setting<'_>, ours: &[(&'static str, f64)]) -> Result<Vec<Row>> {
+pub fn measure(setting: &Setting<'_>, ours: &[Downtime]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (program, twin, args, after) in TWINS {
-        let Some((_, mine)) = ours.iter().find(|(name, _)| *name == program) else { continue };
+        let Some(mine) = ours.iter().find(|mine| mine.program == program) else { continue };
         let runs = (0..setting.args.runs.max(1)).map(|_| {
             let native = setting.args.guests.join("native").join(twin);
             one(setting, &native, args, Duration::from_millis(after))
@@ -48,11 +48,11 @@ pub fn measure(setting: &Setting<'_>, ours: &[(&'static str, f64)]) -> Result<Ve
                 let note = format!(
                     "PUBLISHED figures, the least of them ({dump} + {restore} ms): not measured here, {reason}"
                 );
-                (dump + restore + setting.rtt.as_secs_f64() * 1e3, note)
+                (dump + restore + mine.once_ms, note)
             }
         };
-        let note = format!("{mine:.1} ms against {theirs:.1}; {note}");
-        rows.push(row(format!("downtime / CRIU's, {program}"), mine / theirs, "ratio", Some(1.0), note));
+        let note = format!("{:.1} ms against {theirs:.1}; {note}", mine.ms);
+        rows.push(row(format!("downtime / CRIU's, {program}"), mine.ms / theirs, "ratio", Some(1.0), note));
     }
     Ok(rows)
 }

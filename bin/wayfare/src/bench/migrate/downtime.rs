@@ -5,7 +5,7 @@
 
 use super::super::median;
 use super::cluster::{self, migrate, order};
-use super::{Setting, link, ms, row, spread};
+use super::{Downtime, Setting, link, ms, row, spread};
 use crate::bench::Row;
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
@@ -50,12 +50,12 @@ struct Figures {
     packed: Vec<f64>,
 }
 
-fn figures(setting: &Setting<'_>, case: &Case) -> Result<Figures> {
+fn figures(setting: &Setting<'_>, case: &Case, mode: Mode) -> Result<Figures> {
     // The first one compiles the program there.
-    once(setting, case, 0, Mode::PreCopy, None)?;
+    once(setting, case, 0, mode, None)?;
     let (mut reports, mut stopped, mut packed) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..setting.args.runs.max(1) {
-        reports.push(once(setting, case, run, Mode::PreCopy, None)?);
+        reports.push(once(setting, case, run, mode, None)?);
         let stop = once(setting, case, run, Mode::Stop, None)?;
         stopped.push(ms(stop.downtime));
         packed.push(stop.last.progress.bytes as f64);
@@ -67,6 +67,10 @@ fn figures(setting: &Setting<'_>, case: &Case) -> Result<Figures> {
 impl Figures {
     fn each(&self, of: impl Fn(&MoveReport) -> f64) -> Vec<f64> {
         self.reports.iter().map(of).collect()
+    }
+
+    fn once_ms(&self, setting: &Setting<'_>) -> f64 {
+        setting.once(median(&mut self.packed.clone()) as u64) * 1e3
     }
 
     /// The rows that every program has.
@@ -99,7 +103,7 @@ impl Figures {
 }
 
 /// A task that writes to its memory at full speed.
-pub fn cg(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Result<Vec<Row>> {
+pub fn cg(setting: &Setting<'_>, ours: &mut Vec<Downtime>) -> Result<Vec<Row>> {
     let case = Case {
         program: "npb_cg",
         args: &["A"],
@@ -107,19 +111,19 @@ pub fn cg(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Result<
         step: Duration::from_millis(40),
         bound: Duration::from_millis(10),
     };
-    let mut figures = figures(setting, &case)?;
+    let mut figures = figures(setting, &case, Mode::PreCopy)?;
     let mut rows = figures.rows(setting, "CG class A", 10.0);
     let bound = |r: &MoveReport| 2.0 * setting.once(r.last_bytes) * 1e9;
     let mut ratios = figures.each(|r| r.downtime as f64 / bound(r));
     let note = format!("bound {:.2} ms; {}", median(&mut figures.each(|r| bound(r) / 1e6)), spread(&ratios));
     let name = "the same / 2 x (last pages / rate + RTT)";
     rows.insert(1, row(name, median(&mut ratios), "ratio", Some(1.0), note));
-    ours.push(("npb_cg", rows[0].value));
+    ours.push(Downtime { program: "npb_cg", ms: rows[0].value, once_ms: figures.once_ms(setting) });
     Ok(rows)
 }
 
 /// A large program that fills, indexes, reads, changes and checks a database, moved at some moment of each.
-pub fn sqlite(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Result<Vec<Row>> {
+pub fn sqlite(setting: &Setting<'_>, ours: &mut Vec<Downtime>) -> Result<Vec<Row>> {
     let case = Case {
         program: "sqlite",
         args: &["150000", "50"],
@@ -127,13 +131,16 @@ pub fn sqlite(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Res
         step: Duration::from_millis(370),
         bound: Duration::from_millis(5),
     };
-    let rows = figures(setting, &case)?.rows(setting, "SQLite", 5.0);
-    ours.push(("sqlite", rows[0].value));
+    let mut copied = figures(setting, &case, Mode::PreCopy)?;
+    let mut rows = copied.rows(setting, "SQLite, pre-copy", 5.0);
+    ours.push(Downtime { program: "sqlite", ms: rows[0].value, once_ms: copied.once_ms(setting) });
+    // It writes about as fast as the link carries: what it needs first may as well come on demand.
+    rows.extend(figures(setting, &case, Mode::Hybrid)?.rows(setting, "SQLite, hybrid", 5.0));
     Ok(rows)
 }
 
 /// A service that waits for its clients, and one that has one.
-pub fn idle(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Result<Vec<Row>> {
+pub fn idle(setting: &Setting<'_>, ours: &mut Vec<Downtime>) -> Result<Vec<Row>> {
     let after = Duration::from_millis(1);
     let case = Case { program: "echo", args: &[], after, step: Duration::ZERO, bound: Duration::from_millis(5) };
     once(setting, &case, 0, Mode::PreCopy, Some(cluster::free_port()?))?;
@@ -151,7 +158,8 @@ pub fn idle(setting: &Setting<'_>, ours: &mut Vec<(&'static str, f64)>) -> Resul
         rtts
     );
     let idle = row("downtime, idle service", median(&mut downtimes), "ms", Some(5.0), note);
-    ours.push(("echo", idle.value));
+    let sent: u64 = reports.iter().map(|r| r.last.progress.bytes).max().unwrap_or(0);
+    ours.push(Downtime { program: "echo", ms: idle.value, once_ms: setting.once(sent) * 1e3 });
     let (mut gaps, mut said, mut usual) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..setting.args.runs.max(1) {
         let (gap, told, plain) = watched(setting, &case)?;

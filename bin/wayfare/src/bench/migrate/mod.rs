@@ -51,6 +51,14 @@ impl Setting<'_> {
     }
 }
 
+/// How long a program of ours stands still.
+struct Downtime {
+    program: &'static str,
+    ms: f64,
+    /// What all of its touched pages, packed, take on the link.
+    once_ms: f64,
+}
+
 /// The rows of the table.
 ///
 /// # Errors
@@ -69,7 +77,7 @@ fn parts(setting: &Setting<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut ours = Vec::new();
     for (part, measure) in [
-        ("cg", downtime::cg as fn(&Setting<'_>, &mut Vec<(&'static str, f64)>) -> Result<Vec<Row>>),
+        ("cg", downtime::cg as fn(&Setting<'_>, &mut Vec<Downtime>) -> Result<Vec<Row>>),
         ("sqlite", downtime::sqlite),
         ("idle", downtime::idle),
     ] {

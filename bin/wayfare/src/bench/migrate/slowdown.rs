@@ -17,20 +17,23 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("npb_cg", &["A"]), ("sqlite", &["150000
 pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, args) in PROGRAMS {
-        let (mut ratios, mut plain, mut moves, mut sent) = (Vec::new(), Vec::new(), 0, 0);
+        let (mut ratios, mut busy, mut plain, mut moves, mut sent) = (Vec::new(), Vec::new(), Vec::new(), 0, 0);
         undisturbed(setting, name, args, false)?;
         for _ in 0..setting.args.runs.max(1) {
-            let (alone, ..) = undisturbed(setting, name, args, false)?;
-            let (moved, rounds, bytes) = undisturbed(setting, name, args, true)?;
-            ratios.push((moved / alone - 1.0) * 100.0);
-            plain.push(alone);
-            moves += rounds;
-            sent += bytes;
+            let alone = undisturbed(setting, name, args, false)?;
+            let copied = undisturbed(setting, name, args, true)?;
+            ratios.push((copied.seconds / alone.seconds - 1.0) * 100.0);
+            busy.push((copied.busy / alone.busy - 1.0) * 100.0);
+            plain.push(alone.seconds);
+            moves += copied.moves;
+            sent += copied.bytes;
         }
         let runs = ratios.len() as u64;
         let note = format!(
-            "{}; {:.2} s alone; {} pre-copies and {:.0} MB in each run",
+            "{}; of its own processor time {:.1} %, {}; {:.2} s alone; {} pre-copies and {:.0} MB in each run",
             spread(&ratios),
+            median(&mut busy),
+            spread(&busy),
             median(&mut plain),
             moves / runs,
             sent as f64 / 1e6 / runs as f64
@@ -40,8 +43,18 @@ pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// From the task's start to its end.
+struct Run {
+    seconds: f64,
+    /// Of processor time.
+    busy: f64,
+    /// How often it was copied, and the bytes of that.
+    moves: u64,
+    bytes: u64,
+}
+
 /// A run in which the task stayed.
-fn undisturbed(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<(f64, u64, u64)> {
+fn undisturbed(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<Run> {
     for _ in 0..20 {
         if let Some(figures) = run(setting, name, args, copied)? {
             return Ok(figures);
@@ -50,13 +63,13 @@ fn undisturbed(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -
     bail!("{name} moves, where it was to be copied only")
 }
 
-/// Seconds from the task's start to its end, how often it was copied meanwhile, and the bytes of that. Nothing, if it moved: in a
-/// round in which a task writes nothing at all there is nothing that could take time.
-fn run(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<Option<(f64, u64, u64)>> {
+/// One run. Nothing, if the task moved: in a round in which a task writes nothing at all there is nothing that could take
+/// time.
+fn run(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result<Option<Run>> {
     let cluster = &setting.cluster;
     let before = cluster.b.carried();
     cluster.a.run(name, &setting.program(name)?, None, args)?;
-    let began = Instant::now();
+    let (began, mut busy) = (Instant::now(), 0.0);
     let (seconds, moves) = std::thread::scope(|scope| {
         let copies = scope.spawn(|| {
             let mut order = order(name, &cluster.b);
@@ -73,6 +86,8 @@ fn run(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result
             anyhow::Ok(moves)
         });
         let seconds = loop {
+            // The last of it, before the thread is gone.
+            busy = cluster.a.busy(name).unwrap_or(busy);
             match cluster.a.task(name)?.map(|t| t.state) {
                 Some(State::Running | State::Moving { .. }) => std::thread::sleep(Duration::from_millis(2)),
                 Some(State::Exited { status: 0 }) => break Some(began.elapsed().as_secs_f64()),
@@ -88,5 +103,5 @@ fn run(setting: &Setting<'_>, name: &str, args: &[&str], copied: bool) -> Result
         return Ok(None);
     };
     cluster.a.forget(name)?;
-    Ok(Some((seconds, moves, cluster.b.carried() - before)))
+    Ok(Some(Run { seconds, busy, moves, bytes: cluster.b.carried() - before }))
 }
