@@ -212,6 +212,8 @@ pub struct Source {
 
 /// Pages in a batch of late ones: small, so that what the task waits for does not queue up behind much.
 const LATE_PAGES: u64 = 16;
+/// Pages in a batch while the task stands still: small, so that packing, the link and unpacking work at the same time.
+const FINAL_PAGES: u64 = 16;
 /// Digests in a message.
 const DIGESTS: u64 = 256;
 /// Ranges in a list of late pages.
@@ -620,7 +622,7 @@ impl Source {
                 Phase::Copying => return self.send_pages(guest, self.round, BATCH_PAGES, out),
                 Phase::Final(_) if !self.scanned => self.list_last(now, guest),
                 Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
-                    return self.send_pages(guest, self.round, BATCH_PAGES, out);
+                    return self.send_pages(guest, self.round, FINAL_PAGES, out);
                 }
                 Phase::Final(_) if self.round_pages > 0 && !self.offer.mode.is_late() => self.end_round(),
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),
