@@ -62,7 +62,7 @@ sleep 0.5
 on server migrate hash --to gateway
 on server migrate echo --to gateway
 sleep 2
-on gateway migrate hash --to server
+on gateway migrate hash --to server --mode post-copy
 on gateway migrate echo --to server
 sleep 1
 on server migrate echo --to gateway

@@ -89,6 +89,10 @@ build_aarch64() {
     local triple=aarch64-unknown-linux-gnu arguments=("$@")
     ((${#arguments[@]})) || arguments=(--package wayfare)
     need_debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast.
+    for package in cranelift-codegen regalloc2 wasmtime-internal-cranelift; do
+        arguments+=(--config "profile.release.package.$package.opt-level=1")
+    done
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
     if has_rustup_target "$triple"; then
         (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}")

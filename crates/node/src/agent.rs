@@ -95,6 +95,11 @@ impl State {
     pub fn is_alive(&self) -> bool {
         matches!(self, State::Running | State::Moving { .. } | State::Unknown { .. })
     }
+
+    /// Whether it may run here yet, now or again: its name is not to be had.
+    pub fn holds_name(&self) -> bool {
+        self.is_alive() || matches!(self, State::Left { saved: false, .. })
+    }
 }
 
 /// A task of this node, or one that was.
@@ -147,7 +152,10 @@ impl Entry {
     /// When it does not run here.
     pub(crate) fn live(&self) -> Result<Arc<Live>> {
         let live = lock(&self.live).clone();
-        live.ok_or_else(|| anyhow!("{} does not run here", self.spec.name))
+        live.ok_or_else(|| match self.state() {
+            State::Running => anyhow!("{} is just being started here: try again in a moment", self.spec.name),
+            _ => anyhow!("{} does not run here", self.spec.name),
+        })
     }
 }
 
@@ -255,9 +263,9 @@ impl Agent {
         found.ok_or_else(|| anyhow!("no task named {name} is on this node: `wayfare ps -a` lists them"))
     }
 
-    /// Whether a task of this name, and of another identity, is alive here.
+    /// Whether a task of this name, and of another identity, is or may yet be here.
     pub(crate) fn name_is_taken(&self, name: &str, id: TaskId) -> bool {
-        lock(&self.tasks).get(name).is_some_and(|e| e.spec.id != id && e.state().is_alive())
+        lock(&self.tasks).get(name).is_some_and(|e| e.spec.id != id && e.state().holds_name())
     }
 
     /// An image that runs and resumes here.
@@ -299,7 +307,7 @@ impl Agent {
         {
             // The name is taken before anything of it is there.
             let mut tasks = lock(&self.tasks);
-            if tasks.get(&spec.name).is_some_and(|e| e.state().is_alive()) {
+            if tasks.get(&spec.name).is_some_and(|e| e.state().holds_name()) {
                 bail!("a task named {} is already on this node: give another --name", spec.name);
             }
             tasks.insert(spec.name.clone(), entry.clone());
@@ -520,8 +528,14 @@ impl Agent {
     /// While it is not.
     pub fn remove(&self, name: &str) -> Result<()> {
         let entry = self.task(name)?;
-        if entry.state().is_alive() {
-            bail!("{name} is running: stop it first (`wayfare stop {name}`)");
+        match entry.state() {
+            State::Left { to, saved: false } => {
+                bail!(
+                    "{name} is kept here until it is on the disk of {to}: try again, or decide (`wayfare task resolve`)"
+                )
+            }
+            state if state.is_alive() => bail!("{name} is running: stop it first (`wayfare stop {name}`)"),
+            _ => {}
         }
         self.db.remove_task(entry.spec.id)?;
         lock(&self.tasks).remove(name);

@@ -47,8 +47,10 @@ const SILENCE: Duration = Duration::from_secs(60);
 const LANE_BACKLOG: usize = 4;
 /// Most tasks on their way here at once.
 const ARRIVALS_MAX: usize = 16;
+/// And from one node, so that it cannot keep others away.
+const ARRIVALS_OF_PEER: usize = 8;
 /// How long a task that comes back waits for the last word about its leaving.
-const LAST_WORD: Duration = Duration::from_secs(5);
+const LAST_WORD: Duration = Duration::from_secs(15);
 /// Between two tries to write a task to a disk that does not take it.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 
@@ -266,6 +268,7 @@ impl Arriving {
     }
 
     fn act(&mut self, action: Action, done: &UnboundedSender<Done>) {
+        tracing::debug!(from = %self.peer, phase = ?self.destination.phase(), "goes on");
         let done = done.clone();
         match action {
             Action::Admit => {
@@ -290,7 +293,7 @@ impl Arriving {
                 let is_late = self.destination.offer().is_some_and(|o| o.mode.is_late());
                 tokio::task::spawn_blocking(move || {
                     let ready = prepare(&agent, *ground, &spec, &state, &extra, is_late.then_some(&late));
-                    let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("{e:#}"));
+                    let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("not possible there: {e:#}"));
                     let _ = done.send(Done::Prepared(ready.map(Box::new).map_err(refused)));
                 });
             }
@@ -362,7 +365,8 @@ impl Arriving {
             if arriving.contains_key(&offer.task) {
                 return Err(Refusal::new(Reason::Busy, "the task is on its way there already"));
             }
-            if arriving.len() >= ARRIVALS_MAX {
+            let of_peer = arriving.values().filter(|v| v.peer == self.peer).count();
+            if arriving.len() >= ARRIVALS_MAX || of_peer >= ARRIVALS_OF_PEER {
                 return Err(Refusal::new(Reason::Busy, "too many tasks are on their way there"));
             }
             self.agent.capacity.promise(offer.task, need)?;

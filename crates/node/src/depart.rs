@@ -74,6 +74,8 @@ const LOG_ALONG: u64 = 4 << 20;
 const SILENCE: Duration = Duration::from_secs(20);
 /// The same while it compiles.
 const COMPILING: Duration = Duration::from_secs(600);
+/// Between two tries to write to a disk that does not take it.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How often progress is told.
 const TELL: Duration = Duration::from_millis(100);
 /// Bytes that may wait to go out: enough to keep a link busy, and little to wait for before the last pages.
@@ -292,7 +294,7 @@ impl Departure {
                     action => {
                         // In doubt it may be long before there is more to tell.
                         let _ = progress.send(Told::Line(self.line()));
-                        self.act(action).await?;
+                        self.act(action).await;
                     }
                 }
             }
@@ -308,7 +310,8 @@ impl Departure {
             let now = self.now();
             if let Some(link) = &mut self.link {
                 // What the task waits for there is not to queue up behind much.
-                let most = if self.report.downtime > 0 { BACKLOG / 8 } else { BACKLOG };
+                let late = matches!(self.source.phase(), Phase::Draining);
+                let most = if late { BACKLOG / 8 } else { BACKLOG };
                 while link.channel.backlog() < most || self.lanes.has_room() {
                     let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
                     if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(&mut out) {
@@ -372,6 +375,7 @@ impl Departure {
             let Some(message) = message else { return Ok(()) };
             anyhow::ensure!(message.kind == Kind::Transfer, "a message of another kind");
             let (now, message) = (self.now(), Message::decode(&message.payload)?);
+            tracing::debug!(to = %self.to, phase = ?self.source.phase(), frozen = ?self.frozen_at.map(|at| at.elapsed()), "hears");
             if matches!(message, Message::Committed(_)) && self.frozen_at.is_some() {
                 self.report.downtime = self.frozen_at.map_or(0, |at| at.elapsed().as_nanos() as u64);
             }
@@ -447,6 +451,7 @@ impl Departure {
             Done::LaneLost(e) if !self.source.has_left() => self.turned(Err(e), done),
             Done::LaneLost(_) => {}
             Done::Dialled(link) => {
+                link.hurry();
                 self.link = Some(*link);
                 self.source.reattach();
             }
@@ -477,7 +482,7 @@ impl Departure {
         }
     }
 
-    async fn act(&mut self, action: Action) -> Result<()> {
+    async fn act(&mut self, action: Action) {
         let (id, epoch) = (self.entry.spec.id, self.source.offer().epoch);
         match action {
             Action::Strike => {
@@ -486,13 +491,24 @@ impl Departure {
                 }
                 // The end of a task is not to be overwritten.
                 if !self.entry.state().is_alive() {
-                    return Ok(());
+                    return;
                 }
-                self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch })?;
+                if let Err(e) = self.agent.db.set_record(id, &Record::Owned { epoch: self.old_epoch }) {
+                    // A restart asks, and hears that it never went.
+                    tracing::error!(task = %self.entry.spec.name, "that it stays cannot be written down: {e:#}");
+                }
             }
             Action::Thaw => self.decide(Verdict::Thaw(None)),
             Action::Retake(epoch) => {
-                self.agent.db.set_record(id, &Record::Owned { epoch })?;
+                // It must not run before that is written down, and nobody else will run it.
+                let mut told = false;
+                while let Err(e) = self.agent.db.set_record(id, &Record::Owned { epoch }) {
+                    if !std::mem::replace(&mut told, true) {
+                        let task = &self.entry.spec.name;
+                        tracing::error!(%task, "that it is here again cannot be written down, tried again: {e:#}");
+                    }
+                    tokio::time::sleep(WRITE_AGAIN).await;
+                }
                 self.entry.epoch.store(epoch, Ordering::SeqCst);
                 let was_gone = matches!(self.entry.state(), State::Left { .. });
                 self.entry.set_state(State::Running);
@@ -511,7 +527,10 @@ impl Departure {
                 let answer = self.agent.ask(&self.entry, &self.to, epoch, true).await;
                 self.source.handle_answer(answer);
             }
-            Action::Gone => self.entry.set_state(State::Left { to: self.to.clone(), saved: false }),
+            Action::Gone => {
+                self.entry.set_state(State::Left { to: self.to.clone(), saved: false });
+                self.link.iter().for_each(Link::hurry);
+            }
             Action::Release => {
                 // If this cannot be written, the question is asked again after a restart, and has the same answer.
                 if let Err(e) = self.agent.db.set_record(id, &Record::Left { epoch, to: self.to.clone() }) {
@@ -523,7 +542,6 @@ impl Departure {
             }
             Action::Redial | Action::Freeze | Action::Log(_) => unreachable!("done by `run`"),
         }
-        Ok(())
     }
 
     /// Forgets the task, but for its pages: it may come back, and is let in only then.

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::{Channel, Incoming, Kind, Peer};
+use wayfare_transfer::{Channel, ChannelError, Incoming, Kind, Peer};
 
 /// A connection and its handshake must be there within this time.
 const OPENING: Duration = Duration::from_secs(5);
@@ -16,6 +16,8 @@ const OPENING: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);
 /// A link on which nothing can be sent for so long is gone.
 const STUCK: Duration = Duration::from_secs(30);
+/// Bytes in the kernel that have not been sent once, on a link that is in a hurry.
+const UNSENT: u32 = 64 << 10;
 /// Bytes read at once.
 const READ: usize = 256 << 10;
 
@@ -42,7 +44,10 @@ impl Link {
     pub async fn dial(address: &str, credentials: Credentials) -> Result<Link> {
         let opening = async {
             let stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
-            Link::open(stream, credentials).await.with_context(|| format!("{address} is not to be trusted"))
+            Link::open(stream, credentials).await.map_err(|e| match e.downcast_ref::<ChannelError>() {
+                Some(ChannelError::Version(..)) => e.context(format!("{address} cannot be talked to")),
+                _ => e.context(format!("{address} is not to be trusted")),
+            })
         };
         timeout(OPENING, opening).await.map_err(|_| anyhow!("{address} does not answer"))?
     }
@@ -106,6 +111,14 @@ impl Link {
         self.flush().await?;
         self.buffer = vec![0; READ];
         Ok(())
+    }
+
+    /// Lets little pile up in the kernel, so that what is sent next is soon there; a link that is to carry as much as
+    /// it can does without.
+    pub fn hurry(&self) {
+        let stream: &TcpStream = self.write.as_ref();
+        // An emulator may not know it.
+        let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
     }
 
     /// The name of the node at the other end; none for one that is no member.

@@ -65,7 +65,7 @@ impl Agent {
     fn remember(&self, entry: Arc<Entry>) {
         let mut tasks = lock(&self.tasks);
         // Of two of one name the one that is alive is meant.
-        let keeps = tasks.get(&entry.spec.name).is_some_and(|e| e.state().is_alive() && !entry.state().is_alive());
+        let keeps = tasks.get(&entry.spec.name).is_some_and(|e| e.state().holds_name() && !entry.state().holds_name());
         if !keeps {
             tasks.insert(entry.spec.name.clone(), entry);
         }

@@ -212,6 +212,8 @@ pub struct Source {
 
 /// Pages in a batch of late ones: small, so that what the task waits for does not queue up behind much.
 const LATE_PAGES: u64 = 16;
+/// Pages in a batch while the task stands still: small, so that packing, the link and unpacking work at the same time.
+const FINAL_PAGES: u64 = 16;
 /// Digests in a message.
 const DIGESTS: u64 = 256;
 /// Ranges in a list of late pages.
@@ -350,7 +352,7 @@ impl Source {
             (Phase::Unknown, Message::Committed(epoch)) if epoch == self.offer.epoch => self.gone(),
             (Phase::Unknown, Message::Answer(answer)) => self.handle_answer(answer),
             // It says that it will not have it, having thrown away what it had.
-            (Phase::Unknown, Message::Refuse(_)) => self.handle_answer(Answer::Never),
+            (Phase::Unknown, Message::Refuse(refusal)) => self.retake(self.offer.epoch, refusal),
             (Phase::Draining | Phase::Keeping, Message::Answer(Answer::Lost)) => self.handle_answer(Answer::Lost),
             (Phase::Draining | Phase::Keeping, Message::Fetch(range)) => self.fetch(range),
             (Phase::Draining | Phase::Keeping, Message::Late(missing)) => {
@@ -449,12 +451,13 @@ impl Source {
         match (&self.phase, answer) {
             (Phase::Unknown, Answer::Owns) => self.gone(),
             (Phase::Unknown, Answer::Never) => {
-                self.retake(self.offer.epoch, "the destination did not take the task over");
+                let text = "the destination did not take the task over";
+                self.retake(self.offer.epoch, Refusal::new(Reason::Link, text));
             }
             (Phase::Unknown | Phase::Draining | Phase::Keeping, Answer::Lost) => {
                 let text = "the destination stopped before it had saved the task: it goes on from where it left";
                 // Its epoch has been used: what ran there and what goes on here are two.
-                self.retake(self.offer.epoch.saturating_add(1), text);
+                self.retake(self.offer.epoch.saturating_add(1), Refusal::new(Reason::Link, text));
             }
             (Phase::Keeping | Phase::Draining, Answer::Owns) => {
                 self.phase = Phase::Done;
@@ -464,8 +467,8 @@ impl Source {
         }
     }
 
-    fn retake(&mut self, epoch: u64, why: &str) {
-        self.phase = Phase::Failed(Refusal::new(Reason::Link, why));
+    fn retake(&mut self, epoch: u64, why: Refusal) {
+        self.phase = Phase::Failed(why);
         self.queue.clear();
         self.messages.clear();
         self.actions.push_back(Action::Retake(epoch));
@@ -619,7 +622,7 @@ impl Source {
                 Phase::Copying => return self.send_pages(guest, self.round, BATCH_PAGES, out),
                 Phase::Final(_) if !self.scanned => self.list_last(now, guest),
                 Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
-                    return self.send_pages(guest, self.round, BATCH_PAGES, out);
+                    return self.send_pages(guest, self.round, FINAL_PAGES, out);
                 }
                 Phase::Final(_) if self.round_pages > 0 && !self.offer.mode.is_late() => self.end_round(),
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),

@@ -1,7 +1,7 @@
 //! How long a capture stops a program, what it costs against a plain copy, and how soon a resume runs.
 
 use super::overhead::processor_time;
-use super::{Bench, Program, Row, chosen, geometric_mean, host, load, median, on_task_thread, read, task};
+use super::{Bench, Program, Row, chosen, geometric_mean, host, load, median, on_task_thread, pause, read, task};
 use anyhow::{Result, bail};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -27,6 +27,9 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let (mut frozen, mut copies, mut resumes, mut sizes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut moves = Vec::new();
+    if args.only == ["pause"] {
+        return Ok(vec![pause::measure(args)?]);
+    }
     for program in chosen(args) {
         let image = load(&read(args, program.name)?, Some(Form::Resume))?;
         let mut f = Figures::default();
@@ -71,6 +74,9 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     total("resume over a copy, worst", worst(&resumes), "ms", Some(5.0));
     total("time after a resume, geometric mean", geometric_mean(&moves), "ratio", None);
     total("snapshot / non-zero pages, worst", worst(&sizes), "ratio", Some(1.0));
+    if args.only.is_empty() {
+        rows.push(pause::measure(args)?);
+    }
     Ok(rows)
 }
 

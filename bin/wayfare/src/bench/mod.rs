@@ -6,6 +6,7 @@ mod hello;
 mod large;
 mod migrate;
 mod overhead;
+mod pause;
 
 use crate::cli::Format;
 use crate::{output, units};

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wayfare_node::local::{MoveLine, MoveOrder, MoveReport, Reply, Request};
+use wayfare_transfer::Mode;
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
@@ -211,15 +212,20 @@ pub struct Move {
 
 impl Move {
     pub fn begin(from: &Node, to: &Node, name: &str) -> Move {
+        Move::begin_by(from, to, name, Mode::PreCopy, None)
+    }
+
+    /// In a mode, with a limit of bytes per second.
+    pub fn begin_by(from: &Node, to: &Node, name: &str, mode: Mode, limit: Option<u64>) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         let order = MoveOrder {
             name: name.into(),
             to: to.name.into(),
-            mode: wayfare_transfer::Mode::PreCopy,
+            mode,
             max_downtime: 10_000_000,
             give_up: false,
-            limit: None,
+            limit,
             streams: 1,
         };
         let mut line = serde_json::to_vec(&Request::Migrate { order }).unwrap();

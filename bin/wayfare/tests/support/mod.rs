@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod link;
 pub mod space;
+pub mod steady;
 pub mod wire;
 
 use std::io::{Read, Write};
