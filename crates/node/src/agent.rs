@@ -146,6 +146,18 @@ impl Entry {
         self.changed.notify_waiters();
     }
 
+    /// Changes the state from one to another; not if it is none of the two any more, since the task may end at any time.
+    pub(crate) fn pass(&self, from: &State, to: State) -> bool {
+        let mut state = lock(&self.state);
+        let passes = *state == *from;
+        if passes {
+            *state = to;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        passes
+    }
+
     /// The running task.
     ///
     /// # Errors

@@ -202,7 +202,9 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         limit: order.limit,
         rtt: link.rtt.as_nanos() as u64,
     };
-    entry.set_state(State::Moving { to: order.to.clone() });
+    let (here, moving) = (State::Running, State::Moving { to: order.to.clone() });
+    // It may have ended while the other node was dialled.
+    anyhow::ensure!(entry.pass(&here, moving.clone()), "{} does not run any more", order.name);
     let mut departure = Departure {
         report: Report { rtt: policy.rtt, ..Report::default() },
         source: Source::new(offer, module, policy).with_extra(log),
@@ -222,9 +224,7 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
         copied: 0,
     };
     let result = departure.run(live, Memory::new(watch), &progress).await;
-    if entry.state() == (State::Moving { to: departure.to.clone() }) {
-        entry.set_state(State::Running);
-    }
+    entry.pass(&moving, here);
     result
 }
 

@@ -109,6 +109,14 @@ impl Node {
         })
     }
 
+    /// Waits until nothing of a task is needed here any more: all of its pages have gone, and it is on the disk there.
+    pub fn left(&self, name: &str) -> Result<()> {
+        until("the task is all there", || {
+            let task = self.task(name)?;
+            Ok(task.is_none_or(|t| matches!(t.state, State::Left { saved: true, .. })))
+        })
+    }
+
     /// Stops a task, if it runs, and forgets it.
     pub fn forget(&self, name: &str) -> Result<()> {
         // One that has ended, or is elsewhere, need not be stopped.

@@ -36,6 +36,7 @@ fn once(setting: &Setting<'_>, case: &Case, run: u32, mode: Mode, port: Option<u
     order.mode = mode;
     order.max_downtime = case.bound.as_nanos() as u64;
     let report = migrate(&cluster.a, order).with_context(|| format!("{} does not move", case.program))?;
+    cluster.a.left(&name)?;
     cluster.b.forget(&name)?;
     cluster.a.forget(&name)?;
     Ok(report)
@@ -215,6 +216,7 @@ fn watched(setting: &Setting<'_>, case: &Case) -> Result<(f64, f64, f64)> {
     });
     let report = report.context("the service does not move")?;
     let (mut before, during) = waits.ok().context("the client panicked")??;
+    cluster.a.left("watched")?;
     cluster.b.forget("watched")?;
     cluster.a.forget("watched")?;
     before.sort_by(f64::total_cmp);

@@ -41,6 +41,7 @@ fn one(setting: &Setting<'_>, program: &Program) -> Result<MoveReport> {
         cluster.a.run(name, &setting.program(name)?, None, program.args)?;
         tried = cluster.a.ran(name, Duration::from_millis(after)).and_then(|()| migrate(&cluster.a, order.clone()));
         if tried.is_ok() {
+            cluster.a.left(name)?;
             cluster.b.forget(name)?;
         }
         cluster.a.forget(name)?;
