@@ -150,6 +150,7 @@ fn a_task_that_runs_before_its_pages_come_ends_as_an_unmoved_one() {
     for finish in BOTH {
         let mut task = start(&image);
         let initial = initial(&task);
+        let mut faults = 0;
         for turn in 0..4 {
             task = stopped(task, Duration::from_millis(2));
             let source = Source::of(&mut task, &initial);
@@ -177,9 +178,11 @@ fn a_task_that_runs_before_its_pages_come_ends_as_an_unmoved_one() {
             });
             println!("{told} faults");
             assert!(matches!(outcome, Outcome::Captured), "{outcome:?}");
-            assert!(told > 0);
+            // On a busy machine all may have come before it has touched one: not every time.
+            faults += told;
             task = next;
         }
+        assert!(faults > 0);
         assert_eq!(status(task), expect);
     }
 }
