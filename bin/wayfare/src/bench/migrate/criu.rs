@@ -95,8 +95,8 @@ fn criu(args: &[&str]) -> Result<(f64, Output)> {
     let took = began.elapsed().as_secs_f64() * 1e3;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        let first = text.lines().find(|l| l.contains("Error")).unwrap_or("it failed");
-        bail!("criu {}: {first}", args[0]);
+        let lines: Vec<&str> = text.lines().filter(|l| l.contains("Error")).take(2).collect();
+        bail!("criu {}: {}", args[0], lines.join(", "));
     }
     Ok((took, output))
 }

@@ -1,9 +1,10 @@
 //! Moves without end: what an agent keeps of each of them adds up.
 
-use super::cluster::{self, Node, migrate, order};
-use super::{Setting, row};
+use super::cluster::{self, Cluster, Node, migrate, order};
+use super::{RATE, Setting, row};
 use crate::bench::Row;
 use anyhow::{Context, Result};
+use wayfare_sim::proxy::Shape;
 
 /// Moves after which the agents hold what they need.
 const WARM: u32 = 100;
@@ -29,7 +30,9 @@ const NOTHING_YET: Held = Held { resident: u64::MAX, descriptors: usize::MAX };
 
 /// The rows.
 pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
-    let (cluster, moves) = (&setting.cluster, setting.args.moves.max(2 * WARM));
+    // Agents of its own: what the others hold of tasks that were there comes and goes.
+    let cluster = Cluster::start(&Shape::new(RATE, setting.rtt / 2))?;
+    let moves = setting.args.moves.max(2 * WARM);
     let (name, port) = ("to-and-fro", cluster::free_port()?);
     cluster.a.run(name, &setting.program("echo")?, Some(port), &[])?;
     let nodes = [&cluster.a, &cluster.b];
@@ -52,7 +55,7 @@ pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
             }
         }
     }
-    let last = if moves % 2 == 0 { nodes[0] } else { nodes[1] };
+    let last = nodes[moves as usize % 2];
     last.forget(name)?;
     let mut rows = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
