@@ -216,7 +216,9 @@ const LATE_PAGES: u64 = 16;
 const FINAL_PAGES: u64 = 16;
 /// Digests in a message.
 const DIGESTS: u64 = 256;
-/// Ranges in a list of late pages.
+/// Ranges in the first list of late pages.
+const LATE_RANGES: usize = 256;
+/// Ranges in any list of late pages.
 pub const RANGES_MAX: usize = 8192;
 /// The round that late pages are in.
 pub const LATE: u32 = u32::MAX;
@@ -724,9 +726,10 @@ impl Source {
         for range in all {
             push(&mut self.queue, range, 0);
         }
-        // A list that fits into a message: a page between two that are listed may well be sent again.
+        // A page between two that are listed may well be sent again: each range is work for the destination's kernel while
+        // the task stands still.
         let mut gap = 1;
-        while self.offer.mode.is_late() && self.queue.len() > RANGES_MAX {
+        while self.offer.mode.is_late() && self.queue.len() > LATE_RANGES {
             for range in core::mem::take(&mut self.queue) {
                 push(&mut self.queue, range, gap);
             }
