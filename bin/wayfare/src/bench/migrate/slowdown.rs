@@ -50,7 +50,7 @@ pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
         );
         rows.push(row(format!("slowdown by pre-copy, {name}"), median(&mut busier), "%", Some(10.0), note));
         let note = format!("{}; with both agents and the link's emulation on the same cores", spread(&slower));
-        rows.push(row("the same by the clock", median(&mut slower), "%", None, note));
+        rows.push(row(format!("the same by the clock, {name}"), median(&mut slower), "%", Some(10.0), note));
     }
     Ok(rows)
 }

@@ -8,8 +8,8 @@ use wayfare_sim::proxy::Shape;
 
 /// Moves after which the agents hold what they need.
 const WARM: u32 = 100;
-/// What may come and go by chance, in MB, as an allocator has it: 5,000 moves end no higher than 1,000, by 0.2 to 1.2.
-const NOISE: f64 = 2.0;
+/// What may come and go by chance, in MB: less than 1 KB for each of a thousand moves.
+const NOISE: f64 = 1.0;
 
 /// What an agent has held: the least of a while, since buffers come and go.
 #[derive(Clone, Copy)]
