@@ -555,6 +555,11 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether a task has been in this process's memory since that epoch.
+    pub(crate) fn runs(&self, task: TaskId, epoch: u64) -> bool {
+        lock(&self.tasks).values().any(|e| e.spec.id == task && e.epoch.load(Ordering::SeqCst) == epoch)
+    }
+
     /// Takes in a task that has come from elsewhere; the journal has it already.
     pub(crate) fn adopt(&self, spec: Spec, epoch: u64) -> Arc<Entry> {
         let entry = Entry::new(spec, State::Running, epoch);

@@ -17,6 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
+use tokio::task::JoinHandle;
 use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
@@ -37,7 +38,7 @@ struct Ready {
 enum Done {
     Landed(Result<Box<Ground>, Refusal>),
     Prepared(Result<Box<Ready>, Refusal>),
-    Owned(Result<()>),
+    Logged(Result<()>),
     Saved,
 }
 
@@ -83,8 +84,14 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         door,
         lanes,
         lane_count: 0,
+        log: None,
+        strike: None,
     };
     let result = arriving.run(offer, visits, pages).await;
+    // Before that nobody is told anything, and nothing offered again.
+    if let Some(strike) = arriving.strike.take() {
+        let _ = strike.await;
+    }
     if let Some(offer) = arriving.destination.offer() {
         let mut all = lock(&arriving.agent.arriving);
         // Another connection may have been first with this task.
@@ -116,6 +123,10 @@ struct Arriving {
     /// For those who bring pages by further links.
     lanes: Sender<Incoming>,
     lane_count: u8,
+    /// Writes that the task may come here, and gives what the journal said before.
+    log: Option<JoinHandle<Result<Option<Record>>>>,
+    /// Takes that back.
+    strike: Option<JoinHandle<()>>,
 }
 
 impl Arriving {
@@ -297,12 +308,16 @@ impl Arriving {
                     let _ = done.send(Done::Prepared(ready.map(Box::new).map_err(refused)));
                 });
             }
-            Action::Own(epoch) => {
+            Action::Log(epoch) => {
                 let (agent, Some(spec)) = (self.agent.clone(), self.spec.clone()) else { return };
-                tokio::task::spawn_blocking(move || {
-                    let _ = done.send(Done::Owned(agent.db.put_task(&spec, &Record::Taken { epoch })));
-                });
+                self.log = Some(tokio::task::spawn_blocking(move || {
+                    let before = agent.db.record(spec.id);
+                    let written = agent.db.put_task(&spec, &Record::Taken { epoch });
+                    let _ = done.send(Done::Logged(written));
+                    before
+                }));
             }
+            Action::Strike => self.strike(),
             Action::Save => {
                 self.late = None;
                 let (agent, Some(entry)) = (self.agent.clone(), self.entry.clone()) else { return };
@@ -338,6 +353,8 @@ impl Arriving {
             return Err(Refusal::new(Reason::Name, text));
         }
         let record = self.agent.db.record(offer.task).map_err(node)?;
+        let runs = record.as_ref().is_some_and(|r| self.agent.runs(offer.task, r.epoch()));
+        let record = journal::settled(record, runs);
         if !journal::admits(record.as_ref(), offer.epoch) {
             return Err(Refusal::new(Reason::Epoch, "the task is there already, or the epoch is an old one"));
         }
@@ -393,8 +410,8 @@ impl Arriving {
                 Event::Saved
             }
             Done::Landed(Err(refusal)) | Done::Prepared(Err(refusal)) => Event::Failed(refusal),
-            Done::Owned(Ok(())) => Event::Owned,
-            Done::Owned(Err(e)) => {
+            Done::Logged(Ok(())) => Event::Logged,
+            Done::Logged(Err(e)) => {
                 tracing::error!("the journal cannot be written: {e:#}");
                 Event::Failed(Refusal::new(Reason::Node, format!("the move cannot be written down there: {e:#}")))
             }
@@ -434,6 +451,22 @@ impl Arriving {
         }
         self.entry = Some(entry);
         Ok(faults)
+    }
+
+    /// The task will not come: the journal is to say what it said before.
+    fn strike(&mut self) {
+        let (agent, Some(log), Some(offer)) = (self.agent.clone(), self.log.take(), self.destination.offer()) else {
+            return;
+        };
+        let task = offer.task;
+        self.strike = Some(tokio::spawn(async move {
+            let Ok(Ok(before)) = log.await else { return };
+            let struck = tokio::task::spawn_blocking(move || agent.db.set_record(task, &journal::struck(before))).await;
+            if let Ok(Err(e)) = struck {
+                // What is not in this node's memory counts as lost all the same.
+                tracing::error!("that a task did not come cannot be written down: {e:#}");
+            }
+        }));
     }
 
     fn discard(&mut self) {

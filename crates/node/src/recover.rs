@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use wayfare_engine::Task;
-use wayfare_transfer::journal::{self, Record, Restart};
+use wayfare_transfer::journal::{self, Facts, Record, Restart};
 use wayfare_transfer::message::{Answer, Message};
 use wayfare_transfer::{Kind, TaskId};
 
@@ -170,7 +170,8 @@ impl Agent {
         // Its commit may be in a buffer here. Nobody who asks still sends, so it can be called off.
         let deciding = self.visit(peer, task, epoch, Visit::Asked { holds }).is_none();
         let record = self.db.record(task)?;
-        let (answer, promise) = journal::answer(record.as_ref(), epoch, deciding, holds);
+        let facts = Facts { runs: self.runs(task, epoch), deciding, holds };
+        let (answer, promise) = journal::answer(record.as_ref(), epoch, facts);
         if let Some(promise) = promise {
             self.db.set_record(task, &promise)?;
         }
@@ -195,7 +196,8 @@ impl Agent {
         let Some(Visit::Reattached(mut link)) = self.visit(&peer, task, epoch, Visit::Reattached(link)) else {
             return Ok(());
         };
-        let said = match journal::answer(self.db.record(task)?.as_ref(), epoch, true, false).0 {
+        let facts = Facts { runs: self.runs(task, epoch), deciding: true, holds: false };
+        let said = match journal::answer(self.db.record(task)?.as_ref(), epoch, facts).0 {
             Answer::Owns => Message::Received,
             Answer::Lost => Message::Answer(Answer::Lost),
             _ => bail!("{peer} has pages of a task that is not here"),

@@ -26,7 +26,7 @@ pub use settings::{Fails, Settings};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::journal::{self, Record, Restart};
+use wayfare_transfer::journal::{self, Facts, Record, Restart};
 use wayfare_transfer::pages::PageDigest;
 use wayfare_transfer::{Answer, Channel, Incoming, Kind, Message, PageRange, TaskId, destination, source};
 
@@ -95,7 +95,7 @@ struct Endpoint {
 enum Written {
     Started(TaskId),
     Logged(TaskId),
-    Owned(u64),
+    Taken(u64),
     Saved(u64),
     Retaken(TaskId),
     Say(ConnId, Answer),
@@ -205,6 +205,11 @@ impl Host {
     pub fn arrivals(&self, task: TaskId) -> Vec<&destination::Destination> {
         let of = |inbound: &&Inbound| inbound.destination.offer().is_some_and(|offer| offer.task == task);
         self.live.iter().flat_map(|live| live.inbound.values()).filter(of).map(|inbound| &inbound.destination).collect()
+    }
+
+    /// Whether a task is in its memory, since this epoch.
+    fn runs(&self, task: TaskId, epoch: u64) -> bool {
+        self.task(task).is_some_and(|slot| slot.epoch == epoch)
     }
 
     fn note(&mut self, now: Nanos, what: impl FnOnce() -> String) {
@@ -411,16 +416,17 @@ impl Host {
 
     /// Answers what became of a task, so that the same answer holds for ever.
     fn on_ask(&mut self, now: Nanos, net: &mut Net, conn: ConnId, (task, epoch): (TaskId, u64), holds: bool) {
-        // Whoever asks has not, or no longer, a connection by which to commit: an open session is closed first. Only
-        // one that is about to be in the journal cannot be.
-        let mut deciding = self.close_sessions(now, net, task, Some(epoch));
+        // Whoever asks has not, or no longer, a connection by which to commit: an open session is closed first.
+        self.close_sessions(now, net, task, Some(epoch));
+        let mut deciding = false;
         // One who has nothing of it any more cannot send what is missing.
         if !holds {
             deciding |= self.forsake(task, epoch);
         }
         // What is being written now is true soon, or never: nothing is said until then.
         deciding |= self.disk.is_writing(task);
-        match journal::answer(self.disk.record(task), epoch, deciding, holds) {
+        let facts = Facts { runs: self.runs(task, epoch), deciding, holds };
+        match journal::answer(self.disk.record(task), epoch, facts) {
             (answer, Some(record)) => self.write(now, task, record, Some(Written::Say(conn, answer))),
             (answer, None) => self.tell(now, conn, &Message::Answer(answer)),
         }
@@ -516,10 +522,10 @@ impl Host {
                     outbound.source.handle_event(source::Event::Logged);
                 }
             }
-            Written::Owned(key) => {
-                self.note(now, || "has logged that it owns a task".into());
+            Written::Taken(key) => {
+                self.note(now, || "has logged that it may have a task".into());
                 if let Some(inbound) = self.live().inbound.get_mut(&key) {
-                    inbound.destination.handle_event(destination::Event::Owned);
+                    inbound.destination.handle_event(destination::Event::Logged);
                 }
             }
             Written::Saved(key) => {

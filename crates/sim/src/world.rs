@@ -304,7 +304,13 @@ impl World {
                 );
                 running = Some((host.id, slot.epoch, slot.guest.steps()));
             }
-            if matches!(host.record(TASK), Some(Record::Owned { .. } | Record::Taken { .. } | Record::Ended { .. })) {
+            let owns = match host.record(TASK) {
+                Some(Record::Owned { .. } | Record::Ended { .. }) => true,
+                // Or it is only ready to.
+                Some(Record::Taken { .. }) => host.task(TASK).is_some(),
+                _ => false,
+            };
+            if owns {
                 assert!(
                     owner.is_none(),
                     "two hosts own the task at {now}: {owner:?} and {}\n{}",

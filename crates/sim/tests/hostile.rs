@@ -202,10 +202,11 @@ fn a_destination_stands_any_messages_in_any_order() {
                         };
                         d.handle_event(event);
                     }
-                    destination::Action::Own(epoch) => {
-                        assert!(committed && epoch == 2, "seed {seed}");
-                        d.handle_event(destination::Event::Owned);
+                    destination::Action::Log(epoch) => {
+                        assert_eq!(epoch, 2, "seed {seed}");
+                        d.handle_event(destination::Event::Logged);
                     }
+                    destination::Action::Run => assert!(committed, "seed {seed}"),
                     destination::Action::Save => d.handle_event(destination::Event::Saved),
                     _ => {}
                 }

@@ -49,9 +49,9 @@ fn draining(pages: u64, mode: Mode) -> Destination {
         d.handle_message(Message::Late(vec![page(0, pages)]), None).unwrap();
     }
     d.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
+    d.handle_event(Event::Logged);
     d.handle_event(Event::Prepared);
     d.handle_message(Message::Commit(2), None).unwrap();
-    d.handle_event(Event::Owned);
     while d.poll_message().is_some() {}
     d
 }

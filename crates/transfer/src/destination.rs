@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! Waiting ─► Admitting ─► Module ─► Landing ─► Taking ─► Preparing ─► Prepared
-//!    │                                                                   │ Commit
-//!    └─► Failed ◄──────────── before the journal has it ─────────────────┤
-//!                                                                        ▼
-//!                                      Done ◄── Saving ◄── Draining ◄── Owning
+//!    │                                                                   │
+//!    └─► Failed ◄──────────────── before Commit ─────────────────────────┤
+//!                                                                        ▼ Commit
+//!                                                 Done ◄── Saving ◄── Draining
 //! ```
-//! Nothing is set aside for a task before its offer was admitted, and nothing of it runs before the journal says that
-//! it is owned here.
+//! Nothing is set aside for a task before its offer was admitted. The journal says that it may be here before the
+//! source hears that it could be, so that nothing is waited for when the source has given it away.
 
 use crate::error::{ChannelError, Violation};
 use crate::message::{Accept, Assembly, Long, MEMORIES_MAX, Message, Offer, Part, Reason, Refusal};
@@ -47,12 +47,10 @@ pub enum Phase {
     Landing,
     /// Pages come.
     Taking,
-    /// The state is there and is being restored and checked.
+    /// The state is there and is being restored and checked, and the journal written.
     Preparing,
-    /// The task could run. Nobody knows whether it will.
+    /// The task could run. Nobody here knows whether it will.
     Prepared,
-    /// The journal is being written. **Unless that fails, the task runs here, whatever happens.**
-    Owning,
     /// It runs; late pages come.
     Draining,
     /// It runs, and all of it is here, but not on the disk yet.
@@ -80,8 +78,11 @@ pub enum Action {
         /// Pages to be waited for.
         late: Vec<PageRange>,
     },
-    /// Write to the journal that the task was taken over at this epoch; then [`Event::Owned`].
-    Own(u64),
+    /// Write to the journal that the task may be taken over at this epoch; then [`Event::Logged`].
+    Log(u64),
+    /// Put back in the journal what was there before [`Action::Log`] (`journal::struck`): the task will not come. No
+    /// question is answered before.
+    Strike,
     /// Run it.
     Run,
     /// Late pages that are in place now: let the task go on if it waits for one.
@@ -103,8 +104,8 @@ pub enum Event {
     Landed,
     /// The state fits.
     Prepared,
-    /// The journal has it.
-    Owned,
+    /// The note is in the journal.
+    Logged,
     /// It is on the disk, or has ended or moved on.
     Saved,
     /// Something of the above could not be done.
@@ -155,6 +156,9 @@ pub struct Destination {
     /// The state, when it is here before the pages of the last round.
     early: Option<Vec<u8>>,
     late: Vec<PageRange>,
+    restored: bool,
+    log_asked: bool,
+    logged: bool,
     /// Some of the late pages were left out of what the source was told is missing.
     unlisted: bool,
     /// The page that the task waits for.
@@ -180,6 +184,9 @@ impl Destination {
             round_of: None,
             early: None,
             late: Vec::new(),
+            restored: false,
+            log_asked: false,
+            logged: false,
             unlisted: false,
             fault: None,
             pages: 0,
@@ -213,7 +220,7 @@ impl Destination {
 
     /// Whether the task is here for good.
     pub fn owns(&self) -> bool {
-        matches!(self.phase, Phase::Owning | Phase::Draining | Phase::Saving | Phase::Done)
+        matches!(self.phase, Phase::Draining | Phase::Saving | Phase::Done)
     }
 
     /// What to do next.
@@ -231,6 +238,9 @@ impl Destination {
             return;
         }
         self.phase = Phase::Failed(refusal);
+        if self.log_asked {
+            self.actions.push_back(Action::Strike);
+        }
         self.actions.push_back(Action::Discard);
     }
 
@@ -294,8 +304,12 @@ impl Destination {
                 self.late = late;
             }
             (Phase::Prepared, Message::Commit(epoch)) if self.offer.as_ref().is_some_and(|o| o.epoch == epoch) => {
-                self.phase = Phase::Owning;
-                self.actions.push_back(Action::Own(epoch));
+                self.messages.push_back(Message::Committed(epoch));
+                self.actions.push_back(Action::Run);
+                self.phase = Phase::Draining;
+                if self.late.is_empty() {
+                    self.save();
+                }
             }
             (Phase::Draining, Message::Drained) if self.unlisted => self.list_missing(),
             (Phase::Draining, Message::Drained) => return Err(Violation("late pages are missing")),
@@ -327,8 +341,17 @@ impl Destination {
         }
         if let Some(state) = self.early.take() {
             self.phase = Phase::Preparing;
+            self.log_asked = true;
+            self.actions.push_back(Action::Log(self.offer.as_ref().map_or(0, |o| o.epoch)));
             let (extra, late) = (core::mem::take(&mut self.gone_along), self.late.clone());
             self.actions.push_back(Action::Prepare { state, extra, late });
+        }
+    }
+
+    fn prepared(&mut self) {
+        if self.restored && self.logged {
+            self.phase = Phase::Prepared;
+            self.messages.push_back(Message::Prepared);
         }
     }
 
@@ -491,17 +514,12 @@ impl Destination {
                 self.messages.push_back(Message::Landed);
             }
             (Phase::Preparing, Event::Prepared) => {
-                self.phase = Phase::Prepared;
-                self.messages.push_back(Message::Prepared);
+                self.restored = true;
+                self.prepared();
             }
-            (Phase::Owning, Event::Owned) => {
-                let epoch = self.offer.as_ref().map_or(0, |o| o.epoch);
-                self.messages.push_back(Message::Committed(epoch));
-                self.actions.push_back(Action::Run);
-                self.phase = Phase::Draining;
-                if self.late.is_empty() {
-                    self.save();
-                }
+            (Phase::Preparing, Event::Logged) => {
+                self.logged = true;
+                self.prepared();
             }
             (Phase::Saving, Event::Saved) => {
                 self.phase = Phase::Done;
@@ -510,13 +528,6 @@ impl Destination {
             (Phase::Draining, Event::Fault(range)) => {
                 self.fault = Some(range);
                 self.messages.push_back(Message::Fetch(range));
-            }
-            // What could not be written is not owned, and the source, which waits for a word, gets it back. A commit
-            // that comes again finds no move that it belongs to.
-            (Phase::Owning, Event::Failed(refusal)) => {
-                self.messages.push_back(Message::Refuse(refusal.clone()));
-                self.phase = Phase::Failed(refusal);
-                self.actions.push_back(Action::Discard);
             }
             (_, Event::Failed(refusal)) => self.refuse(refusal),
             // Not knowing whether the source has sent its commit does not matter: it asks, and is told `Never`.
@@ -579,6 +590,10 @@ mod tests {
         destination.handle_pages(&Batch::parse(&bytes).unwrap(), &mut Counter(0))
     }
 
+    fn does(destination: &mut Destination) -> Vec<Action> {
+        core::iter::from_fn(|| destination.poll_action()).collect()
+    }
+
     fn says(destination: &mut Destination) -> Vec<Message> {
         core::iter::from_fn(|| destination.poll_message()).collect()
     }
@@ -604,21 +619,36 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_cannot_be_written_down_as_owned_is_given_back() {
-        let mut destination = taking();
-        destination.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
-        destination.handle_event(Event::Prepared);
-        destination.handle_message(Message::Commit(2), None).unwrap();
-        // Losing the link now changes nothing.
-        destination.handle_event(Event::Disconnected);
-        assert!(destination.owns());
-        destination.handle_event(Event::Failed(Refusal::new(Reason::Node, "the disk is full")));
-        assert!(matches!(destination.phase(), Phase::Failed(_)) && !destination.owns());
-        let actions: Vec<Action> = core::iter::from_fn(|| destination.poll_action()).collect();
-        assert!(actions.contains(&Action::Discard) && !actions.contains(&Action::Run));
-        assert!(core::iter::from_fn(|| destination.poll_message()).any(|m| matches!(m, Message::Refuse(_))));
+    fn nobody_hears_that_a_task_could_run_before_the_journal_has_it() {
+        for order in [[Event::Prepared, Event::Logged], [Event::Logged, Event::Prepared]] {
+            let mut d = taking();
+            d.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
+            says(&mut d);
+            let [first, second] = order;
+            d.handle_event(first);
+            assert!(says(&mut d).is_empty());
+            d.handle_message(Message::Commit(2), None).unwrap_err();
+            d.handle_event(second);
+            assert_eq!(says(&mut d), [Message::Prepared]);
+            d.handle_message(Message::Commit(2), None).unwrap();
+            assert!(says(&mut d) == [Message::Committed(2)] && d.owns());
+            // Losing the link now changes nothing.
+            d.handle_event(Event::Disconnected);
+            assert!(d.owns() && does(&mut d).ends_with(&[Action::Run, Action::Save]));
+        }
+    }
+
+    #[test]
+    fn a_task_that_cannot_be_written_down_does_not_come() {
+        let mut d = taking();
+        d.handle_part(&Part::of(Long::State, b"state", 0)).unwrap();
+        d.handle_event(Event::Prepared);
+        d.handle_event(Event::Failed(Refusal::new(Reason::Node, "the disk is full")));
+        assert!(does(&mut d).ends_with(&[Action::Strike, Action::Discard]));
+        assert!(says(&mut d).iter().any(|m| matches!(m, Message::Refuse(_))));
         // A late word that it was written after all does not bring it back.
-        destination.handle_event(Event::Owned);
-        assert!(!destination.owns() && destination.poll_action().is_none());
+        d.handle_event(Event::Logged);
+        d.handle_message(Message::Commit(2), None).unwrap();
+        assert!(!d.owns() && d.poll_action().is_none());
     }
 }

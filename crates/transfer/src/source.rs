@@ -217,7 +217,7 @@ const FINAL_PAGES: u64 = 16;
 /// Digests in a message.
 const DIGESTS: u64 = 256;
 /// Ranges in the first list of late pages.
-const LATE_RANGES: usize = 256;
+const LATE_RANGES: usize = 128;
 /// Ranges in any list of late pages.
 pub const RANGES_MAX: usize = 8192;
 /// The round that late pages are in.

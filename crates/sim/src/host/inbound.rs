@@ -7,7 +7,7 @@ use crate::guest::{Program, SimGuest};
 use crate::net::{ConnId, Net};
 use std::rc::Rc;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
-use wayfare_transfer::journal::{self, Record};
+use wayfare_transfer::journal::{self, Facts, Record};
 use wayfare_transfer::pages::Batch;
 use wayfare_transfer::{Accept, Answer, Incoming, Kind, Message, PageRange, Part, Reason, Refusal, TaskId};
 
@@ -17,6 +17,8 @@ pub(super) struct Inbound {
     conn: Option<ConnId>,
     /// Until it runs; then it is among the tasks.
     landing: Option<SimGuest>,
+    /// What the journal said before it spoke of this move.
+    before: Option<Record>,
 }
 
 impl Inbound {
@@ -35,22 +37,17 @@ impl Inbound {
 }
 
 impl Host {
-    /// Closes what is open of moves of a task to here, of one epoch or of all; `true` if one is beyond that.
-    pub(super) fn close_sessions(&mut self, now: Nanos, net: &mut Net, task: TaskId, epoch: Option<u64>) -> bool {
+    /// Closes what is open of moves of a task to here, of one epoch or of all, unless it has been committed.
+    pub(super) fn close_sessions(&mut self, now: Nanos, net: &mut Net, task: TaskId, epoch: Option<u64>) {
         let of = |i: &Inbound| i.task() == Some(task) && epoch.is_none_or(|epoch| i.epoch() == epoch);
-        let open = self.live().inbound.iter().filter(|(_, i)| of(i) && !i.destination.is_over());
-        let (mut conns, mut owning) = (Vec::new(), false);
-        for (_, inbound) in open {
-            match inbound.destination.owns() {
-                true => owning |= *inbound.destination.phase() == Phase::Owning,
-                false => conns.extend(inbound.conn),
-            }
-        }
+        let open = |i: &Inbound| of(i) && !i.destination.is_over() && !i.destination.owns();
+        let conns: Vec<_> = self.live().inbound.values().filter(|i| open(i)).filter_map(|i| i.conn).collect();
         for conn in conns {
             self.note(now, || format!("closes an older session on {conn}"));
             self.close(now, net, conn);
         }
-        owning
+        // What is over because of that is struck before anything is answered.
+        self.pump_inbound(now, net);
     }
 
     pub(super) fn on_offer(&mut self, now: Nanos, net: &mut Net, conn: ConnId, message: Message) -> Result<(), String> {
@@ -61,7 +58,7 @@ impl Host {
         let key = self.serial;
         let mut destination = Destination::new(Caps { module: 8 << 20, state: 1 << 20, extra: 1 << 20 });
         let result = destination.handle_message(message, None).map_err(|violation| violation.to_string());
-        self.live().inbound.insert(key, Inbound { destination, conn: Some(conn), landing: None });
+        self.live().inbound.insert(key, Inbound { destination, conn: Some(conn), landing: None, before: None });
         if let Some(end) = self.live().ends.get_mut(&conn) {
             end.role = Role::Destination(key);
         }
@@ -109,7 +106,8 @@ impl Host {
             return Ok(());
         }
         // All had come, and this node has forgotten how; or it is lost.
-        match journal::answer(self.disk.record(task), epoch, true, false) {
+        let facts = Facts { runs: self.runs(task, epoch), deciding: true, holds: false };
+        match journal::answer(self.disk.record(task), epoch, facts) {
             (Answer::Owns, _) => self.tell(now, conn, &Message::Received),
             (Answer::Lost, _) => self.tell(now, conn, &Message::Answer(Answer::Lost)),
             // That it is lost is being written down.
@@ -216,9 +214,11 @@ impl Host {
                 let at = now + self.settings.prepare;
                 self.live().jobs.push((at, Job::Prepare(key, state, late)));
             }
-            Action::Own(epoch) => {
-                self.write(now, task, Record::Taken { epoch }, Some(Written::Owned(key)));
+            Action::Log(epoch) => {
+                inbound.before = self.disk.latest(task).cloned();
+                self.write(now, task, Record::Taken { epoch }, Some(Written::Taken(key)));
             }
+            Action::Strike => self.write(now, task, journal::struck(inbound.before.take()), None),
             Action::Run => {
                 if let Some(guest) = inbound.landing.take() {
                     let slot = Slot { guest, epoch, condition: Condition::Running, last: now };
