@@ -5,8 +5,9 @@
 //! comes of it is an error, and a task that never runs.
 
 use crate::body::{Body, Inside};
+use crate::grounds::bytes_of;
 use crate::handle::Shared;
-use crate::late::{Catch, Late};
+use crate::late::{Catch, Late, empty};
 use crate::task::Phase;
 use crate::{Error, Form, Handle, Image, Limits, Machine, PageRange, State, Task, Trigger, changed};
 use std::ops::Range;
@@ -87,6 +88,26 @@ impl Arrival {
         let grown = grown.saturating_sub(range.start);
         changed::clear(&mut data[range], grown);
         Ok(())
+    }
+
+    /// Drops what was written to pages that come late: what [`Arrival::finish_late`] would have to do while the task stands
+    /// still. What they are until then is the module's, or zero.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory; [`Error::System`] when the kernel refuses.
+    pub fn forget(&mut self, pages: &[PageRange]) -> Result<(), Error> {
+        let mut places = Vec::with_capacity(pages.len());
+        for range in pages {
+            let data = self.data(range.memory)?;
+            let bytes = bytes_of(range.first, range.count, data.len());
+            let place = &mut data[bytes];
+            // The last page may be short; the kernel's is not.
+            places.push((place.as_mut_ptr().expose_provenance(), place.len().next_multiple_of(PAGE_SIZE)));
+        }
+        places.retain(|(_, len)| *len > 0);
+        // SAFETY: whole pages of memories that we hold exclusively, without a reference left, and of which nothing has
+        // run.
+        unsafe { empty(&places) }.map_err(|e| Error::System(e.to_string()))
     }
 
     /// Copies bytes out, from the beginning of a page on.

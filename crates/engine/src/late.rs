@@ -502,8 +502,8 @@ impl Inner {
 /// makes every processor wait on which this process runs.
 ///
 /// # Safety
-/// They are whole pages of private mappings, and nobody relies on what they hold.
-unsafe fn empty(places: &[(usize, usize)]) -> rustix::io::Result<()> {
+/// They begin and end with pages of private mappings, and nobody relies on what they hold.
+pub unsafe fn empty(places: &[(usize, usize)]) -> rustix::io::Result<()> {
     /// As many as the kernel takes at once.
     const MOST: usize = 1024;
     let place = |(start, len): &(usize, usize)| (core::ptr::with_exposed_provenance_mut(*start), *len);

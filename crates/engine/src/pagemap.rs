@@ -18,8 +18,10 @@ pub enum Question {
     /// Which are there, written or not, and are not write-protected by a userfaultfd? The quickest to be answered: the
     /// others need a look at what is behind each entry of the page table.
     Unprotected,
-    /// Which were written and are not write-protected? And protect them in the same step: no write gets between answer and protection. Only for ranges
-    /// that are registered with a userfaultfd whose faults the kernel settles itself.
+    /// Which were written and are not write-protected?
+    Written,
+    /// [`Question::Written`], and protect them in the same step: no write gets between answer and protection. Only for
+    /// ranges that are registered with a userfaultfd whose faults the kernel settles itself.
     Take,
 }
 
@@ -93,6 +95,7 @@ fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room:
     let (not, unprotected, flags) = match question {
         Question::Changed => (PAGE_IS_FILE | PAGE_IS_PFNZERO, 0, 0),
         Question::Unprotected => (PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, 0),
+        Question::Written => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, 0),
         Question::Take => {
             (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC)
         }

@@ -115,6 +115,18 @@ impl Watch {
         out
     }
 
+    /// Those of a range that were written since the last [`Watch::dirty`], which will tell of them all the same; `None`
+    /// where that cannot be said without reading them, or when the task is gone.
+    pub fn written(&self, range: PageRange) -> Option<Vec<PageRange>> {
+        let visit = self.grounds().visit().filter(|visit| visit.generation == self.generation)?;
+        let region = visit.regions.iter().find(|region| region.index == range.memory)?;
+        let bytes = bytes_of(range.first, range.count, region.size());
+        let Tracker::Kernel(_) = self.tracker else { return None };
+        let found = pagemap::scan(Question::Written, region.base + bytes.start, bytes.len())?;
+        let absolute = |(first, count): (u64, u64)| PageRange { first: range.first + first, count, ..range };
+        Some(found.into_iter().map(absolute).collect())
+    }
+
     /// Copies pages from `first` on while the guest may be writing to them. A page that was torn by that is among the
     /// next [`Watch::dirty`] ones. `false`, and nothing copied, when they are not all there or the task is gone.
     pub fn read(&self, memory: u32, first: u64, into: &mut [u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, Entry, Visit, Visitors, lock};
 use crate::capacity::Need;
-use crate::ground::{Ground, LateGround, land};
+use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
 use crate::service::Sockets;
@@ -22,7 +22,7 @@ use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
 use wayfare_transfer::journal::{self, Record};
-use wayfare_transfer::message::{Accept, Message, Part, Reason, Refusal};
+use wayfare_transfer::message::{Accept, Message, Mode, Part, Reason, Refusal};
 use wayfare_transfer::pages::{Batch, PageRange};
 use wayfare_transfer::{Incoming, Kind};
 
@@ -301,9 +301,8 @@ impl Arriving {
             Action::Prepare { state, extra, late } => {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 let agent = self.agent.clone();
-                let is_late = self.destination.offer().is_some_and(|o| o.mode.is_late());
                 tokio::task::spawn_blocking(move || {
-                    let ready = prepare(&agent, *ground, &spec, &state, &extra, is_late.then_some(&late));
+                    let ready = prepare(&agent, *ground, &spec, &state, &extra, (!late.is_empty()).then_some(&late));
                     let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("not possible there: {e:#}"));
                     let _ = done.send(Done::Prepared(ready.map(Box::new).map_err(refused)));
                 });
@@ -343,8 +342,10 @@ impl Arriving {
         if spec.id != offer.task || spec.name != offer.name || spec.module != offer.digest().to_string() {
             return Err(Refusal::new(Reason::State, "the task's settings are another task's"));
         }
-        if offer.mode.is_late() && !Arrival::can_be_late() {
-            let text = "pages cannot come after the task there (its system lacks userfaultfd): use --mode pre-copy";
+        let can_be_late = Arrival::can_be_late();
+        if offer.mode == Mode::PostCopy && !can_be_late {
+            let text =
+                "pages cannot come after the task there (its system lacks userfaultfd): use --mode hybrid or pre-copy";
             return Err(Refusal::new(Reason::Node, text));
         }
         let node = |e: anyhow::Error| Refusal::new(Reason::Node, format!("{e:#}"));
@@ -392,7 +393,7 @@ impl Arriving {
         }
         let has_module = matches!(program::kept_module(offer.digest()), Ok(Some(_)));
         self.spec = Some(spec);
-        Ok(Accept { has_module, has_pages: self.agent.kept.has(offer.task) })
+        Ok(Accept { has_module, has_pages: self.agent.kept.has(offer.task), can_be_late })
     }
 
     fn done(&mut self, event: Done) {
@@ -548,8 +549,7 @@ fn prepare(
     let Some(late) = late else {
         return Ok(Ready { task: ground.arrival.finish(&snapshot, host)?, sockets, late: None });
     };
-    let engine = |r: &PageRange| wayfare_engine::PageRange { memory: r.memory, first: r.first, count: r.count };
-    let late: Vec<_> = late.iter().map(engine).collect();
+    let late: Vec<_> = late.iter().map(ground::engine).collect();
     let (task, late) = ground.arrival.finish_late(&snapshot, host, &late)?;
     Ok(Ready { task, sockets, late: Some(late) })
 }

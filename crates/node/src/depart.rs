@@ -1,6 +1,7 @@
 //! Drives a task's way to another node.
 
 use crate::agent::{Agent, Entry, State};
+use crate::ground;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::Link;
@@ -119,14 +120,34 @@ impl Memory {
     }
 }
 
+/// A range as the protocol has it.
+fn transfer(range: &wayfare_engine::PageRange) -> PageRange {
+    PageRange { memory: range.memory, first: range.first, count: range.count }
+}
+
 impl Guest for Memory {
     fn dirty(&mut self) -> Vec<PageRange> {
         let dirty = self.watch.dirty();
         self.sizes = self.watch.sizes().into_iter().collect();
-        let dirty = dirty.into_iter().map(|r| PageRange { memory: r.memory, first: r.first, count: r.count });
-        let dirty: Vec<PageRange> = dirty.collect();
+        let dirty: Vec<PageRange> = dirty.iter().map(transfer).collect();
         self.touched.extend(&dirty);
         dirty
+    }
+
+    fn written(&mut self, range: PageRange) -> Vec<PageRange> {
+        let written = self.watch.written(ground::engine(&range)).unwrap_or_default();
+        written.iter().map(transfer).collect()
+    }
+
+    fn rest(&mut self) -> Vec<PageRange> {
+        let whole = |(memory, size): (u32, u64)| PageRange { memory, first: 0, count: size.div_ceil(PAGE_SIZE as u64) };
+        let rest: Option<Vec<_>> =
+            self.watch.sizes().into_iter().map(|memory| self.watch.written(ground::engine(&whole(memory)))).collect();
+        let Some(rest) = rest else { return self.dirty() };
+        self.sizes = self.watch.sizes().into_iter().collect();
+        let rest: Vec<PageRange> = rest.iter().flatten().map(transfer).collect();
+        self.touched.extend(&rest);
+        rest
     }
 
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
@@ -404,7 +425,9 @@ impl Departure {
     fn listen(&mut self, done: &UnboundedSender<Done>) {
         let patience = match self.source.phase() {
             Phase::Landing => COMPILING,
-            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Preparing | Phase::Unknown => SILENCE,
+            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Clearing | Phase::Preparing | Phase::Unknown => {
+                SILENCE
+            }
             _ => return,
         };
         if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
@@ -570,6 +593,7 @@ impl Departure {
             Phase::Landing => "compiling there",
             Phase::Extra(_) | Phase::Digesting => "comparing",
             Phase::Copying | Phase::Round => "copying",
+            Phase::Clearing => "making room for what comes late",
             Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
             Phase::Unknown => "waiting for the word that it runs there",
             Phase::Draining if self.link.is_none() => "LINK LOST: it runs there without the pages that are still here",

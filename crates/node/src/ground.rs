@@ -63,6 +63,11 @@ impl Ground {
     }
 }
 
+/// A range as the engine has it.
+pub(crate) fn engine(range: &PageRange) -> wayfare_engine::PageRange {
+    wayfare_engine::PageRange { memory: range.memory, first: range.first, count: range.count }
+}
+
 fn unfit(e: &wayfare_engine::Error) -> Refusal {
     Refusal::new(Reason::State, e.to_string())
 }
@@ -77,6 +82,11 @@ impl Landing for Ground {
     fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
         self.reach(range)?;
         self.arrival.zero(range.memory, range.first, range.count).map_err(|e| unfit(&e))
+    }
+
+    fn forget(&mut self, pages: &[PageRange]) {
+        // What does not go now goes when the task stands still.
+        let _ = self.arrival.forget(&pages.iter().map(engine).collect::<Vec<_>>());
     }
 
     fn recall(&mut self, memory: u32, page: u64, digest: &PageDigest) -> bool {
@@ -97,6 +107,8 @@ impl Landing for LateGround {
     fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
         self.0.zero(range.memory, range.first, range.count).map_err(|e| unfit(&e))
     }
+
+    fn forget(&mut self, _: &[PageRange]) {}
 
     fn recall(&mut self, _: u32, _: u64, _: &PageDigest) -> bool {
         false

@@ -322,6 +322,14 @@ impl SimGuest {
         kept
     }
 
+    /// Pages of a range that were written since they were last listed.
+    fn written_in(&self, range: PageRange) -> Vec<PageRange> {
+        let memory = &self.memories[range.memory as usize];
+        let pages = range.first..(range.first + range.count).min(memory.pages());
+        let written = pages.filter(|page| memory.dirty[*page as usize]);
+        written.map(|first| PageRange { first, count: 1, ..range }).collect()
+    }
+
     /// Pages from before that may be recalled.
     pub fn remember(&mut self, kept: Rc<BTreeMap<PageDigest, Vec<u8>>>) {
         self.kept = kept;
@@ -368,6 +376,10 @@ impl Guest for SimGuest {
         out
     }
 
+    fn written(&mut self, range: PageRange) -> Vec<PageRange> {
+        self.written_in(range)
+    }
+
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
         let bytes = self.memories.get(range.memory as usize).map(|memory| &memory.bytes);
         let (from, to) = (range.first as usize * PAGE_SIZE, (range.first + range.count) as usize * PAGE_SIZE);
@@ -399,6 +411,15 @@ impl Landing for SimGuest {
         let memory = self.room(range)?;
         (range.first..range.first + range.count).for_each(|page| memory.page(page).fill(0));
         Ok(())
+    }
+
+    fn forget(&mut self, pages: &[PageRange]) {
+        for range in pages {
+            let Some(memory) = self.memories.get_mut(range.memory as usize) else { continue };
+            let pages = range.first..(range.first + range.count).min(memory.pages());
+            // So that a use of one shows that does not come late after all.
+            pages.for_each(|page| memory.page(page).fill(0xee));
+        }
     }
 
     fn recall(&mut self, memory: u32, page: u64, digest: &PageDigest) -> bool {

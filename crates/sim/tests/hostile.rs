@@ -42,9 +42,13 @@ fn message(rng: &mut Rng, program: &Program) -> Message {
     let range = range(rng);
     let few = rng.below(5) as usize;
     let mode = rng.pick(&[Mode::PreCopy, Mode::PostCopy, Mode::Hybrid, Mode::Stop]);
-    match rng.below(20) {
+    match rng.below(22) {
         0 => Message::Offer(offer(program, mode, epoch)),
-        1 => Message::Accept(Accept { has_module: rng.chance(0.5), has_pages: rng.chance(0.5) }),
+        1 => Message::Accept(Accept {
+            has_module: rng.chance(0.5),
+            has_pages: rng.chance(0.5),
+            can_be_late: rng.chance(0.5),
+        }),
         2 => Message::Refuse(refusal),
         3 => Message::Abort(refusal),
         4 => Message::Landed,
@@ -63,6 +67,8 @@ fn message(rng: &mut Rng, program: &Program) -> Message {
         17 if rng.chance(0.3) => Message::Lane { task: TASK, epoch },
         17 => Message::Ask { task: TASK, epoch, holds: rng.chance(0.5) },
         18 => Message::Answer(rng.pick(&[Answer::Owns, Answer::Never, Answer::Deciding, Answer::Lost])),
+        19 => Message::Stale((0..few).map(|_| self::range(rng)).collect()),
+        20 => Message::Dropped,
         _ => Message::Reattach { task: TASK, epoch },
     }
 }
@@ -70,9 +76,10 @@ fn message(rng: &mut Rng, program: &Program) -> Message {
 /// What the other side would say next if it were honest, by what this one has just said; the rest is noise.
 fn reply(said: &Message) -> Option<Message> {
     Some(match said {
-        Message::Offer(_) => Message::Accept(Accept { has_module: true, has_pages: true }),
+        Message::Offer(_) => Message::Accept(Accept { has_module: true, has_pages: true, can_be_late: true }),
         Message::Digests { digests, .. } => Message::Have(vec![0; digests.len().div_ceil(8)]),
         Message::Round { number, .. } => Message::RoundDone(*number),
+        Message::Stale(_) => Message::Dropped,
         Message::Commit(epoch) => Message::Committed(*epoch),
         Message::Drained => Message::Received,
         _ => return None,
@@ -192,7 +199,11 @@ fn a_destination_stands_any_messages_in_any_order() {
             while let Some(action) = d.poll_action() {
                 match action {
                     destination::Action::Admit => {
-                        d.handle_event(destination::Event::Admitted(Accept { has_module: true, has_pages: false }));
+                        d.handle_event(destination::Event::Admitted(Accept {
+                            has_module: true,
+                            has_pages: false,
+                            can_be_late: true,
+                        }));
                     }
                     destination::Action::Land(_) => d.handle_event(destination::Event::Landed),
                     destination::Action::Prepare { state, late, .. } => {

@@ -20,6 +20,8 @@ impl Landing for Counter {
         Ok(())
     }
 
+    fn forget(&mut self, _: &[PageRange]) {}
+
     fn recall(&mut self, _: u32, _: u64, _: &PageDigest) -> bool {
         false
     }
@@ -43,7 +45,7 @@ fn draining(pages: u64, mode: Mode) -> Destination {
         settings: Vec::new(),
     };
     d.handle_message(Message::Offer(offer), None).unwrap();
-    d.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false }));
+    d.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false, can_be_late: true }));
     d.handle_event(Event::Landed);
     if mode.is_late() {
         d.handle_message(Message::Late(vec![page(0, pages)]), None).unwrap();

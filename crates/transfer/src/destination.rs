@@ -30,6 +30,9 @@ pub trait Landing {
     /// # Errors
     /// As [`Landing::write`].
     fn zero(&mut self, range: PageRange) -> Result<(), Refusal>;
+    /// Drops what is at pages that are about to come late, so that this need not be done while the task stands still.
+    /// Nothing is lost if it is not.
+    fn forget(&mut self, pages: &[PageRange]);
     /// Puts a page there that is known by its digest from before, if it is; says whether.
     fn recall(&mut self, memory: u32, page: u64, digest: &PageDigest) -> bool;
 }
@@ -290,17 +293,13 @@ impl Destination {
                 self.round_of = Some(pages);
                 self.end_round()?;
             }
+            (Phase::Taking, Message::Stale(pages)) => {
+                self.check_late(&pages)?;
+                landing.ok_or(Violation("stale pages before an instance"))?.forget(&pages);
+                self.messages.push_back(Message::Dropped);
+            }
             (Phase::Taking, Message::Late(late)) => {
-                if !self.offer.as_ref().is_some_and(|o| o.mode.is_late()) {
-                    return Err(Violation("late pages were not agreed on"));
-                }
-                let sound = |r: &PageRange| {
-                    (r.memory as usize) < MEMORIES_MAX && r.count > 0 && r.first.max(r.count) <= PAGES_MAX
-                };
-                let ascends = |w: &[PageRange]| (w[0].memory, w[0].first + w[0].count) <= (w[1].memory, w[1].first);
-                if late.len() > RANGES_MAX || !late.iter().all(sound) || !late.windows(2).all(ascends) {
-                    return Err(Violation("a list of late pages that is none"));
-                }
+                self.check_late(&late)?;
                 self.late = late;
             }
             (Phase::Prepared, Message::Commit(epoch)) if self.offer.as_ref().is_some_and(|o| o.epoch == epoch) => {
@@ -315,6 +314,20 @@ impl Destination {
             (Phase::Draining, Message::Drained) => return Err(Violation("late pages are missing")),
             (Phase::Saving | Phase::Done, Message::Drained) => {}
             _ => return Err(Violation("a message out of place")),
+        }
+        Ok(())
+    }
+
+    /// Whether these pages may come late.
+    fn check_late(&self, late: &[PageRange]) -> Result<(), Violation> {
+        if !self.offer.as_ref().is_some_and(|o| o.mode.is_late()) {
+            return Err(Violation("late pages were not agreed on"));
+        }
+        let sound =
+            |r: &PageRange| (r.memory as usize) < MEMORIES_MAX && r.count > 0 && r.first.max(r.count) <= PAGES_MAX;
+        let ascends = |w: &[PageRange]| (w[0].memory, w[0].first + w[0].count) <= (w[1].memory, w[1].first);
+        if late.len() > RANGES_MAX || !late.iter().all(sound) || !late.windows(2).all(ascends) {
+            return Err(Violation("a list of late pages that is none"));
         }
         Ok(())
     }
@@ -558,6 +571,8 @@ mod tests {
             Ok(())
         }
 
+        fn forget(&mut self, _: &[PageRange]) {}
+
         fn recall(&mut self, _: u32, _: u64, _: &PageDigest) -> bool {
             false
         }
@@ -578,7 +593,7 @@ mod tests {
             settings: Vec::new(),
         };
         destination.handle_message(Message::Offer(offer), None).unwrap();
-        destination.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false }));
+        destination.handle_event(Event::Admitted(Accept { has_module: true, has_pages: false, can_be_late: true }));
         destination.handle_event(Event::Landed);
         destination
     }

@@ -91,6 +91,8 @@ pub struct Accept {
     pub has_module: bool,
     /// Pages of this task are there from before: a look at their digests may spare sending them.
     pub has_pages: bool,
+    /// A task can run there before all of its pages have come.
+    pub can_be_late: bool,
 }
 
 /// Why a move does not take place.
@@ -192,6 +194,10 @@ pub enum Message {
     },
     /// Destination: all of the round is in place.
     RoundDone(u32),
+    /// Source, before it stops the task: what came of these pages is of no use, they will come after the commit.
+    Stale(Vec<PageRange>),
+    /// Destination: they are dropped.
+    Dropped,
     /// Source: these pages come after the commit.
     Late(Vec<PageRange>),
     /// Destination: everything is in place and checked.
@@ -389,7 +395,7 @@ mod tests {
         Message::decode(&bytes).unwrap_err();
         Message::decode(&[]).unwrap_err();
         // A list that claims to be as long as memory.
-        Message::decode(&[6, 255, 255, 255, 255, 15]).unwrap_err();
+        Message::decode(&[9, 255, 255, 255, 255, 15]).unwrap_err();
         let late = Message::Late(vec![PageRange { memory: 0, first: 3, count: 4 }]);
         assert_eq!(Message::decode(&late.encode()), Ok(late));
     }

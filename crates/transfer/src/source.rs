@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Offering ─► Offered ─► Module ─► Landing ─► Digesting ─► Copying ◄─► Round
-//!                                                             │
-//!            Failed ◄──────────── before Commit ──────────────┤ freeze
+//!                                                             │ └─► Clearing (the rest comes late)
+//!            Failed ◄──────────── before Commit ──────────────┤◄──────┘ freeze
 //!              ▲ thaws                                        ▼
 //!              └──────────────── Prepared? ◄─── Final ◄─── Freezing
 //!                                    │ Commit
@@ -35,6 +35,15 @@ pub trait Guest {
     /// Pages written since the last call; at the first, all that may differ from the module's initial image. A page
     /// that is read after this and changes then is in the next answer.
     fn dirty(&mut self) -> Vec<PageRange>;
+    /// Those of these pages that were written since the last [`Guest::dirty`], which will tell of them. As far as that can
+    /// be said quickly: some, or none, is right, too.
+    fn written(&mut self, _: PageRange) -> Vec<PageRange> {
+        Vec::new()
+    }
+    /// [`Guest::dirty`] for the last time: nothing is written any more.
+    fn rest(&mut self) -> Vec<PageRange> {
+        self.dirty()
+    }
     /// Appends the bytes of pages; `false` if they cannot be read any more.
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool;
 }
@@ -87,6 +96,8 @@ pub enum Phase {
     Copying,
     /// A round is to be confirmed.
     Round,
+    /// The destination drops pages that are outdated and will come late; the task runs.
+    Clearing,
     /// The task is being stopped.
     Freezing,
     /// It stands still; the last pages and the state are sent, so far.
@@ -168,6 +179,8 @@ pub struct Progress {
     pub predicted: Nanos,
     /// The rounds got no smaller.
     pub stalled: bool,
+    /// Pages that come after the task, or on demand.
+    pub late: u64,
 }
 
 /// The machine.
@@ -185,12 +198,19 @@ pub struct Source {
     /// Ranges whose digests are still to be sent; none before they are listed.
     undigested: Option<VecDeque<PageRange>>,
     queue: VecDeque<PageRange>,
+    /// Pages up to here were looked at, whether they have been written since they were listed, and these have.
+    looked: PageRange,
+    outdated: Vec<PageRange>,
     /// What was said to come late, ascending: nothing else can be asked for.
     late: Vec<PageRange>,
     state: Vec<u8>,
     /// Whether the last pages were listed, the task standing still.
     scanned: bool,
     ask_digests: bool,
+    /// Whether pages may come after the task.
+    can_be_late: bool,
+    /// Whether they do.
+    goes_late: bool,
     log_asked: bool,
     logged: bool,
     prepared: bool,
@@ -214,6 +234,9 @@ pub struct Source {
 const LATE_PAGES: u64 = 16;
 /// Pages in a batch while the task stands still: small, so that packing, the link and unpacking work at the same time.
 const FINAL_PAGES: u64 = 16;
+/// Pages that are looked at at once, whether they were written again: few enough that the answer is fresh when they are
+/// sent.
+const LOOK_PAGES: u64 = 256;
 /// Digests in a message.
 const DIGESTS: u64 = 256;
 /// Ranges in the first list of late pages.
@@ -239,10 +262,14 @@ impl Source {
             asked: VecDeque::new(),
             undigested: None,
             queue: VecDeque::new(),
+            looked: PageRange { memory: 0, first: 0, count: 0 },
+            outdated: Vec::new(),
             late: Vec::new(),
             state: Vec::new(),
             scanned: false,
             ask_digests: false,
+            can_be_late: false,
+            goes_late: false,
             log_asked: false,
             logged: false,
             prepared: false,
@@ -340,11 +367,13 @@ impl Source {
             (Phase::Failed(_), _) => {}
             (Phase::Offered, Message::Accept(accept)) => {
                 self.ask_digests = accept.has_pages;
+                self.can_be_late = accept.can_be_late && self.offer.mode.is_late();
                 self.phase = if accept.has_module { Phase::Landing } else { Phase::Module(0) };
             }
             (Phase::Landing | Phase::Module(_), Message::Landed) => self.landed(),
             (Phase::Digesting, Message::Have(bits)) => self.take_have(now, &bits)?,
             (Phase::Round, Message::RoundDone(number)) if number == self.round => self.phase = Phase::Copying,
+            (Phase::Clearing, Message::Dropped) => self.freeze(),
             // Of the last round, which nobody waits for.
             (Phase::Final(_) | Phase::Preparing, Message::RoundDone(number)) if number == self.round => {}
             (Phase::Preparing, Message::Prepared) => {
@@ -384,7 +413,11 @@ impl Source {
         match self.offer.mode {
             Mode::PreCopy | Mode::Hybrid if self.ask_digests => self.phase = Phase::Digesting,
             Mode::PreCopy | Mode::Hybrid => self.phase = Phase::Copying,
-            Mode::Stop | Mode::PostCopy => self.freeze(),
+            Mode::Stop => self.freeze(),
+            Mode::PostCopy => {
+                self.goes_late = true;
+                self.freeze();
+            }
         }
     }
 
@@ -478,7 +511,7 @@ impl Source {
 
     fn gone(&mut self) {
         self.actions.push_back(Action::Gone);
-        self.phase = if self.offer.mode.is_late() { Phase::Draining } else { Phase::Keeping };
+        self.phase = if self.goes_late { Phase::Draining } else { Phase::Keeping };
         if !self.connected {
             self.actions.push_back(Action::Redial);
         }
@@ -551,6 +584,9 @@ impl Source {
         self.progress.of = self.round_pages;
         self.round_bytes = 0;
         self.round_began = now;
+        // The first pages are sent, hot or not: a round in which nothing is sent says nothing about the link.
+        self.looked = PageRange { count: LOOK_PAGES, ..self.queue.front().copied().unwrap_or(self.looked) };
+        self.outdated.clear();
     }
 
     /// When [`Source::poll_message`] is to be called again though nothing has happened.
@@ -621,12 +657,17 @@ impl Source {
                 }
                 // The round before this one was confirmed, or was empty.
                 Phase::Copying if self.queue.is_empty() => self.next_round(now, guest),
-                Phase::Copying => return self.send_pages(guest, self.round, BATCH_PAGES, out),
+                Phase::Copying => {
+                    self.skip_outdated(guest);
+                    if !self.queue.is_empty() {
+                        return self.send_pages(guest, self.round, BATCH_PAGES, out);
+                    }
+                }
                 Phase::Final(_) if !self.scanned => self.list_last(now, guest),
-                Phase::Final(_) if !self.queue.is_empty() && !self.offer.mode.is_late() => {
+                Phase::Final(_) if !self.queue.is_empty() && !self.goes_late => {
                     return self.send_pages(guest, self.round, FINAL_PAGES, out);
                 }
-                Phase::Final(_) if self.round_pages > 0 && !self.offer.mode.is_late() => self.end_round(),
+                Phase::Final(_) if self.round_pages > 0 && !self.goes_late => self.end_round(),
                 Phase::Final(at) => return self.send_part(Long::State, *at, out),
                 Phase::Draining if !self.connected => return None,
                 Phase::Draining if self.queue.is_empty() => {
@@ -698,10 +739,10 @@ impl Source {
         let decision = self.convergence.decide(round, count);
         self.progress.predicted = self.convergence.predict(count);
         match decision {
-            // One round, then the rest on demand.
-            _ if self.offer.mode == Mode::Hybrid => self.freeze(),
-            Decision::Continue => self.begin_round(now),
             Decision::Freeze(_) => self.freeze(),
+            // It would hardly get less: the rest on demand.
+            Decision::Stalled(_) | Decision::Continue if self.can_be_late && count > round.pages / 2 => self.clear(),
+            Decision::Continue => self.begin_round(now),
             Decision::Stalled(predicted) => {
                 self.progress.stalled = true;
                 match self.policy.on_stall {
@@ -719,27 +760,82 @@ impl Source {
         }
     }
 
-    /// The task stands still: what is left of the last list, and what it wrote since.
-    fn list_last(&mut self, now: Nanos, guest: &mut dyn Guest) {
-        let mut all: Vec<PageRange> = self.queue.drain(..).chain(guest.dirty()).collect();
-        all.sort_unstable();
-        for range in all {
-            push(&mut self.queue, range, 0);
-        }
-        // A page between two that are listed may well be sent again: each range is work for the destination's kernel while
-        // the task stands still.
+    /// What is left comes late. The task runs while the destination makes room for it.
+    fn clear(&mut self) {
+        self.goes_late = true;
+        self.coarsen(RANGES_MAX);
+        self.phase = Phase::Clearing;
+        self.messages.push_back(Message::Stale(self.queue.iter().copied().collect()));
+    }
+
+    /// Makes the queue a list of at most so many ranges. A page between two that are listed may well be sent again.
+    fn coarsen(&mut self, most: usize) {
         let mut gap = 1;
-        while self.offer.mode.is_late() && self.queue.len() > LATE_RANGES {
+        while self.queue.len() > most {
             for range in core::mem::take(&mut self.queue) {
                 push(&mut self.queue, range, gap);
             }
             gap *= 2;
         }
+    }
+
+    /// Leaves out of this round what has been written again since it was listed: it would be sent in vain. Looks at what
+    /// is about to be sent, since most of what is written was written a moment ago.
+    fn skip_outdated(&mut self, guest: &mut dyn Guest) {
+        while let Some(next) = self.queue.front().copied() {
+            let looked = self.looked;
+            if next.memory != looked.memory || next.first >= looked.first + looked.count || next.first < looked.first {
+                self.looked = PageRange { count: LOOK_PAGES, ..next };
+                self.outdated = guest.written(self.looked);
+                continue;
+            }
+            let end = next.first + next.count;
+            let meets = |o: &&PageRange| o.memory == next.memory && o.first < end && next.first < o.first + o.count;
+            let Some(hit) = self.outdated.iter().find(meets).copied() else {
+                // Not further than was looked.
+                if end > looked.first + looked.count {
+                    self.split_front(looked.first + looked.count - next.first);
+                }
+                return;
+            };
+            if hit.first > next.first {
+                self.split_front(hit.first - next.first);
+                return;
+            }
+            let skipped = next.count.min(hit.first + hit.count - next.first);
+            self.split_front(skipped);
+            self.queue.pop_front();
+            self.round_pages -= skipped;
+            self.progress.of -= skipped;
+        }
+    }
+
+    /// Cuts the first range of the queue after so many pages.
+    fn split_front(&mut self, count: u64) {
+        let Some(range) = self.queue.pop_front() else { return };
+        if range.count > count {
+            self.queue.push_front(PageRange { first: range.first + count, count: range.count - count, ..range });
+        }
+        self.queue.push_front(PageRange { count: count.min(range.count), ..range });
+    }
+
+    /// The task stands still: what is left of the last list, and what it wrote since.
+    fn list_last(&mut self, now: Nanos, guest: &mut dyn Guest) {
+        let mut all: Vec<PageRange> = self.queue.drain(..).chain(guest.rest()).collect();
+        all.sort_unstable();
+        for range in all {
+            push(&mut self.queue, range, 0);
+        }
+        if self.goes_late {
+            // Each is work for the destination's kernel while the task stands still.
+            self.coarsen(LATE_RANGES);
+        }
         self.scanned = true;
         self.begin_round(now);
         self.phase = Phase::Final(0);
-        if self.offer.mode.is_late() {
+        if self.goes_late {
             self.late = self.queue.iter().copied().collect();
+            self.progress.late = self.round_pages;
             self.messages.push_back(Message::Late(self.late.clone()));
         } else {
             self.progress.predicted = self.convergence.predict(self.round_pages);
@@ -747,11 +843,8 @@ impl Source {
     }
 
     fn send_pages(&mut self, guest: &mut dyn Guest, round: u32, most: u64, out: &mut Vec<u8>) -> Option<Kind> {
-        let mut range = self.queue.pop_front()?;
-        if range.count > most {
-            self.queue.push_front(PageRange { first: range.first + most, count: range.count - most, ..range });
-            range.count = most;
-        }
+        self.split_front(most);
+        let range = self.queue.pop_front()?;
         self.buffer.clear();
         if !guest.read(range, &mut self.buffer) {
             self.lost();

@@ -279,7 +279,11 @@ impl Host {
         }
         let (task, module) = (offer.task, offer.module);
         let has_module = self.live().modules.contains_key(&module);
-        Event::Admitted(Accept { has_module, has_pages: self.live().kept.contains_key(&task) })
+        Event::Admitted(Accept {
+            has_module,
+            has_pages: self.live().kept.contains_key(&task),
+            can_be_late: self.settings.can_be_late,
+        })
     }
 
     pub(super) fn on_land(&mut self, now: Nanos, key: u64, program: Option<Rc<Program>>) {

@@ -21,6 +21,8 @@ pub struct Settings {
     pub idle: Nanos,
     /// Between two tries to reach somebody.
     pub retry: Nanos,
+    /// Whether a task can run here before all of its pages have come.
+    pub can_be_late: bool,
     /// The next instance, or state, cannot be had.
     pub fails: Option<Fails>,
 }
@@ -47,6 +49,7 @@ impl Default for Settings {
             checkpoint: 100 * MILLI,
             idle: SECOND,
             retry: 50 * MILLI,
+            can_be_late: true,
             fails: None,
         }
     }
