@@ -96,6 +96,7 @@ fn serve(args: Serve) -> Result<()> {
             shares: args.share,
             memory: args.memory,
             cpus: args.cpus,
+            keep: args.keep,
         };
         let agent = Agent::open(dirs, settings)?;
         let identity = agent.identity()?;

@@ -41,6 +41,8 @@ pub struct Settings {
     pub memory: Option<u64>,
     /// Processors for tasks, in hundredths.
     pub cpus: Option<u32>,
+    /// Bytes of pages of tasks that have left and may come back.
+    pub keep: Option<u64>,
 }
 
 /// What a task is doing.
@@ -234,9 +236,9 @@ impl Agent {
         Ok(Arc::new(Agent {
             dirs,
             db,
-            settings,
             capacity,
-            kept: Kept::default(),
+            kept: Kept::new(settings.keep),
+            settings,
             tasks: Mutex::default(),
             ingresses: Mutex::default(),
             arriving: Mutex::default(),

@@ -1,6 +1,7 @@
 //! Drives a task's way to another node.
 
 use crate::agent::{Agent, Entry, State};
+use crate::copier;
 use crate::ground;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
@@ -97,14 +98,17 @@ impl Memory {
     }
 
     /// Its pages by their digests, for when the task comes back.
-    fn keep(mut self) -> Pages {
-        let (mut pages, mut bytes) = (Pages::default(), Vec::new());
+    fn keep(mut self, mut pages: Pages) -> Pages {
+        let mut bytes = Vec::new();
         self.touched.sort_unstable();
         let mut next = (0, 0);
         for range in std::mem::take(&mut self.touched) {
             for page in range.first..range.first + range.count {
                 if (range.memory, page) < next {
                     continue;
+                }
+                if !pages.has_room() {
+                    return pages;
                 }
                 next = (range.memory, page + 1);
                 bytes.clear();
@@ -334,11 +338,17 @@ impl Departure {
                 let late = matches!(self.source.phase(), Phase::Draining);
                 let most = if late { BACKLOG / 8 } else { BACKLOG };
                 while link.channel.backlog() < most || self.lanes.has_room() {
-                    let Some(kind) = self.source.poll_message(now, &mut memory, &mut out) else { break };
-                    if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(&mut out) {
+                    let (source, memory, out) = (&mut self.source, &mut memory, &mut out);
+                    let kind = match source.phase() {
+                        Phase::Digesting | Phase::Copying => copier::run(|| source.poll_message(now, memory, out)),
+                        // The task stands still: nothing is more urgent.
+                        _ => source.poll_message(now, memory, out),
+                    };
+                    let Some(kind) = kind else { break };
+                    if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(out) {
                         continue;
                     }
-                    if let Err(e) = link.channel.send(kind, &out) {
+                    if let Err(e) = link.channel.send(kind, out) {
                         tracing::warn!("{e}");
                         break;
                     }
@@ -571,7 +581,7 @@ impl Departure {
     async fn leave(&mut self, memory: Memory) {
         let (agent, id, still) = (self.agent.clone(), self.entry.spec.id, self.still.take());
         let kept = tokio::task::spawn_blocking(move || {
-            agent.kept.put(id, memory.keep());
+            agent.kept.put(id, memory.keep(agent.kept.pages()));
             if let Some(still) = still {
                 let _ = still.verdict.send(Verdict::Drop);
             }

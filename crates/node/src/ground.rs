@@ -54,6 +54,9 @@ impl Ground {
         let mut page = vec![0; PAGE_SIZE];
         for range in std::mem::take(&mut self.written) {
             for number in range.first..range.first + range.count {
+                if !pages.has_room() {
+                    return pages;
+                }
                 if self.arrival.read(range.memory, number, &mut page).is_ok() {
                     pages.put(&page);
                 }

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use wayfare_snapshot::PAGE_SIZE;
 use wayfare_transfer::TaskId;
 use wayfare_transfer::pages::{PageDigest, digest};
 
-/// Bytes of all pages that are kept.
-const ROOM: usize = 256 << 20;
+/// Bytes of all pages that are kept, unless an agent is told otherwise.
+const ROOM: u64 = 256 << 20;
 /// How long.
 const WHILE: Duration = Duration::from_secs(600);
 
@@ -17,12 +18,18 @@ const WHILE: Duration = Duration::from_secs(600);
 pub struct Pages {
     by_digest: HashMap<PageDigest, Box<[u8]>>,
     bytes: usize,
+    room: usize,
 }
 
 impl Pages {
+    /// Whether there is room for another.
+    pub fn has_room(&self) -> bool {
+        self.bytes + PAGE_SIZE <= self.room
+    }
+
     /// Keeps a page, if there is room.
     pub fn put(&mut self, page: &[u8]) {
-        if self.bytes + page.len() <= ROOM {
+        if self.bytes + page.len() <= self.room {
             let kept = self.by_digest.insert(digest(page), page.into());
             self.bytes += if kept.is_none() { page.len() } else { 0 };
         }
@@ -35,16 +42,28 @@ impl Pages {
 }
 
 /// The pages of all tasks.
-#[derive(Default)]
-pub struct Kept(Mutex<HashMap<TaskId, (Pages, Instant)>>);
+pub struct Kept {
+    all: Mutex<HashMap<TaskId, (Pages, Instant)>>,
+    room: usize,
+}
 
 impl Kept {
+    /// Room for so many bytes.
+    pub fn new(room: Option<u64>) -> Kept {
+        Kept { all: Mutex::default(), room: usize::try_from(room.unwrap_or(ROOM)).unwrap_or(usize::MAX) }
+    }
+
+    /// Pages of a task that are to be kept.
+    pub fn pages(&self) -> Pages {
+        Pages { room: self.room, ..Pages::default() }
+    }
+
     /// Keeps them for a while; the oldest make room.
     pub fn put(&self, task: TaskId, pages: Pages) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(&task);
         all.retain(|_, (_, since)| since.elapsed() < WHILE);
-        while all.values().map(|(p, _)| p.bytes).sum::<usize>() + pages.bytes > ROOM {
+        while all.values().map(|(p, _)| p.bytes).sum::<usize>() + pages.bytes > self.room {
             let oldest = all.iter().min_by_key(|(_, (_, since))| *since).map(|(id, _)| *id);
             let Some(oldest) = oldest else { break };
             all.remove(&oldest);
@@ -56,12 +75,12 @@ impl Kept {
 
     /// Whether there are any.
     pub fn has(&self, task: TaskId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&task)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&task)
     }
 
     /// Takes them out.
     pub fn take(&self, task: TaskId) -> Pages {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&task).map(|(pages, _)| pages).unwrap_or_default()
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&task).map_or_else(|| self.pages(), |(pages, _)| pages)
     }
 }

@@ -20,6 +20,7 @@
 pub mod agent;
 mod arrive;
 mod capacity;
+mod copier;
 mod db;
 mod depart;
 mod dirs;

@@ -78,6 +78,9 @@ pub struct Serve {
     /// Processors for tasks (default: four tasks to each)
     #[arg(long, value_parser = units::cpus)]
     pub cpus: Option<u32>,
+    /// Memory for pages of tasks that have left: they need not be sent when these come back [default: 256MiB]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub keep: Option<u64>,
 }
 
 /// `wayfare node invite`.

@@ -8,6 +8,8 @@
 
 use crate::client::Client;
 use anyhow::{Context, Result, bail};
+use rustix::process::Pid;
+use rustix::thread::CpuSet;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -64,11 +66,11 @@ impl Node {
         Ok(String::from_utf8(output.stdout)?.trim().to_string())
     }
 
-    fn serve(&mut self) -> Result<()> {
+    fn serve(&mut self, options: &[&str]) -> Result<()> {
         let log = File::create(self.home.join("agent.log"))?;
         let advertise = self.proxy.address().to_string();
         let args = ["node", "serve", "--listen", &self.listen, "--advertise", &advertise];
-        self.agent = Some(self.command()?.args(args).stdout(Stdio::null()).stderr(log).spawn()?);
+        self.agent = Some(self.command()?.args(args).args(options).stdout(Stdio::null()).stderr(log).spawn()?);
         let state = self.state();
         until("the agent answers", || Ok(Client::try_connect(Some(&state)).is_some()))
     }
@@ -124,9 +126,13 @@ impl Node {
         until("the task is over", || Ok(self.ask(&Request::Remove { name: name.into() }).is_ok()))
     }
 
+    fn pid(&self) -> Result<i32> {
+        Ok(self.agent.as_ref().context("no agent")?.id() as i32)
+    }
+
     /// The agent's resident bytes, and its descriptors.
     pub fn holds(&self) -> Result<(u64, usize)> {
-        let process = PathBuf::from(format!("/proc/{}", self.agent.as_ref().context("no agent")?.id()));
+        let process = PathBuf::from(format!("/proc/{}", self.pid()?));
         let status = std::fs::read_to_string(process.join("status"))?;
         let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
         let kib = resident.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.parse::<u64>().ok());
@@ -177,24 +183,64 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts them.
+    /// Starts them, with these options of `wayfare node serve`.
     ///
     /// # Errors
     /// When they do not come up.
-    pub fn start(shape: &Shape) -> Result<Cluster> {
+    pub fn start(shape: &Shape, options: &[&str]) -> Result<Cluster> {
         let dir = tempfile::tempdir()?;
         let (mut a, mut b) = (Node::new("a", dir.path(), shape)?, Node::new("b", dir.path(), shape)?);
         a.cli(&["node", "init", "--cluster", "bench", "--name", a.name])?;
-        a.serve()?;
+        a.serve(options)?;
         let token = format!("{}@{}", a.cli(&["node", "invite"])?, a.listen);
         b.cli(&["node", "join", &token, "--name", b.name])?;
-        b.serve()?;
+        b.serve(options)?;
         until("the nodes know each other", || match a.ask(&Request::Nodes)? {
             Reply::Nodes { nodes } => Ok(nodes.len() == 2),
             _ => bail!("the agent answered something else"),
         })?;
         Ok(Cluster { a, b, _dir: dir })
     }
+}
+
+impl Cluster {
+    /// Keeps all but the source's agent to the last core.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn apart(&self) -> Result<()> {
+        let all = self.cores()?;
+        let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu)).context("no core")?;
+        let mut one = CpuSet::new();
+        one.set(last);
+        for process in [std::process::id() as i32, self.b.pid()?] {
+            keep_to(process, &one)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what [`Cluster::apart`] did to this process.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn together(&self) -> Result<()> {
+        keep_to(std::process::id() as i32, &self.cores()?)
+    }
+
+    /// Those that the source's agent may have, as everybody had at first.
+    fn cores(&self) -> Result<CpuSet> {
+        Ok(rustix::thread::sched_getaffinity(Pid::from_raw(self.a.pid()?))?)
+    }
+}
+
+fn keep_to(process: i32, cores: &CpuSet) -> Result<()> {
+    // Threads that are made later have what those have that make them.
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let thread = thread?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        // One that has ended meanwhile needs no core.
+        let _ = rustix::thread::sched_setaffinity(thread, cores);
+    }
+    Ok(())
 }
 
 /// An order as `wayfare migrate` gives it if nothing else is said.

@@ -68,7 +68,7 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         bail!("--only {unknown}: the parts are {}", PARTS.join(", "));
     }
     let shape = Shape::new(RATE, args.rtt / 2);
-    let setting = Setting { args, cluster: Cluster::start(&shape)?, rtt: args.rtt };
+    let setting = Setting { args, cluster: Cluster::start(&shape, &[])?, rtt: args.rtt };
     let rows = parts(&setting);
     rows.with_context(|| format!("agents:\n{}\n{}", setting.cluster.a.log(), setting.cluster.b.log()))
 }

@@ -4,53 +4,65 @@
 //! at all, so that it copies in rounds, as fast as the link goes, until it gives up. What the run takes longer than one
 //! that is left alone is set against the time in which it was copied.
 //!
-//! The clock shows what the agents and the emulated link take from a machine with few cores, most of which belongs to the
-//! other node or to no node at all. What the copying does to the task itself, such as faults at its first writes to pages
-//! that were sent and caches that it finds emptied, is in the processor time that its thread uses for the same work.
+//! What belongs to the other node or to no node at all, that is its agent, the link's emulation and this program, is kept
+//! to one core meanwhile, the last; the source's agent and the task have that one and all others. What the copying does to
+//! the task itself, such as faults at its first writes to pages that were sent and caches that it finds emptied, is in the
+//! processor time that its thread uses for the same work. The same program takes a few per cent more or less each time,
+//! so that medians of many runs are compared.
 
 use super::super::median;
-use super::cluster::{migrate, order};
-use super::{Setting, row, spread};
+use super::cluster::{Cluster, migrate, order};
+use super::{RATE, Setting, row, spread};
 use crate::bench::Row;
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 use wayfare_node::agent::State;
+use wayfare_sim::proxy::Shape;
 
 const PROGRAMS: [(&str, &[&str]); 2] = [("npb_cg", &["A"]), ("sqlite", &["150000", "2"])];
 
+/// Runs alone and runs copied for each that is asked for.
+const PAIRS: u32 = 3;
 /// Longer than any of them takes.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// The rows.
 pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
+    // So that each copy is one of everything, as a task's first is.
+    let cluster = Cluster::start(&Shape::new(RATE, setting.rtt / 2), &["--keep", "0"])?;
+    cluster.apart()?;
+    let rows = slowdowns(&Setting { args: setting.args, cluster, rtt: setting.rtt });
+    setting.cluster.together()?;
+    rows
+}
+
+fn slowdowns(setting: &Setting<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (name, args) in PROGRAMS {
-        let (mut slower, mut busier) = (Vec::new(), Vec::new());
-        let (mut alone_for, mut copied_for, mut copies, mut bytes) = (Vec::new(), Vec::new(), 0, 0);
+        let (mut alone, mut copied) = (Vec::new(), Vec::new());
         undisturbed(setting, name, args, false)?;
-        for _ in 0..setting.args.runs.max(1) {
-            let alone = undisturbed(setting, name, args, false)?;
-            let run = undisturbed(setting, name, args, true)?;
-            let share = |more: f64| more / (run.copied - more).max(1e-3) * 100.0;
-            slower.push(share(run.seconds - alone.seconds));
-            busier.push(share(run.busy - alone.busy));
-            alone_for.push(alone.seconds);
-            copied_for.push(run.copied);
-            copies += run.copies;
-            bytes += run.bytes;
+        for _ in 0..setting.args.runs.max(1) * PAIRS {
+            alone.push(undisturbed(setting, name, args, false)?);
+            copied.push(undisturbed(setting, name, args, true)?);
         }
-        let runs = slower.len() as u64;
+        let middle = |runs: &[Run], of: fn(&Run) -> f64| median(&mut runs.iter().map(of).collect::<Vec<_>>());
+        let (long, own): (fn(&Run) -> f64, fn(&Run) -> f64) = (|r| r.seconds, |r| r.busy);
+        let share = |of| {
+            let more = middle(&copied, of) - middle(&alone, of);
+            more / (middle(&copied, |r| r.copied) - more).max(1e-3) * 100.0
+        };
         let note = format!(
-            "its own processor time, {}; copied for {:.2} s in {:.2}, {} times, {:.0} MB",
-            spread(&busier),
-            median(&mut copied_for),
-            median(&mut alone_for),
-            copies / runs,
-            bytes as f64 / 1e6 / runs as f64
+            "{:.3} s instead of {:.3}, of which it was copied for {:.3}, {:.0} MB in {:.0} copies; alone {}",
+            middle(&copied, long),
+            middle(&alone, long),
+            middle(&copied, |r| r.copied),
+            middle(&copied, |r| r.bytes as f64 / 1e6),
+            middle(&copied, |r| f64::from(r.copies)),
+            spread(&alone.iter().map(long).collect::<Vec<_>>())
         );
-        rows.push(row(format!("slowdown by pre-copy, {name}"), median(&mut busier), "%", Some(10.0), note));
-        let note = format!("{}; with both agents and the link's emulation on the same cores", spread(&slower));
-        rows.push(row(format!("the same by the clock, {name}"), median(&mut slower), "%", Some(10.0), note));
+        rows.push(row(format!("slowdown by pre-copy, {name}"), share(long), "%", Some(10.0), note));
+        let note = format!("{:.3} s instead of {:.3}", middle(&copied, own), middle(&alone, own));
+        rows.push(row(format!("the same in its own processor time, {name}"), share(own), "%", Some(10.0), note));
     }
     Ok(rows)
 }
@@ -62,7 +74,7 @@ struct Run {
     busy: f64,
     /// For how long of that it was copied, how often, and the bytes of that.
     copied: f64,
-    copies: u64,
+    copies: u32,
     bytes: u64,
 }
 

@@ -29,7 +29,7 @@ const NOTHING_YET: Held = Held { resident: u64::MAX, descriptors: usize::MAX };
 /// The rows.
 pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
     // Agents of its own: what the others hold of tasks that were there comes and goes.
-    let cluster = Cluster::start(&Shape::new(RATE, setting.rtt / 2))?;
+    let cluster = Cluster::start(&Shape::new(RATE, setting.rtt / 2), &[])?;
     let moves = setting.args.moves.max(2 * WARM);
     let (name, port) = ("to-and-fro", cluster::free_port()?);
     cluster.a.run(name, &setting.program("echo")?, Some(port), &[])?;
