@@ -658,7 +658,9 @@ impl Source {
                 // The round before this one was confirmed, or was empty.
                 Phase::Copying if self.queue.is_empty() => self.next_round(now, guest),
                 Phase::Copying => {
-                    self.skip_outdated(guest);
+                    if self.can_be_late {
+                        self.skip_outdated(guest);
+                    }
                     if !self.queue.is_empty() {
                         return self.send_pages(guest, self.round, BATCH_PAGES, out);
                     }
@@ -780,7 +782,8 @@ impl Source {
     }
 
     /// Leaves out of this round what has been written again since it was listed: it would be sent in vain. Looks at what
-    /// is about to be sent, since most of what is written was written a moment ago.
+    /// is about to be sent, since most of what is written was written a moment ago. Only if there are few rounds: with each
+    /// the task pays for its first write to every page that is listed, and they would follow each other quickly.
     fn skip_outdated(&mut self, guest: &mut dyn Guest) {
         while let Some(next) = self.queue.front().copied() {
             let looked = self.looked;
