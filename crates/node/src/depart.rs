@@ -332,27 +332,10 @@ impl Departure {
             if self.source.is_over() {
                 break;
             }
-            let now = self.now();
-            if let Some(link) = &mut self.link {
-                // What the task waits for there is not to queue up behind much.
-                let late = matches!(self.source.phase(), Phase::Draining);
-                let most = if late { BACKLOG / 8 } else { BACKLOG };
-                while link.channel.backlog() < most || self.lanes.has_room() {
-                    let (source, memory, out) = (&mut self.source, &mut memory, &mut out);
-                    let kind = match source.phase() {
-                        Phase::Digesting | Phase::Copying => copier::run(|| source.poll_message(now, memory, out)),
-                        // The task stands still: nothing is more urgent.
-                        _ => source.poll_message(now, memory, out),
-                    };
-                    let Some(kind) = kind else { break };
-                    if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(out) {
-                        continue;
-                    }
-                    if let Err(e) = link.channel.send(kind, out) {
-                        tracing::warn!("{e}");
-                        break;
-                    }
-                }
+            match self.source.phase() {
+                Phase::Digesting | Phase::Copying => copier::run(|| self.send(&mut memory, &mut out)),
+                // The task stands still: nothing is more urgent.
+                _ => self.send(&mut memory, &mut out),
             }
             if self.source.has_action() {
                 continue;
@@ -398,6 +381,25 @@ impl Departure {
         match self.source.phase() {
             Phase::Failed(refusal) => Err(anyhow!("{refusal}")),
             _ => Ok(()),
+        }
+    }
+
+    /// Gives the link, and its lanes, as much as they have room for.
+    fn send(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
+        let now = self.now();
+        let Some(link) = &mut self.link else { return };
+        // What the task waits for there is not to queue up behind much.
+        let late = matches!(self.source.phase(), Phase::Draining);
+        let most = if late { BACKLOG / 8 } else { BACKLOG };
+        while link.channel.backlog() < most || self.lanes.has_room() {
+            let Some(kind) = self.source.poll_message(now, memory, out) else { break };
+            if kind == Kind::Pages && !self.source.has_left() && self.lanes.send(out) {
+                continue;
+            }
+            if let Err(e) = link.channel.send(kind, out) {
+                tracing::warn!("{e}");
+                break;
+            }
         }
     }
 

@@ -121,7 +121,7 @@ fn run(setting: &Setting<'_>, name: &str, args: &[&str], copying: bool) -> Resul
             busy = cluster.a.busy(name).unwrap_or(busy);
             match cluster.a.task(name)?.map(|t| t.state) {
                 Some(State::Running | State::Moving { .. }) if began.elapsed() < LONGEST => {
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
                 Some(State::Exited { status: 0 }) => break Some(began.elapsed().as_secs_f64()),
                 Some(State::Left { .. }) => break None,
