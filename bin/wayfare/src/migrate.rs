@@ -112,9 +112,13 @@ fn tell(args: &Migrate, report: &MoveReport) -> String {
     );
     if line.stalled {
         text.push_str(&format!(
-            "What it writes to could not be copied as fast as it writes: the bound of {} could not be kept.\n",
+            "It writes to memory as fast as the link carries it: the bound of {} could not be kept. With --mode hybrid what \
+             is left comes after it.\n",
             output::duration(args.max_downtime)
         ));
+    }
+    if line.late > 0 {
+        text.push_str(&format!("{} of its memory came after it.\n", output::count(line.late, "page")));
     }
     text
 }

@@ -5,7 +5,7 @@ use crate::capacity::Need;
 use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
-use crate::service::Sockets;
+use crate::service::{Sockets, Way};
 use crate::spec::Spec;
 use crate::task::{self, Envelope};
 use anyhow::{Context, Result, anyhow, bail};
@@ -86,6 +86,7 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         lane_count: 0,
         log: None,
         strike: None,
+        way: None,
     };
     let result = arriving.run(offer, visits, pages).await;
     // Before that nobody is told anything, and nothing offered again.
@@ -127,6 +128,8 @@ struct Arriving {
     log: Option<JoinHandle<Result<Option<Record>>>>,
     /// Takes that back.
     strike: Option<JoinHandle<()>>,
+    /// To the task's clients.
+    way: Option<Way>,
 }
 
 impl Arriving {
@@ -299,6 +302,7 @@ impl Arriving {
                 });
             }
             Action::Prepare { state, extra, late } => {
+                self.find_clients();
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 let agent = self.agent.clone();
                 tokio::task::spawn_blocking(move || {
@@ -330,6 +334,14 @@ impl Arriving {
             Action::Discard => self.discard(),
             // `run` does the one; a page that is written is there for the task at once.
             Action::Run | Action::Arrived(_) => {}
+        }
+    }
+
+    /// Dials the node that has the task's clients, unless that is this one, or has just been done.
+    fn find_clients(&mut self) {
+        let Some(spec) = self.spec.as_ref().filter(|spec| !spec.publish.is_empty()) else { return };
+        if self.agent.ingress(spec.id).is_none() && !self.way.as_ref().is_some_and(Way::is_warm) {
+            self.way = Some(Way::dial(&self.agent, &spec.origin));
         }
     }
 
@@ -400,6 +412,7 @@ impl Arriving {
         let event = match event {
             Done::Landed(Ok(ground)) => {
                 self.ground = Some(ground);
+                self.find_clients();
                 Event::Landed
             }
             Done::Prepared(Ok(ready)) => {
@@ -444,6 +457,9 @@ impl Arriving {
             _ => None,
         };
         self.late = late.map(LateGround);
+        if let Some(way) = self.way.take() {
+            sockets.go_by(way);
+        }
         if let Err(e) = self.agent.run(&entry, task, sockets) {
             // As after a crash: the node that it came from still has it.
             tracing::error!(task = %entry.spec.name, "cannot run: {e:#}");

@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use wayfare_stream::{Segment, StreamError, TaskEnd};
 use wayfare_transfer::{Kind, TaskId};
 use wayfare_wasi::std_host::Network;
@@ -44,6 +45,8 @@ pub(crate) struct Sockets {
     /// A task that was brought back from an older state takes lost streams for reset ones.
     forgiving: AtomicBool,
     wake: OwnedFd,
+    /// To the node that has its clients, if somebody has dialled it already.
+    way: Mutex<Option<Way>>,
     /// There may be segments to send.
     pub(crate) stirred: Notify,
 }
@@ -77,8 +80,14 @@ impl Sockets {
             lost: Mutex::default(),
             forgiving: AtomicBool::new(false),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            way: Mutex::default(),
             stirred: Notify::new(),
         }))
+    }
+
+    /// Goes to its clients by this link first.
+    pub(crate) fn go_by(&self, way: Way) {
+        *lock(&self.way) = Some(way);
     }
 
     /// Takes streams that are not known for such as have been reset.
@@ -225,6 +234,35 @@ impl Network for Plug {
     }
 }
 
+/// A link that is dialled before it is needed: a task that comes is not to wait for a handshake.
+pub(crate) struct Way {
+    since: Instant,
+    link: JoinHandle<Result<Link>>,
+}
+
+/// A link by which nothing is said is closed by the other side some time after this.
+const WARM: Duration = Duration::from_secs(5);
+
+impl Way {
+    /// Dials a node.
+    pub(crate) fn dial(agent: &Arc<Agent>, to: &str) -> Way {
+        let (agent, to) = (agent.clone(), to.to_string());
+        Way { since: Instant::now(), link: tokio::spawn(async move { agent.dial(&to).await }) }
+    }
+
+    /// Whether the other side still listens.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.since.elapsed() < WARM
+    }
+
+    async fn link(self) -> Option<Link> {
+        if !self.is_warm() {
+            return None;
+        }
+        self.link.await.ok()?.ok()
+    }
+}
+
 /// A segment with its port's index, as it goes over a link.
 pub(crate) fn frame(index: usize, segment: &Segment) -> Vec<u8> {
     let mut bytes = vec![index as u8];
@@ -283,7 +321,15 @@ fn is_over(entry: &Entry, sockets: &Sockets) -> bool {
 }
 
 async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u64) -> Result<()> {
-    let mut link = agent.dial(&entry.spec.origin).await?;
+    let way = lock(&sockets.way).take();
+    let dialled = match way {
+        Some(way) => way.link().await,
+        None => None,
+    };
+    let mut link = match dialled {
+        Some(link) => link,
+        None => agent.dial(&entry.spec.origin).await?,
+    };
     let wish = NodeMessage::Attach { task: entry.spec.id, epoch };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
@@ -300,7 +346,7 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
             link.channel.send(Kind::Stream, &frame(index, &segment))?;
         }
         let alive = entry.state().is_alive();
-        if !alive && ended_at.get_or_insert_with(std::time::Instant::now).elapsed() > LAST_WORDS {
+        if !alive && ended_at.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
             return Ok(());
         }
         if is_over(entry, sockets) {

@@ -33,7 +33,7 @@ pub enum Mode {
     /// After the task has gone over, on demand and in the background. A link that breaks then takes the task with it
     /// until it is back.
     PostCopy,
-    /// One round before, the rest after.
+    /// In rounds while each halves what is left; then at once, if that keeps the bound, else the rest after.
     Hybrid,
     /// While the task stands still.
     Stop,

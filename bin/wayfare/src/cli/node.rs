@@ -157,7 +157,7 @@ pub enum Mode {
     /// After it has gone over: each page when the task touches it, the others behind. Least to wait for, whatever it
     /// writes; while the link is broken it waits there for pages that are still here
     PostCopy,
-    /// One round before, the rest after it has gone over
+    /// In rounds while each halves what is left; then what cannot go within the bound after it has gone over
     Hybrid,
     /// While the task stands still
     Stop,
