@@ -115,3 +115,20 @@ fn a_person_may_decide_that_a_node_is_gone_for_good() {
     is_unbroken(&linked.a.output("t"));
     linked.a.run(&["task", "resolve", "t", "--here"]).fails("it is known where t is");
 }
+
+#[test]
+fn a_task_that_is_stopped_before_all_pages_are_there_is_released_where_it_came_from() {
+    let (linked, mut moving) = half_way(Mode::PostCopy);
+    linked.b.run(&["stop", "t"]).ok();
+    linked.b.wait("t", "stopped");
+    moving.end().unwrap();
+    until("it is released", PATIENCE, || linked.a.task("t").unwrap()["saved"] == true);
+    // The frozen copy is not to stay behind in memory.
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", linked.a.pid())).unwrap();
+    let is_it = |thread: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(thread.unwrap().path().join("comm")).is_ok_and(|name| name.starts_with("task "))
+    };
+    until("its thread is gone", PATIENCE, || !threads().any(is_it));
+    linked.b.run(&["rm", "t"]).ok();
+    linked.a.run(&["rm", "t"]).ok();
+}

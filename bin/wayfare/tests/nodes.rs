@@ -35,11 +35,13 @@ fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {
 #[test]
 fn a_task_moved_in_any_mode_ends_as_an_unmoved_one() {
     let (a, b) = pair();
-    let whole = a.home.plain("npb_cg", &["A"]);
+    // Some seconds, of which a busy machine makes many: it is to be there for the way back.
+    let args = ["150000", "4"];
+    let whole = a.home.plain("sqlite", &args);
     for (mode, streams) in [("post-copy", "1"), ("hybrid", "3"), ("stop", "4"), ("pre-copy", "8")] {
         let options = ["--mode", mode, "--streams", streams];
-        a.start(mode, &[], "npb_cg", &["A"]);
-        std::thread::sleep(Duration::from_millis(250));
+        a.start(mode, &[], "sqlite", &args);
+        std::thread::sleep(Duration::from_millis(500));
         let there = migrate_by(&a, &b, mode, &options);
         assert!(there["last"]["pages"].as_u64().unwrap() > 1000, "{there}");
         migrate_by(&b, &a, mode, &options);
