@@ -163,7 +163,13 @@ fn a_task_that_runs_before_its_pages_come_ends_as_an_unmoved_one() {
                     .collect();
                 late.retain(|_| random(2) == 0);
             }
-            let arrival = source.arrival(&image, &late, || turn < 3 && random(2) == 0);
+            let mut arrival = source.arrival(&image, &late, || turn < 3 && random(2) == 0);
+            // Some of it may have been dropped before.
+            let early: Vec<_> = late.iter().copied().filter(|_| random(2) == 0).collect();
+            arrival.forget(&early).unwrap();
+            let beyond = PageRange { memory: 0, first: u64::MAX, count: u64::MAX };
+            arrival.forget(&[beyond]).unwrap();
+            arrival.forget(&[PageRange { memory: 9, ..beyond }]).unwrap_err();
             let pages: u64 = late.iter().map(|r| r.count).sum();
             let began = Instant::now();
             let (next, mut rest) = finish(arrival, &source.state, host(), &late).unwrap();

@@ -3,7 +3,7 @@
 use super::{Mirror, endless_writer, host, image, random, start, status, while_running, writer_of};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use wayfare_engine::{Error, Form, Handle, Method, Options, Outcome, Stopped, Target, Task, Watch};
+use wayfare_engine::{Error, Form, Handle, Method, Options, Outcome, PageRange, Stopped, Target, Task, Watch};
 use wayfare_snapshot::PAGE_SIZE;
 use wayfare_wasi::Ctx;
 
@@ -46,9 +46,18 @@ fn written_pages_are_told_exactly() {
             assert!(!watch.read(0, 32, &mut page) && !watch.read(2, 0, &mut page));
             assert!(!watch.read(0, u64::MAX, &mut page) && !watch.read(1, u64::MAX / 4096, &mut page));
             assert_eq!(handle.capture().unwrap(), Stopped::Captured);
-            // What was written between the last time and the capture; and after it nothing.
-            assert!(watch.dirty().len() <= 4);
+            // What was written between the last time and the capture; and after it nothing. Looking takes nothing away.
+            let written = |watch: &Watch| {
+                let look = |memory, first, count| watch.written(PageRange { memory, first, count });
+                Some([look(0, 0, 32)?, look(1, 0, 16)?].concat())
+            };
+            let (looked, again) = (written(&watch), written(&watch));
+            let dirty = watch.dirty();
+            assert!(dirty.len() <= 4 && looked == again);
+            assert!(looked.is_none_or(|looked| looked == dirty));
             assert_eq!(watch.dirty(), []);
+            assert!(written(&watch).is_none_or(|written| written.is_empty()));
+            assert_eq!(watch.written(PageRange { memory: 0, first: u64::MAX, count: 1 }).unwrap_or_default(), []);
         });
         assert!(matches!(outcome, Outcome::Captured));
         let memories = task.snapshot().unwrap().memories;

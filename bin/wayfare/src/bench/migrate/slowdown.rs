@@ -46,8 +46,7 @@ fn slowdowns(setting: &Setting<'_>) -> Result<Vec<Row>> {
             copied.push(undisturbed(setting, name, args, true)?);
         }
         let middle = |runs: &[Run], of: fn(&Run) -> f64| median(&mut runs.iter().map(of).collect::<Vec<_>>());
-        let (long, own): (fn(&Run) -> f64, fn(&Run) -> f64) = (|r| r.seconds, |r| r.busy);
-        let share = |of| {
+        let share = |of: fn(&Run) -> f64| {
             let more = middle(&copied, of) - middle(&alone, of);
             more / (middle(&copied, |r| r.copied) - more).max(1e-3) * 100.0
         };
@@ -76,6 +75,14 @@ struct Run {
     copied: f64,
     copies: u32,
     bytes: u64,
+}
+
+fn long(run: &Run) -> f64 {
+    run.seconds
+}
+
+fn own(run: &Run) -> f64 {
+    run.busy
 }
 
 /// A run in which the task stayed.
