@@ -400,6 +400,7 @@ impl Departure {
                 tracing::warn!("{e}");
                 break;
             }
+            link.push();
         }
     }
 

@@ -155,6 +155,23 @@ impl Link {
         Ok(true)
     }
 
+    /// Writes as much of what waits as the operating system takes at once, so that it is on its way while more is made.
+    /// [`Link::turn`] tells of what goes wrong.
+    pub fn push(&mut self) {
+        loop {
+            if self.sent == self.out.len() {
+                self.sent = 0;
+                if !self.channel.poll_transmit(&mut self.out) {
+                    return;
+                }
+            }
+            match self.write.try_write(&self.out[self.sent..]) {
+                Ok(n) if n > 0 => self.sent += n,
+                _ => return,
+            }
+        }
+    }
+
     /// Reads what has come and writes what can go, whichever is possible first. Gives a message if one is complete.
     /// May be dropped at any time: it is for `select!`.
     ///
