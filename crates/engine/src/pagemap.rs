@@ -18,6 +18,9 @@ pub enum Question {
     /// Which are there, written or not, and are not write-protected by a userfaultfd? The quickest to be answered: the
     /// others need a look at what is behind each entry of the page table.
     Unprotected,
+    /// Which are not write-protected, there or not? The kernel has a way of its own for exactly this question, some ten
+    /// times as quick as the others.
+    Open,
     /// Which were written and are not write-protected?
     Written,
     /// [`Question::Written`], and protect them in the same step: no write gets between answer and protection. Only for
@@ -60,7 +63,7 @@ const PAGE_IS_PFNZERO: u64 = 1 << 5;
 const PM_SCAN_WP_MATCHING: u64 = 1 << 0;
 const PM_SCAN_CHECK_WPASYNC: u64 = 1 << 1;
 
-/// Regions that the kernel gives in one go: 96 KiB, and hardly ever filled.
+/// Most regions that the kernel gives in one go: 96 KiB, and hardly ever filled.
 const ROOM: usize = 4096;
 
 /// The kernel's answer for the pages of a mapped range, or `None` where it has none that can be trusted. After a
@@ -68,7 +71,7 @@ const ROOM: usize = 4096;
 pub fn scan(question: Question, start: usize, bytes: usize) -> Option<Ranges> {
     static PAGEMAP: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let fd = PAGEMAP.get_or_init(open).as_ref()?;
-    scan_with(fd, question, start, bytes, ROOM)
+    scan_with(fd, question, start, bytes, ROOM.min(bytes / PAGE_SIZE + 2))
 }
 
 fn open() -> Option<OwnedFd> {
@@ -91,9 +94,10 @@ fn open() -> Option<OwnedFd> {
 fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room: usize) -> Option<Ranges> {
     let start = start as u64;
     let end = start + (bytes.div_ceil(PAGE_SIZE) * PAGE_SIZE) as u64;
-    // Written by us: not of the file, not the shared zero page, and there (or swapped out).
+    // Else, written by us: not of the file, not the shared zero page, and there (or swapped out).
     let (not, unprotected, flags) = match question {
         Question::Changed => (PAGE_IS_FILE | PAGE_IS_PFNZERO, 0, 0),
+        Question::Open => (0, PAGE_IS_WRITTEN, 0),
         Question::Unprotected => (PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, 0),
         Question::Written => (PAGE_IS_FILE | PAGE_IS_PFNZERO, PAGE_IS_WRITTEN, 0),
         Question::Take => {
@@ -115,8 +119,8 @@ fn scan_with(fd: &OwnedFd, question: Question, start: usize, bytes: usize, room:
             max_pages: 0,
             category_inverted: not,
             category_mask: not | unprotected,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT,
+            category_anyof_mask: if question == Question::Open { 0 } else { PAGE_IS_PRESENT | PAGE_IS_SWAPPED },
+            return_mask: if question == Question::Open { PAGE_IS_WRITTEN } else { PAGE_IS_PRESENT },
         };
         // SAFETY: `PAGEMAP_SCAN` reads `arg` and writes at most `vec_len` regions at `vec`, which is
         // a live vector of that many. Protecting pages changes no byte of them, and a write to one goes on as

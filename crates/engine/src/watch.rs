@@ -122,9 +122,24 @@ impl Watch {
         let region = visit.regions.iter().find(|region| region.index == range.memory)?;
         let bytes = bytes_of(range.first, range.count, region.size());
         let Tracker::Kernel(_) = self.tracker else { return None };
-        let found = pagemap::scan(Question::Written, region.base + bytes.start, bytes.len())?;
-        let absolute = |(first, count): (u64, u64)| PageRange { first: range.first + first, count, ..range };
-        Some(found.into_iter().map(absolute).collect())
+        /// To look at so many pages that need not be looked at takes as long as another call.
+        const GAP: u64 = 64;
+        let start = region.base + bytes.start;
+        // As a rule few pages can have been written, and only there a closer look is taken.
+        let mut near: Vec<(u64, u64)> = Vec::new();
+        for (first, count) in pagemap::scan(Question::Open, start, bytes.len())? {
+            match near.last_mut() {
+                Some((from, pages)) if first - (*from + *pages) < GAP => *pages = first + count - *from,
+                _ => near.push((first, count)),
+            }
+        }
+        let mut found = Vec::new();
+        for (from, pages) in near {
+            let part = pagemap::scan(Question::Written, start + from as usize * PAGE_SIZE, pages as usize * PAGE_SIZE)?;
+            let absolute = |(first, count)| PageRange { first: range.first + from + first, count, ..range };
+            found.extend(part.into_iter().map(absolute));
+        }
+        Some(found)
     }
 
     /// Copies pages from `first` on while the guest may be writing to them. A page that was torn by that is among the
