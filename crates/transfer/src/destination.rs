@@ -50,7 +50,7 @@ pub enum Phase {
     Landing,
     /// Pages come.
     Taking,
-    /// The state is there and is being restored and checked, and the journal written.
+    /// The state is there and is being restored and checked, or the journal still being written.
     Preparing,
     /// The task could run. Nobody here knows whether it will.
     Prepared,
@@ -354,15 +354,13 @@ impl Destination {
         }
         if let Some(state) = self.early.take() {
             self.phase = Phase::Preparing;
-            self.log_asked = true;
-            self.actions.push_back(Action::Log(self.offer.as_ref().map_or(0, |o| o.epoch)));
             let (extra, late) = (core::mem::take(&mut self.gone_along), self.late.clone());
             self.actions.push_back(Action::Prepare { state, extra, late });
         }
     }
 
     fn prepared(&mut self) {
-        if self.restored && self.logged {
+        if self.phase == Phase::Preparing && self.restored && self.logged {
             self.phase = Phase::Prepared;
             self.messages.push_back(Message::Prepared);
         }
@@ -525,12 +523,15 @@ impl Destination {
             (Phase::Landing, Event::Landed) => {
                 self.phase = Phase::Taking;
                 self.messages.push_back(Message::Landed);
+                // Long before that is needed: the task is not to stand still for it.
+                self.log_asked = true;
+                self.actions.push_back(Action::Log(self.offer.as_ref().map_or(0, |o| o.epoch)));
             }
             (Phase::Preparing, Event::Prepared) => {
                 self.restored = true;
                 self.prepared();
             }
-            (Phase::Preparing, Event::Logged) => {
+            (Phase::Taking | Phase::Preparing, Event::Logged) => {
                 self.logged = true;
                 self.prepared();
             }

@@ -8,7 +8,7 @@
 //!        └───────── it says Lost ──► Owned(n+2)     └─────── Ask(n+1) ──────► Refused(n+1)
 //! ```
 //! A record is on the disk before what it speaks of happens: `Moving` before `Commit` is sent, `Taken` before it is asked
-//! for, so that the task waits for no disk between the commit and its first step there; `Refused` and `Lost` before they
+//! for, so that the task does not stand still for a disk there; `Refused` and `Lost` before they
 //! are said. So a question has one answer for ever, but for the one of a node that runs a task which is not on its disk
 //! yet: it says `Deciding` to one who needs to know whether it may forget.
 
