@@ -91,8 +91,8 @@ fn a_task_moves_between_instruction_sets() {
     }
     join(&a, &mut b);
     b.serve();
-    let whole = a.home.plain("sha256", &["300"]);
-    a.start("hash", &[], "sha256", &["300"]);
+    let whole = a.home.plain("sha256", &["800"]);
+    a.start("hash", &[], "sha256", &["800"]);
     migrate(&a, &b, "hash");
     std::thread::sleep(Duration::from_millis(300));
     migrate(&b, &a, "hash");

@@ -1,7 +1,7 @@
 //! Drives a task's way to another node.
 
 use crate::agent::{Agent, Entry, State};
-use crate::copier;
+use crate::copier::Copier;
 use crate::ground;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
@@ -300,7 +300,7 @@ impl Departure {
         let mut told = Instant::now();
         let mut out = Vec::new();
         let mut ticks = tokio::time::interval(TELL);
-        let mut cancelled = false;
+        let (mut cancelled, mut copier) = (false, Copier::default());
         loop {
             while let Some(action) = self.source.poll_action() {
                 match action {
@@ -333,7 +333,7 @@ impl Departure {
                 break;
             }
             match self.source.phase() {
-                Phase::Digesting | Phase::Copying => copier::run(|| self.send(&mut memory, &mut out)),
+                Phase::Digesting | Phase::Copying => copier.run(|| self.send(&mut memory, &mut out)),
                 // The task stands still: nothing is more urgent.
                 _ => self.send(&mut memory, &mut out),
             }
