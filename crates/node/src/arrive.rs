@@ -101,7 +101,7 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         }
     }
     if let Some(link) = arriving.link.take() {
-        link.close().await;
+        link.part().await;
     }
     result
 }

@@ -232,6 +232,18 @@ impl Link {
         Ok(message.payload)
     }
 
+    /// [`Link::close`] while the other side may still be sending: what it sends is taken and thrown away until it has heard
+    /// the last word and closes too. Else the kernel would break the connection, and the last word be lost.
+    pub async fn part(mut self) {
+        let _ = timeout(ANSWER, async {
+            self.flush().await?;
+            self.write.shutdown().await?;
+            while self.read.read(&mut self.buffer).await? > 0 {}
+            anyhow::Ok(())
+        })
+        .await;
+    }
+
     /// Sends what waits, for a while, and closes.
     pub async fn close(mut self) {
         let _ = timeout(ANSWER, self.flush()).await;
