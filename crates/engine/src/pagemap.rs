@@ -15,8 +15,8 @@ pub type Ranges = Vec<(u64, u64)>;
 pub enum Question {
     /// Which were written since they were mapped?
     Changed,
-    /// Which are there, written or not, and are not write-protected by a userfaultfd? The quickest to be answered: the
-    /// others need a look at what is behind each entry of the page table.
+    /// Which are there, written or not, and are not write-protected by a userfaultfd? Quicker to be answered
+    /// than those below [`Question::Open`]: they need a look at what is behind each entry of the page table.
     Unprotected,
     /// Which are not write-protected, there or not? The kernel has a way of its own for exactly this question, some ten
     /// times as quick as the others.

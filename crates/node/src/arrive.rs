@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, Entry, Visit, Visitors, lock};
 use crate::capacity::Need;
+use crate::db::Before;
 use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
@@ -21,7 +22,7 @@ use tokio::task::JoinHandle;
 use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
-use wayfare_transfer::journal::{self, Record};
+use wayfare_transfer::journal;
 use wayfare_transfer::message::{Accept, Message, Mode, Part, Reason, Refusal};
 use wayfare_transfer::pages::{Batch, PageRange};
 use wayfare_transfer::{Incoming, Kind};
@@ -125,7 +126,7 @@ struct Arriving {
     lanes: Sender<Incoming>,
     lane_count: u8,
     /// Writes that the task may come here, and gives what the journal said before.
-    log: Option<JoinHandle<Result<Option<Record>>>>,
+    log: Option<JoinHandle<Option<Before>>>,
     /// Takes that back.
     strike: Option<JoinHandle<()>>,
     /// To the task's clients.
@@ -314,8 +315,10 @@ impl Arriving {
             Action::Log(epoch) => {
                 let (agent, Some(spec)) = (self.agent.clone(), self.spec.clone()) else { return };
                 self.log = Some(tokio::task::spawn_blocking(move || {
-                    let before = agent.db.record(spec.id);
-                    let written = agent.db.put_task(&spec, &Record::Taken { epoch });
+                    let (before, written) = match agent.db.expect_task(&spec, epoch) {
+                        Ok(before) => (Some(before), Ok(())),
+                        Err(e) => (None, Err(e)),
+                    };
                     let _ = done.send(Done::Logged(written));
                     before
                 }));
@@ -477,8 +480,9 @@ impl Arriving {
         };
         let task = offer.task;
         self.strike = Some(tokio::spawn(async move {
-            let Ok(Ok(before)) = log.await else { return };
-            let struck = tokio::task::spawn_blocking(move || agent.db.set_record(task, &journal::struck(before))).await;
+            // What could not be written need not be taken back.
+            let Ok(Some(before)) = log.await else { return };
+            let struck = tokio::task::spawn_blocking(move || agent.db.put_back(task, before)).await;
             if let Ok(Err(e)) = struck {
                 // What is not in this node's memory counts as lost all the same.
                 tracing::error!("that a task did not come cannot be written down: {e:#}");

@@ -25,6 +25,9 @@ pub struct Row {
     pub ended: Option<String>,
 }
 
+/// What was known of a task that may come, as it is written down; nothing, as a rule.
+pub struct Before(Option<(String, String, Option<String>)>);
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS tasks (
     id BLOB PRIMARY KEY, spec TEXT NOT NULL, record TEXT NOT NULL, ended TEXT, changed INTEGER NOT NULL
@@ -81,6 +84,37 @@ impl Db {
              ON CONFLICT (id) DO UPDATE SET spec = ?2, record = ?3, ended = NULL, changed = ?4",
             params![spec.id.0, spec_text, record, unix_now()],
         )?;
+        Ok(())
+    }
+
+    /// Writes down that a task may come here at this epoch; gives what was known of it before.
+    ///
+    /// # Errors
+    /// When the disk does not take it: nothing has changed then.
+    pub fn expect_task(&self, spec: &Spec, epoch: u64) -> Result<Before> {
+        let columns = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let before = {
+            let db = self.lock();
+            let mut query = db.prepare("SELECT spec, record, ended FROM tasks WHERE id = ?1")?;
+            query.query_row(params![spec.id.0], columns).optional()?
+        };
+        self.put_task(spec, &Record::Taken { epoch })?;
+        Ok(Before(before))
+    }
+
+    /// Takes that back: it did not come.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_back(&self, id: TaskId, before: Before) -> Result<()> {
+        let db = self.lock();
+        match before.0 {
+            Some((spec, record, ended)) => db.execute(
+                "UPDATE tasks SET spec = ?2, record = ?3, ended = ?4, changed = ?5 WHERE id = ?1",
+                params![id.0, spec, record, ended, unix_now()],
+            ),
+            None => db.execute("DELETE FROM tasks WHERE id = ?1", params![id.0]),
+        }?;
         Ok(())
     }
 

@@ -145,10 +145,10 @@ impl Guest for Memory {
 
     fn rest(&mut self) -> Vec<PageRange> {
         let whole = |(memory, size): (u32, u64)| PageRange { memory, first: 0, count: size.div_ceil(PAGE_SIZE as u64) };
-        let rest: Option<Vec<_>> =
-            self.watch.sizes().into_iter().map(|memory| self.watch.written(ground::engine(&whole(memory)))).collect();
-        let Some(rest) = rest else { return self.dirty() };
-        self.sizes = self.watch.sizes().into_iter().collect();
+        let sizes = self.watch.sizes();
+        let rest = sizes.iter().map(|memory| self.watch.written(ground::engine(&whole(*memory))));
+        let Some(rest) = rest.collect::<Option<Vec<_>>>() else { return self.dirty() };
+        self.sizes = sizes.into_iter().collect();
         let rest: Vec<PageRange> = rest.iter().flatten().map(transfer).collect();
         self.touched.extend(&rest);
         rest

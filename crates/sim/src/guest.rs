@@ -322,14 +322,6 @@ impl SimGuest {
         kept
     }
 
-    /// Pages of a range that were written since they were last listed.
-    fn written_in(&self, range: PageRange) -> Vec<PageRange> {
-        let memory = &self.memories[range.memory as usize];
-        let pages = range.first..(range.first + range.count).min(memory.pages());
-        let written = pages.filter(|page| memory.dirty[*page as usize]);
-        written.map(|first| PageRange { first, count: 1, ..range }).collect()
-    }
-
     /// Pages from before that may be recalled.
     pub fn remember(&mut self, kept: Rc<BTreeMap<PageDigest, Vec<u8>>>) {
         self.kept = kept;
@@ -377,7 +369,10 @@ impl Guest for SimGuest {
     }
 
     fn written(&mut self, range: PageRange) -> Vec<PageRange> {
-        self.written_in(range)
+        let memory = &self.memories[range.memory as usize];
+        let pages = range.first..(range.first + range.count).min(memory.pages());
+        let written = pages.filter(|page| memory.dirty[*page as usize]);
+        written.map(|first| PageRange { first, count: 1, ..range }).collect()
     }
 
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {

@@ -83,7 +83,8 @@ pub enum Action {
     },
     /// Write to the journal that the task may be taken over at this epoch; then [`Event::Logged`].
     Log(u64),
-    /// Put back in the journal what was there before [`Action::Log`] (`journal::struck`): the task will not come. No
+    /// Put back in the journal what was there before [`Action::Log`], or what is as good (`journal::struck`): the task will not
+    /// come. No
     /// question is answered before.
     Strike,
     /// Run it.

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! source                                         destination
-//! Owned(n) ── about to send Commit(n+1) ──►      (none) ── about to say Prepared ──► Taken(n+1) ── saved ──► Owned(n+1)
+//! Owned(n) ── about to send Commit(n+1) ──►      (none) ── there is an instance ───► Taken(n+1) ── saved ──► Owned(n+1)
 //!    Moving(n+1) ── it says Owns ──► Left           │  ◄── no commit comes ───────────────┤
 //!        ├───────── it says Never ─► Owned(n+1)     │                                     └── died before ──► Lost(n+1)
 //!        └───────── it says Lost ──► Owned(n+2)     └─────── Ask(n+1) ──────► Refused(n+1)
 //! ```
-//! A record is on the disk before what it speaks of happens: `Moving` before `Commit` is sent, `Taken` before it is asked
-//! for, so that the task does not stand still for a disk there; `Refused` and `Lost` before they
+//! A record is on the disk before what it speaks of happens: `Moving` before `Commit` is sent, `Taken` before
+//! `Prepared` is, and as early as can be, so that the task does not stand still for a disk; `Refused` and `Lost` before they
 //! are said. So a question has one answer for ever, but for the one of a node that runs a task which is not on its disk
 //! yet: it says `Deciding` to one who needs to know whether it may forget.
 
