@@ -88,6 +88,7 @@ fn serve(args: Serve) -> Result<()> {
             bail!("--share {}: it is not an absolute path of a directory", share.display());
         }
     }
+    wayfare_engine::heaps::few();
     let runtime = runtime()?;
     let served = runtime.block_on(async move {
         use tokio::signal::unix::{SignalKind, signal};

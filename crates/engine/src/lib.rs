@@ -21,6 +21,8 @@ mod freeze;
 mod grounds;
 #[cfg(feature = "std")]
 mod handle;
+#[cfg(feature = "std")]
+pub mod heaps;
 mod image;
 mod key;
 #[cfg(feature = "std")]
