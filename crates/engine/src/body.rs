@@ -1,17 +1,17 @@
 //! What a task consists of while it runs: an instance, with its WASI state, the host under it and its limits in the
 //! instance's store, and the host functions that bring the two together.
 
+use crate::calls::{self, ENTRY, Exit};
 use crate::grounds::Region;
 use crate::handle::Shared;
 use crate::limits::Meter;
-use crate::task::ENTRY;
 use crate::{Error, Image, Limits, Machine, Trigger};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use wasmtime::{Caller, Extern, ExternType, Func, Global, Instance, Memory, Store, Val};
+use wasmtime::{Caller, Global, Instance, Memory, Store, Val};
 use wayfare_instrument::abi;
 use wayfare_wasi::std_host::StdHost;
-use wayfare_wasi::{Control, Ctx, Function, Host, MODULE, ValType, Woken};
+use wayfare_wasi::{Control, Ctx, Function, Host, Woken};
 
 /// What a task has to do besides running: its WASI state and the host under it.
 pub struct Inside {
@@ -23,11 +23,6 @@ pub struct Inside {
     trigger: Trigger,
     shared: Arc<Shared>,
 }
-
-/// The program's own end.
-#[derive(Debug, thiserror::Error)]
-#[error("exit with status {0}")]
-pub struct Exit(pub u32);
 
 /// What runs.
 #[expect(clippy::large_enum_variant, reason = "there is one in a task, and the large one is the usual one")]
@@ -58,7 +53,7 @@ impl Body {
         let inside = Inside { ctx, host, meter, memory: None, unwinding: None, trigger, shared };
         let mut store = Store::new(image.engine(), inside);
         store.limiter(|inside| &mut inside.meter);
-        let imports = link(&mut store, image)?;
+        let imports = calls::link(&mut store, image, host_call)?;
         let instance = Instance::new(&mut store, image.module(), &imports)?;
         if instance.get_func(&mut store, ENTRY).is_none() {
             return Err(Error::NoEntry(ENTRY.into()));
@@ -108,50 +103,13 @@ impl Body {
     }
 }
 
-/// A host function for each import, or the list of those there are none for.
-fn link(store: &mut Store<Inside>, image: &Image) -> Result<Vec<Extern>, Error> {
-    let (mut imports, mut unknown) = (Vec::new(), Vec::new());
-    for import in image.module().imports() {
-        let function = (import.module() == MODULE).then(|| Function::from_name(import.name())).flatten();
-        match (function, import.ty()) {
-            (Some(function), ExternType::Func(ty)) if fits(function, &ty) => {
-                let call = move |mut caller: Caller<'_, Inside>, args: &[Val], results: &mut [Val]| {
-                    host_call(&mut caller, function, args, results)
-                };
-                imports.push(Func::new(&mut *store, ty, call).into());
-            }
-            _ => unknown.push(format!("{}.{}", import.module(), import.name())),
-        }
-    }
-    if unknown.is_empty() { Ok(imports) } else { Err(Error::UnknownImports(unknown)) }
-}
-
-fn fits(function: Function, ty: &wasmtime::FuncType) -> bool {
-    let params = function.params().iter().map(|p| match p {
-        ValType::I32 => wasmtime::ValType::I32,
-        ValType::I64 => wasmtime::ValType::I64,
-    });
-    let results = usize::from(function.returns_errno());
-    ty.params().len() == function.params().len()
-        && ty.params().zip(params).all(|(a, b)| wasmtime::ValType::eq(&a, &b))
-        && ty.results().len() == results
-        && ty.results().all(|r| r.is_i32())
-}
-
 fn host_call(
     caller: &mut Caller<'_, Inside>,
     function: Function,
     args: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
-    let mut raw = [0u64; 16];
-    for (to, arg) in raw.iter_mut().zip(args) {
-        *to = match arg {
-            Val::I32(v) => u64::from(*v as u32),
-            Val::I64(v) => *v as u64,
-            _ => 0,
-        };
-    }
+    let raw = calls::raw(args);
     let raw = &raw[..args.len()];
     let absent = caller.data().shared.absent();
     loop {

@@ -23,15 +23,22 @@ pub struct Target(String);
 impl Target {
     /// The machine this runs on.
     pub fn host() -> Self {
-        Target(alloc::format!("{}-unknown-linux-gnu", ARCH))
+        Target(alloc::format!("{}-unknown-{}", ARCH, if cfg!(feature = "std") { "linux-gnu" } else { "none" }))
     }
 
-    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple.
+    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple; one without an
+    /// operating system ends in `-none`.
     ///
     /// # Errors
     /// [`Error::Target`] for one there is no code generator for.
     pub fn parse(name: &str) -> Result<Self, Error> {
         let arch = name.split('-').next().unwrap_or_default();
+        if name.ends_with("-none") {
+            return match arch {
+                "x86_64" => Ok(Target("x86_64-unknown-none".into())),
+                _ => Err(Error::Target(name.into())),
+            };
+        }
         Ok(Target(match arch {
             "x86_64" | "x86-64" | "amd64" => "x86_64-unknown-linux-gnu".into(),
             "aarch64" | "arm64" => "aarch64-unknown-linux-gnu".into(),
@@ -39,6 +46,11 @@ impl Target {
             "pulley64" | "pulley" => "pulley64".into(),
             _ => return Err(Error::Target(name.into())),
         }))
+    }
+
+    /// Whether it has no operating system.
+    pub fn is_bare(&self) -> bool {
+        self.0.ends_with("-none")
     }
 
     /// The target triple.
@@ -54,7 +66,8 @@ impl Target {
 
 impl core::fmt::Display for Target {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.0.split('-').next().unwrap_or_default())
+        f.write_str(self.0.split('-').next().unwrap_or_default())?;
+        f.write_str(if self.is_bare() { "-none" } else { "" })
     }
 }
 
@@ -88,8 +101,48 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
     config.relaxed_simd_deterministic(true);
     #[cfg(feature = "compile")]
     config.cranelift_nan_canonicalization(options.canonical_nan);
+    #[cfg(feature = "std")]
+    if target.is_bare() {
+        // The runtime there is built without them.
+        config.wasm_threads(false);
+    }
+    #[cfg(feature = "compile")]
+    if target.is_bare() {
+        for feature in BARE_X86_64 {
+            // SAFETY: these say what instructions the code has, and a board checks that it knows them all before it
+            // runs any (`detect`).
+            unsafe { config.cranelift_flag_enable(feature) };
+        }
+    }
+    #[cfg(all(not(feature = "std"), target_arch = "x86_64"))]
+    {
+        // SAFETY: `detect` says what the processor says of itself. No floating-point value goes between compiled code
+        // and this build, which has no vector registers: what could, is one instruction from SSE4.1 on, which images
+        // for such machines are compiled for.
+        unsafe { config.detect_host_feature(detect).x86_float_abi_ok(true) };
+    }
     let _ = options;
     Ok(config)
+}
+
+/// What every x86-64 machine of the last fifteen years has (level v2), and SIMD code and rounding need.
+#[cfg(feature = "compile")]
+const BARE_X86_64: [&str; 6] = ["has_sse3", "has_ssse3", "has_cmpxchg16b", "has_sse41", "has_sse42", "has_popcnt"];
+
+/// Whether this processor has a feature, by wasmtime's name for it; `None` for one that images for bare machines do not
+/// use.
+#[cfg(all(not(feature = "std"), target_arch = "x86_64"))]
+fn detect(feature: &str) -> Option<bool> {
+    let bit = match feature {
+        "sse3" => 0,
+        "ssse3" => 9,
+        "cmpxchg16b" => 13,
+        "sse4.1" => 19,
+        "sse4.2" => 20,
+        "popcnt" => 23,
+        _ => return None,
+    };
+    Some(core::arch::x86_64::__cpuid(1).ecx & 1 << bit != 0)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -215,6 +215,14 @@ impl Image {
     /// [`Error::Untrusted`] when the signature is not by `key`, [`Error::ForeignImage`] and
     /// [`Error::StaleImage`] when it was compiled for another machine or engine.
     pub fn load(bytes: &[u8], key: &Key) -> Result<Image, Error> {
+        Image::load_on(bytes, key, |_| ())
+    }
+
+    /// [`Image::load`] where wasmtime must be told how to get memory, and to make code executable.
+    ///
+    /// # Errors
+    /// As [`Image::load`].
+    pub fn load_on(bytes: &[u8], key: &Key, tell: impl FnOnce(&mut wasmtime::Config)) -> Result<Image, Error> {
         if !is_image(bytes) || bytes.len() < FIXED {
             return Err(Error::NotAnImage("it does not begin like one"));
         }
@@ -230,7 +238,9 @@ impl Image {
         if info.version != VERSION {
             return Err(Error::StaleImage(info.version, VERSION.into()));
         }
-        let engine = Engine::new(&configure(&target, info.options)?)?;
+        let mut config = configure(&target, info.options)?;
+        tell(&mut config);
+        let engine = Engine::new(&config)?;
         // SAFETY: the bytes carry this user's signature: they are what `compile` produced from a
         // validated module, unchanged. That is `deserialize`'s condition.
         let module = unsafe { Module::deserialize(&engine, code) }

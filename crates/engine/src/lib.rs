@@ -8,8 +8,11 @@ extern crate alloc;
 
 #[cfg(feature = "std")]
 mod arrival;
+#[cfg(not(feature = "std"))]
+pub mod bare;
 #[cfg(feature = "std")]
 mod body;
+mod calls;
 mod changed;
 mod config;
 mod error;
@@ -42,6 +45,7 @@ mod watch;
 
 #[cfg(feature = "std")]
 pub use arrival::Arrival;
+pub use calls::{ENTRY, Outcome};
 pub use config::{Options, Target, VERSION, configure};
 pub use error::Error;
 #[cfg(feature = "std")]
@@ -56,7 +60,7 @@ pub use late::Late;
 pub use limits::Limits;
 pub use machine::{Machine, Run, State};
 #[cfg(feature = "std")]
-pub use task::{ENTRY, Outcome, THREAD_STACK, Task};
+pub use task::{THREAD_STACK, Task};
 pub use trigger::Trigger;
 pub use wasmtime;
 #[cfg(feature = "std")]

@@ -1,11 +1,12 @@
 //! A task: a machine with WASI around it, and a handle by which other threads stop it.
 
 use crate::arrival::{Arrival, admit};
-use crate::body::{Body, Exit};
+use crate::body::Body;
+use crate::calls::{ENTRY, Exit};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
 use crate::late::Place;
-use crate::{Error, Form, Handle, Image, Limits, Run, Trigger};
+use crate::{Error, Form, Handle, Image, Limits, Outcome, Run, Trigger};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,21 +17,8 @@ use wayfare_snapshot::{MemoryState, Meta, Packed, Snapshot, TaskOptions};
 use wayfare_wasi::Ctx;
 use wayfare_wasi::std_host::StdHost;
 
-/// Where a program begins.
-pub const ENTRY: &str = "_start";
 /// Stack that a thread needs to run a task on: the guest's own and some for the host functions.
 pub const THREAD_STACK: usize = crate::config::STACK + (8 << 20);
-
-/// How a run ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The program ended with this status.
-    Exited(u32),
-    /// The program stands still at a migration point: [`Task::snapshot`] it, [`Task::run`] on, or both.
-    Captured,
-    /// The program trapped.
-    Trapped(Error),
-}
 
 /// A program in execution.
 pub struct Task {

@@ -1,0 +1,141 @@
+//! Puts a payload into a kernel's ELF file. Only what these kernels are is understood: 64-bit, little-endian, program
+//! headers of the usual size.
+
+use crate::Error;
+use alloc::vec::Vec;
+
+/// Where the kernel's own data says where the payload is. The magic is found in the file; the two numbers are filled in.
+#[repr(C, align(8))]
+pub struct Place {
+    magic: [u8; 16],
+    address: u64,
+    len: u64,
+}
+
+const MAGIC: [u8; 16] = *b"wayfare payload:";
+const PAGE: u64 = 4096;
+const PT_NULL: u32 = 0;
+const PT_LOAD: u32 = 1;
+const HEADER: usize = 56;
+
+impl Place {
+    /// Of a kernel without a payload.
+    pub const EMPTY: Place = Place { magic: MAGIC, address: 0, len: 0 };
+
+    /// Physical address and length of the payload, if there is one. Read from where the kernel has it in memory, with a
+    /// volatile access: to the compiler it is what it was when the kernel was built.
+    pub fn filled(&self) -> Option<(u64, u64)> {
+        (self.len != 0).then_some((self.address, self.len))
+    }
+}
+
+/// A program header's fields that matter here.
+struct Header {
+    at: usize,
+    kind: u32,
+    physical: u64,
+    memory: u64,
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Result<u64, Error> {
+    let end = at.checked_add(8).ok_or(Error::NotAKernel("it ends early"))?;
+    let bytes = bytes.get(at..end).and_then(|b| b.try_into().ok()).ok_or(Error::NotAKernel("it ends early"))?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
+    if !kernel.starts_with(b"\x7fELF\x02\x01") {
+        return Err(Error::NotAKernel("it is no 64-bit ELF file"));
+    }
+    // e_phoff; then e_phentsize and e_phnum.
+    let first = usize::try_from(u64_at(kernel, 32)?).map_err(|_| Error::NotAKernel("it ends early"))?;
+    let sizes = u64_at(kernel, 54)?;
+    if sizes as u16 as usize != HEADER {
+        return Err(Error::NotAKernel("its program headers are of an unknown kind"));
+    }
+    (0..(sizes >> 16) as u16 as usize)
+        .map(|i| {
+            let at = first.checked_add(i * HEADER).ok_or(Error::NotAKernel("it ends early"))?;
+            let kind = u64_at(kernel, at)? as u32;
+            Ok(Header { at, kind, physical: u64_at(kernel, at + 24)?, memory: u64_at(kernel, at + 40)? })
+        })
+        .collect()
+}
+
+/// A node's image: the kernel with a payload.
+///
+/// # Errors
+/// [`Error::NotAKernel`], [`Error::Full`].
+pub fn attach(kernel: &[u8], payload: &[u8]) -> Result<Vec<u8>, Error> {
+    let headers = headers(kernel)?;
+    let mut places = kernel.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
+    let place = match (places.next(), places.next()) {
+        (Some((at, _)), None) => at + MAGIC.len(),
+        (None, _) => return Err(Error::NotAKernel("it has no place for a payload")),
+        _ => return Err(Error::NotAKernel("it has several places for a payload")),
+    };
+    if u64_at(kernel, place + 8)? != 0 {
+        return Err(Error::Full);
+    }
+    let spare = headers.iter().find(|h| h.kind == PT_NULL).ok_or(Error::NotAKernel("it has no program header to spare"))?;
+    let ends = headers.iter().filter(|h| h.kind == PT_LOAD).map(|h| h.physical.checked_add(h.memory));
+    let end = ends.max().flatten().and_then(|end| end.checked_next_multiple_of(PAGE));
+    let address = end.ok_or(Error::NotAKernel("it loads nothing"))?;
+    let len = payload.len() as u64;
+    let mut image = kernel.to_vec();
+    image.resize(kernel.len().next_multiple_of(PAGE as usize), 0);
+    let offset = image.len() as u64;
+    image.extend_from_slice(payload);
+    let mut put = |at: usize, value: u64| image[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    // Type and flags (readable), offset, virtual and physical address, size in the file and in memory, alignment.
+    let header = [u64::from(PT_LOAD) | 4 << 32, offset, address, address, len, len, PAGE];
+    for (i, value) in header.into_iter().enumerate() {
+        put(spare.at + 8 * i, value);
+    }
+    put(place, address);
+    put(place + 8, len);
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel with one segment, and one header to spare.
+    fn kernel() -> Vec<u8> {
+        let mut bytes = alloc::vec![0; 64 + 2 * HEADER];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[32] = 64;
+        bytes[54] = HEADER as u8;
+        bytes[56] = 2;
+        let load = [u64::from(PT_LOAD) | 6 << 32, 0, 0x10_0000, 0x10_0000, 200, 5000, PAGE];
+        for (i, value) in load.into_iter().enumerate() {
+            bytes[64 + 8 * i..72 + 8 * i].copy_from_slice(&value.to_le_bytes());
+        }
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[0; 16]);
+        bytes
+    }
+
+    #[test]
+    fn the_payload_comes_after_the_kernel() {
+        let image = attach(&kernel(), b"payload").unwrap();
+        let headers = headers(&image).unwrap();
+        assert_eq!((headers[1].kind, headers[1].physical, headers[1].memory), (PT_LOAD, 0x10_2000, 7));
+        let offset = u64_at(&image, headers[1].at + 8).unwrap() as usize;
+        assert_eq!((offset % PAGE as usize, &image[offset..]), (0, &b"payload"[..]));
+        let place = kernel().len() - 16;
+        assert_eq!((u64_at(&image, place), u64_at(&image, place + 8)), (Ok(0x10_2000), Ok(7)));
+        assert_eq!(attach(&image, b"another"), Err(Error::Full));
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_refused() {
+        let kernel = kernel();
+        for len in 0..kernel.len() {
+            assert!(attach(&kernel[..len], b"payload").is_err(), "{len}");
+        }
+        let twice = [&kernel[..], &MAGIC].concat();
+        assert!(matches!(attach(&twice, b"payload"), Err(Error::NotAKernel(_))));
+    }
+}

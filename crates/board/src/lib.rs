@@ -1,0 +1,31 @@
+//! What a machine without an operating system is given to begin with, and how that lies in the file that it boots: made
+//! by `wayfare unikernel build`, read by the kernel in `unikernel/`.
+//!
+//! A kernel is an ELF file with one program header to spare and, in its data, a [`Place`]. A node's image is that file
+//! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+mod elf;
+mod payload;
+
+pub use elf::{Place, attach};
+pub use payload::{Payload, Start};
+
+/// Why an image cannot be made, or a payload not be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not a kernel of this project.
+    #[error("this is not a Wayfare kernel: {0}")]
+    NotAKernel(&'static str),
+    /// It is one that has a payload.
+    #[error("this kernel has a payload already")]
+    Full,
+    /// Bytes that were changed, or cut off.
+    #[error("the payload is damaged")]
+    Damaged,
+    /// Of another version.
+    #[error("the payload is of another version of Wayfare: build the image again")]
+    Version,
+}

@@ -1,0 +1,94 @@
+//! A task where there is no operating system: one thread, and whatever host the board gives it.
+
+use crate::calls::{self, ENTRY, Exit};
+use crate::{Error, Image, Machine, Outcome, Run, Trigger};
+use wasmtime::{Caller, Instance, Memory, Store, Val};
+use wayfare_instrument::abi;
+use wayfare_wasi::{Control, Ctx, Function, Host};
+
+struct Inside<H> {
+    ctx: Ctx,
+    host: H,
+    memory: Option<Memory>,
+}
+
+/// A program in execution.
+pub struct Task<H: Host + 'static> {
+    machine: Machine<Inside<H>>,
+    in_start: bool,
+}
+
+impl<H: Host + 'static> Task<H> {
+    /// Prepares a task; nothing of it runs yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownImports`], all at once; [`Error::NoEntry`]; [`Error::Unmovable`]; [`Error::Wasm`] when there is no
+    /// room for its memory.
+    pub fn start(image: &Image, ctx: Ctx, host: H) -> Result<Task<H>, Error> {
+        let mut store = Store::new(image.engine(), Inside { ctx, host, memory: None });
+        let imports = calls::link(&mut store, image, host_call)?;
+        let instance = Instance::new(&mut store, image.module(), &imports)?;
+        if instance.get_func(&mut store, ENTRY).is_none() {
+            return Err(Error::NoEntry(ENTRY.into()));
+        }
+        store.data_mut().memory = instance.get_memory(&mut store, "memory");
+        let machine = Machine::new(store, instance, image.metadata().clone())?;
+        Ok(Task { machine, in_start: image.metadata().has_start })
+    }
+
+    /// Asks for a capture, from an interrupt handler.
+    pub fn trigger(&self) -> Trigger {
+        self.machine.trigger()
+    }
+
+    /// Runs until the program ends or is captured.
+    pub fn run(&mut self) -> Outcome {
+        loop {
+            let entry = if self.in_start { abi::START } else { ENTRY };
+            let run = match self.machine.has_frames() {
+                true => self.machine.rewind(&mut []),
+                false => self.machine.call(entry, &[], &mut []),
+            };
+            return match run {
+                Ok(Run::Returned) if self.in_start => {
+                    self.in_start = false;
+                    continue;
+                }
+                Ok(Run::Returned) => Outcome::Exited(0),
+                Ok(Run::Captured) => Outcome::Captured,
+                Err(Error::Wasm(e)) => match e.downcast::<Exit>() {
+                    Ok(Exit(code)) => Outcome::Exited(code),
+                    Err(e) => Outcome::Trapped(Error::Wasm(e)),
+                },
+                Err(e) => Outcome::Trapped(e),
+            };
+        }
+    }
+}
+
+fn host_call<H: Host + 'static>(
+    caller: &mut Caller<'_, Inside<H>>,
+    function: Function,
+    args: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let raw = calls::raw(args);
+    loop {
+        let (data, inside) = match caller.data().memory {
+            Some(memory) => memory.data_and_store_mut(&mut *caller),
+            None => (&mut [][..], caller.data_mut()),
+        };
+        match inside.ctx.call(&mut inside.host, function, &raw[..args.len()], data) {
+            Control::Return(errno) => {
+                if let Some(r) = results.first_mut() {
+                    *r = Val::I32(errno as u16 as i32);
+                }
+                return Ok(());
+            }
+            Control::Exit(status) => return Err(wasmtime::Error::new(Exit(status))),
+            Control::Block(wait) => {
+                inside.host.wait(&wait);
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What tasks on any machine have in common: where a program begins, how it ends, and the host functions that its imports
+//! are linked to, one for each call of WASI.
+
+use crate::{Error, Image};
+use alloc::format;
+use alloc::vec::Vec;
+use wasmtime::{Caller, Extern, ExternType, Func, Store, Val};
+use wayfare_wasi::{Function, MODULE, ValType};
+
+/// Where a program begins.
+pub const ENTRY: &str = "_start";
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The program ended with this status.
+    Exited(u32),
+    /// The program stands still at a migration point: take its state, run it on, or both.
+    Captured,
+    /// The program trapped.
+    Trapped(Error),
+}
+
+/// The program's own end.
+#[derive(Debug, thiserror::Error)]
+#[error("exit with status {0}")]
+pub struct Exit(pub u32);
+
+/// Does a call: arguments and results are as many as the function has.
+pub type HostCall<T> = fn(&mut Caller<'_, T>, Function, &[Val], &mut [Val]) -> wasmtime::Result<()>;
+
+/// A host function for each import, or the list of those there are none for.
+pub fn link<T: 'static>(store: &mut Store<T>, image: &Image, host_call: HostCall<T>) -> Result<Vec<Extern>, Error> {
+    let (mut imports, mut unknown) = (Vec::new(), Vec::new());
+    for import in image.module().imports() {
+        let function = (import.module() == MODULE).then(|| Function::from_name(import.name())).flatten();
+        match (function, import.ty()) {
+            (Some(function), ExternType::Func(ty)) if fits(function, &ty) => {
+                let call = move |mut caller: Caller<'_, T>, args: &[Val], results: &mut [Val]| {
+                    host_call(&mut caller, function, args, results)
+                };
+                imports.push(Func::new(&mut *store, ty, call).into());
+            }
+            _ => unknown.push(format!("{}.{}", import.module(), import.name())),
+        }
+    }
+    if unknown.is_empty() { Ok(imports) } else { Err(Error::UnknownImports(unknown)) }
+}
+
+fn fits(function: Function, ty: &wasmtime::FuncType) -> bool {
+    let params = function.params().iter().map(|p| match p {
+        ValType::I32 => wasmtime::ValType::I32,
+        ValType::I64 => wasmtime::ValType::I64,
+    });
+    let results = usize::from(function.returns_errno());
+    ty.params().len() == function.params().len()
+        && ty.params().zip(params).all(|(a, b)| wasmtime::ValType::eq(&a, &b))
+        && ty.results().len() == results
+        && ty.results().all(|r| r.is_i32())
+}
+
+/// Arguments as WASI takes them.
+pub fn raw(args: &[Val]) -> [u64; 16] {
+    let mut raw = [0; 16];
+    for (to, arg) in raw.iter_mut().zip(args) {
+        *to = match arg {
+            Val::I32(v) => u64::from(*v as u32),
+            Val::I64(v) => *v as u64,
+            _ => 0,
+        };
+    }
+    raw
+}

@@ -1,0 +1,9 @@
+//! Tells the linker where things lie.
+
+fn main() {
+    let arch = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+    println!("cargo:rerun-if-changed={arch}.ld");
+    println!("cargo:rustc-link-arg=-T{here}/{arch}.ld");
+    println!("cargo:rustc-link-arg=--gc-sections");
+}
