@@ -1,10 +1,12 @@
 //! What may be typed: every command, its options and its examples.
 
 mod node;
+mod unikernel;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use node::*;
 use std::path::PathBuf;
+pub use unikernel::*;
 
 /// Runs WebAssembly programs that can be captured while they run, and resumed on another machine.
 #[derive(Debug, Parser)]
@@ -56,6 +58,9 @@ pub enum Command {
     /// Decide about a task of the agent
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Make images that machines without an operating system boot
+    #[command(subcommand)]
+    Unikernel(UnikernelCommand),
     /// Compile a module for this or another machine
     Compile(Compile),
     /// Show what a module, an image or a snapshot holds

@@ -24,10 +24,11 @@ mod running;
 mod snapshots;
 mod standing;
 mod tasks;
+mod unikernel;
 mod units;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SnapshotCommand, TaskCommand};
+use cli::{Cli, Command, SnapshotCommand, TaskCommand, UnikernelCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
         Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),
+        Command::Unikernel(UnikernelCommand::Build(args)) => unikernel::build(&args),
+        Command::Unikernel(UnikernelCommand::Run(args)) => unikernel::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),

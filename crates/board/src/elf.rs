@@ -77,7 +77,8 @@ pub fn attach(kernel: &[u8], payload: &[u8]) -> Result<Vec<u8>, Error> {
     if u64_at(kernel, place + 8)? != 0 {
         return Err(Error::Full);
     }
-    let spare = headers.iter().find(|h| h.kind == PT_NULL).ok_or(Error::NotAKernel("it has no program header to spare"))?;
+    let spare =
+        headers.iter().find(|h| h.kind == PT_NULL).ok_or(Error::NotAKernel("it has no program header to spare"))?;
     let ends = headers.iter().filter(|h| h.kind == PT_LOAD).map(|h| h.physical.checked_add(h.memory));
     let end = ends.max().flatten().and_then(|end| end.checked_next_multiple_of(PAGE));
     let address = end.ok_or(Error::NotAKernel("it loads nothing"))?;

@@ -95,15 +95,15 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
     config.wasm_branch_hinting(true);
     config.wasm_backtrace_max_frames(core::num::NonZeroUsize::new(20));
     config.max_wasm_stack(STACK);
-    #[cfg(feature = "std")]
     config.async_stack_size(STACK + (2 << 20));
     // The same result of relaxed SIMD on every ISA: a moved task ends as an unmoved one.
     config.relaxed_simd_deterministic(true);
     #[cfg(feature = "compile")]
     config.cranelift_nan_canonicalization(options.canonical_nan);
-    #[cfg(feature = "std")]
     if target.is_bare() {
-        // The runtime there is built without them.
+        // There is no file to map a memory's first content from.
+        config.memory_init_cow(false);
+        #[cfg(feature = "std")]
         config.wasm_threads(false);
     }
     #[cfg(feature = "compile")]

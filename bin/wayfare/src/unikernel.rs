@@ -1,0 +1,108 @@
+//! `wayfare unikernel`: images that machines without an operating system boot, and QEMU to try them in.
+
+use crate::cli::{Accel, UnikernelBuild, UnikernelRun};
+use crate::output;
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use wayfare_board::{Payload, Start, attach};
+use wayfare_engine::{Form, Key, Options, Target};
+use wayfare_snapshot::Digest;
+use wayfare_store::atomic;
+use wayfare_store::program::{self, FileKind, Wanted};
+
+/// What the kernel ends QEMU with (`unikernel/src/main.rs`): up to this, the task's exit status and one.
+const EXITED_MOST: i32 = 125;
+const TRAPPED: i32 = 126;
+const PANICKED: i32 = 127;
+/// What `wayfare run` says of a task that trapped.
+const TRAPPED_STATUS: u8 = 134;
+
+/// Makes an image.
+///
+/// # Errors
+/// When there is no kernel for the target, the program cannot be compiled, or the image cannot be written.
+pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
+    let target = Target::parse(&format!("{}-none", args.target))
+        .map_err(|_| anyhow::anyhow!("{}: there is no kernel for this target; there is one for x86_64", args.target))?;
+    let path = match &args.kernel {
+        Some(path) => path.clone(),
+        None => kernel(&args.target)?,
+    };
+    let kernel = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = || args.task.display().to_string();
+    let (wasm, kind) = program::read(&args.task)?;
+    if kind != FileKind::Module {
+        bail!("{}: this is not a WebAssembly module: give the module it was made from", name());
+    }
+    let options = Options { canonical_nan: args.canonical_nan };
+    let wanted = Wanted { target, explicit: true, options, form: Form::Resume, allow_unmovable: false };
+    // Signed with a key that is used for this image only: nothing of this user's goes with it.
+    let mut key = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    let image = program::compile(&wasm, Digest::of(&wasm), &wanted, &Key(key)).with_context(name)?;
+    let program = args.task.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let args_of_task = std::iter::once(program).chain(args.args.iter().cloned()).collect();
+    let start = Start { key, args: args_of_task, env: args.env.clone() };
+    let payload = Payload { start, image: &image }.encode();
+    let image = attach(&kernel, &payload).with_context(|| path.display().to_string())?;
+    atomic::write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))?;
+    output::notice(&format!("{}: {}", args.output.display(), output::bytes(image.len() as u64)));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the kernel for a target is: beside this program, or where a package puts it.
+fn kernel(target: &str) -> Result<PathBuf> {
+    let file = format!("{target}.elf");
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let beside = program.parent().unwrap_or(Path::new(".")).join("unikernel").join(&file);
+    let installed = Path::new("/usr/lib/wayfare/unikernel").join(&file);
+    for path in [&beside, &installed] {
+        if path.exists() {
+            return Ok(path.clone());
+        }
+    }
+    bail!(
+        "there is no kernel in {} or {}: `./x unikernel` builds it, or say where it is with --kernel",
+        beside.display(),
+        installed.display()
+    )
+}
+
+/// Boots an image in QEMU, with its console as this program's output.
+///
+/// # Errors
+/// When there is no QEMU, or the machine failed.
+pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
+    // Else QEMU's words on a file that is none would be all that there is.
+    let mut head = [0; 4];
+    let read = std::fs::File::open(&args.image).and_then(|mut file| file.read_exact(&mut head));
+    read.with_context(|| format!("cannot read {}", args.image.display()))?;
+    if head != *b"\x7fELF" {
+        bail!("{}: this is not an image by `wayfare unikernel build`", args.image.display());
+    }
+    let qemu = "qemu-system-x86_64";
+    let mut command = Command::new(qemu);
+    command.args(["-M", "microvm,pit=on,isa-serial=on", "-cpu", "max", "-smp", "1", "-nodefaults", "-no-user-config"]);
+    command.args(["-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]);
+    command.args(["-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console"]);
+    command.args(["-accel", if args.accel == Accel::Kvm { "kvm" } else { "tcg" }]);
+    command.arg("-m").arg(format!("{}k", args.memory.div_ceil(1024)));
+    command.arg("-kernel").arg(&args.image).stdin(std::process::Stdio::null());
+    let status = command.status().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => anyhow::anyhow!("{qemu} is not installed (Debian: qemu-system-x86)"),
+        _ => anyhow::Error::new(e).context(qemu),
+    })?;
+    // `isa-debug-exit` makes of what is written there twice that and one: an even one, or 1, is QEMU's own.
+    match status.code() {
+        Some(code) if code & 1 == 1 && code > 1 => match code >> 1 {
+            written @ 1..=EXITED_MOST => Ok(ExitCode::from((written - 1) as u8)),
+            TRAPPED => Ok(ExitCode::from(TRAPPED_STATUS)),
+            PANICKED => bail!("the machine failed: what it said is above"),
+            other => bail!("the machine ended with {other}, which means nothing here"),
+        },
+        Some(code) => bail!("{qemu} failed (exit status {code})"),
+        None => bail!("{qemu} was ended by a signal"),
+    }
+}
