@@ -115,3 +115,15 @@ setup_qemu_aarch64() {
     need_debian qemu-user libc6-arm64-cross
     AARCH64_RUN=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
 }
+
+# build_unikernel: builds the kernel for machines without an operating system, and puts it where `wayfare unikernel build`
+# looks for it: beside the program.
+build_unikernel() {
+    local triple=x86_64-unknown-none out=$WAYFARE_TARGET/release/unikernel
+    need_debian lld
+    (cd "$WAYFARE_ROOT/unikernel" && CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel \
+        RUSTFLAGS='-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static -Ccode-model=small' \
+        build_std_cargo build --release --locked -Zbuild-std=core,alloc --target "$triple")
+    mkdir -p "$out"
+    cp "$WAYFARE_TARGET/unikernel/$triple/release/wayfare-unikernel" "$out/x86_64.elf"
+}

@@ -13,7 +13,8 @@ mod frames;
 mod host;
 mod memory;
 
-use alloc::string::ToString;
+use alloc::format;
+use alloc::string::{String, ToString};
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicPtr, Ordering};
@@ -41,22 +42,20 @@ fn payload_place() -> Option<(u64, u64)> {
 
 fn start() -> ! {
     let Some((at, len)) = payload_place() else {
-        say("this kernel has no task: give it one with `wayfare unikernel build --task`");
-        arch::exit(TRAPPED);
+        end("this kernel has no task: give it one with `wayfare unikernel build --task`");
     };
     // SAFETY: the boot loader has put it there, and it is mapped, for reading, as long as the machine runs.
     let bytes = unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) };
-    let code = match run(bytes) {
-        Ok(Outcome::Exited(status)) => EXITED.saturating_add(status.min(124) as u8),
-        Ok(Outcome::Trapped(e)) if frames::is_exhausted() => fail(&alloc::format!("out of memory: {e}")),
-        Ok(Outcome::Trapped(e)) => fail(&e.to_string()),
-        Ok(Outcome::Captured) => fail("captured, and nobody asked for it"),
-        Err(e) => fail(&e),
-    };
-    arch::exit(code)
+    match run(bytes) {
+        Ok(Outcome::Exited(status)) => arch::exit(EXITED.saturating_add(status.min(124) as u8)),
+        Ok(Outcome::Trapped(e)) if frames::is_exhausted() => end(&format!("out of memory: {e}")),
+        Ok(Outcome::Trapped(e)) => end(&e.to_string()),
+        Ok(Outcome::Captured) => end("captured, and nobody asked for it"),
+        Err(e) => end(&e),
+    }
 }
 
-fn run(bytes: &[u8]) -> Result<Outcome, alloc::string::String> {
+fn run(bytes: &[u8]) -> Result<Outcome, String> {
     let payload = Payload::decode(bytes).map_err(|e| e.to_string())?;
     let key = Key(payload.start.key);
     let image = Image::load_on(payload.image, &key, memory::tell).map_err(|e| e.to_string())?;
@@ -68,13 +67,10 @@ fn run(bytes: &[u8]) -> Result<Outcome, alloc::string::String> {
     Ok(task.run())
 }
 
-fn fail(why: &str) -> u8 {
-    say(why);
-    TRAPPED
-}
-
-fn say(what: &str) {
-    let _ = writeln!(arch::Console, "wayfare: {what}");
+/// The task cannot go on, for this reason; the machine has no other.
+fn end(why: &str) -> ! {
+    let _ = writeln!(arch::Console, "wayfare: {why}");
+    arch::exit(TRAPPED)
 }
 
 #[panic_handler]

@@ -25,7 +25,7 @@ pub const STACK_SIZE: u64 = (256 << 20) + (2 << 20);
 const WINDOWS: u64 = 0x3000_0000_0000;
 const WINDOW: u64 = 8 << 30;
 const WINDOWS_MOST: usize = 64;
-/// Kept back when a linear memory wants to grow: for page tables and the heap.
+/// What linear memories do not get: for page tables, the heap and the stack.
 const RESERVE: u64 = 512 << 10;
 
 #[global_allocator]
@@ -59,14 +59,17 @@ pub fn touch(address: u64) -> Touch {
     let inside = |base: u64, size: u64| (base..base + size).contains(&address);
     let window = address.wrapping_sub(WINDOWS) / WINDOW;
     let size = SIZES.get(window as usize).map_or(FREE, |size| size.load(Ordering::Relaxed));
-    let wanted = inside(HEAP, HEAP_SIZE)
-        || inside(STACK, STACK_SIZE)
-        || size != FREE && inside(WINDOWS + window * WINDOW, size as u64);
-    match wanted {
-        false => Touch::NotThere,
-        true if paging::map(address) => Touch::Mapped,
-        true => Touch::Full,
+    let linear = size != FREE && inside(WINDOWS + window * WINDOW, size as u64);
+    if !linear && !inside(HEAP, HEAP_SIZE) && !inside(STACK, STACK_SIZE) {
+        return Touch::NotThere;
     }
+    let left = !linear || frames::free() > RESERVE;
+    if left && paging::map(address) { Touch::Mapped } else { Touch::Full }
+}
+
+/// Whether an address is one of a task's own.
+pub fn is_linear(address: u64) -> bool {
+    (WINDOWS..WINDOWS + WINDOWS_MOST as u64 * WINDOW).contains(&address)
 }
 
 /// Tells wasmtime to do it this way.
@@ -93,9 +96,9 @@ unsafe impl MemoryCreator for Windows {
         }
         let taken = |size: &AtomicUsize| size.compare_exchange(FREE, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         let index = SIZES.iter().position(taken).ok_or("too many linear memories")?;
-        let mut memory = Window { index, reserved };
-        memory.grow_to(minimum).map_err(|e| format!("{e}"))?;
-        Ok(Box::new(memory))
+        // What a module begins with is mostly a stack that it will not use: its pages count when they are touched.
+        SIZES[index].store(minimum, Ordering::Relaxed);
+        Ok(Box::new(Window { index, reserved }))
     }
 }
 
@@ -121,7 +124,8 @@ unsafe impl LinearMemory for Window {
     }
 
     fn grow_to(&mut self, new: usize) -> Result<()> {
-        // What earlier memories may still come to touch is not counted: who is too late traps.
+        // Whoever asks for more means to use it. What is still to be touched elsewhere is not counted: who comes too late
+        // traps.
         if new > self.reserved || (new - self.byte_size().min(new)) as u64 + RESERVE > frames::free() {
             bail!("{new} bytes of memory are more than there are");
         }

@@ -102,6 +102,7 @@ pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
             PANICKED => bail!("the machine failed: what it said is above"),
             other => bail!("the machine ended with {other}, which means nothing here"),
         },
+        Some(0) => bail!("{qemu} was ended before the machine was"),
         Some(code) => bail!("{qemu} failed (exit status {code})"),
         None => bail!("{qemu} was ended by a signal"),
     }

@@ -63,9 +63,8 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
     }
     let address = |symbol: *const u8| symbol as u64;
     // SAFETY: only their addresses are taken.
-    let (text, text_end, rodata_end, end) = unsafe {
-        (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end))
-    };
+    let (text, text_end, rodata_end, end) =
+        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
     let payload = crate::payload_place().map(|(at, len)| (at, (at + len).next_multiple_of(frames::FRAME)));
     // The payload follows the kernel.
     let used = payload.map_or(end, |(_, end)| end);

@@ -220,13 +220,17 @@ extern "C" fn handle(frame: &Frame) {
             handler(frame.rip as usize, frame.registers[RBP] as usize, fault.is_some(), address);
         }
     }
+    if frames::is_exhausted() && fault.is_some_and(memory::is_linear) {
+        // In a host function that works on the task's memory: it cannot go on, and with it its task.
+        crate::end("out of memory");
+    }
     die(frame, fault, "");
 }
 
 fn die(frame: &Frame, fault: Option<u64>, note: &str) -> ! {
-    let what = if frames::is_exhausted() { "out of memory" } else { "an exception" };
+    let what = if frames::is_exhausted() { "out of memory, " } else { "" };
     panic!(
-        "{what} {note}: vector {} error {:#x} at {:#x}, address {:#x}, stack {:#x}",
+        "{what}an exception {note}: vector {} error {:#x} at {:#x}, address {:#x}, stack {:#x}",
         frame.vector,
         frame.error,
         frame.rip,

@@ -60,7 +60,7 @@ pub struct UnikernelRun {
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
     /// Memory of the machine
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = units::size)]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     pub memory: u64,
     /// What runs it: QEMU's own translator, or the processor by KVM (only where KVM runs a kernel's code natively)
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
@@ -74,6 +74,16 @@ pub enum Accel {
     Tcg,
     /// The processor.
     Kvm,
+}
+
+/// The kernel, its page tables and an engine without a task.
+const LEAST: u64 = 4 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    match units::size(text)? {
+        size if size < LEAST => Err("a machine needs at least 4 MiB".into()),
+        size => Ok(size),
+    }
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {

@@ -1,0 +1,217 @@
+//! A machine without an operating system, in QEMU: programs end there as here, what a program does wrong ends that
+//! program and not the machine, and bad input is refused.
+//!
+//! `./x test` builds the kernel, and puts it beside the program.
+
+mod support;
+
+use std::path::Path;
+use support::{Done, Home, guest};
+use wasm_encoder::{
+    BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module, RefType, TableSection,
+    TableType, TypeSection, ValType,
+};
+
+/// What `wayfare run` and `wayfare unikernel run` say of a task that trapped.
+const TRAPPED: i32 = 134;
+
+fn build(home: &Home, wasm: &Path, args: &[&str]) -> Done {
+    let mut all =
+        vec!["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), "x86_64".as_ref(), "--task".as_ref()];
+    all.extend([wasm.as_os_str(), "-o".as_ref(), "node.img".as_ref(), "--".as_ref()]);
+    all.extend(args.iter().map(std::ffi::OsStr::new));
+    home.output(all)
+}
+
+fn boot(home: &Home, memory: &str) -> Done {
+    home.output(["unikernel", "run", "node.img", "--memory", memory])
+}
+
+/// A module whose `_start` has these instructions, and which has a memory of so many pages.
+fn module(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
+    let (mut types, mut imports, mut functions) = (TypeSection::new(), ImportSection::new(), FunctionSection::new());
+    types.ty().function([], []);
+    types.ty().function([ValType::I32], []);
+    imports.import("wasi_snapshot_preview1", "proc_exit", EntityType::Function(1));
+    functions.function(0);
+    let mut tables = TableSection::new();
+    let ty = TableType { element_type: RefType::FUNCREF, minimum: 2, maximum: None, table64: false, shared: false };
+    tables.table(ty);
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType { minimum: pages, maximum: None, memory64: false, shared: false, page_size_log2: None });
+    let mut exports = ExportSection::new();
+    exports.export("memory", ExportKind::Memory, 0).export("_start", ExportKind::Func, START);
+    let mut elements = ElementSection::new();
+    elements.active(Some(0), &ConstExpr::i32_const(0), Elements::Functions([EXIT].as_slice().into()));
+    let mut function = Function::new([(1, ValType::I32)]);
+    body.iter().for_each(|i| _ = function.instruction(i));
+    function.instruction(&Instruction::End);
+    let mut code = CodeSection::new();
+    code.function(&function);
+    let mut module = Module::new();
+    module.section(&types).section(&imports).section(&functions).section(&tables).section(&memories);
+    module.section(&exports).section(&elements).section(&code);
+    module.finish()
+}
+
+const EXIT: u32 = 0;
+const START: u32 = 1;
+
+fn at(offset: u64) -> MemArg {
+    MemArg { offset, align: 2, memory_index: 0 }
+}
+
+#[test]
+fn programs_end_as_here() {
+    let programs: [(&str, &[&str]); 10] = [
+        ("hello", &[]),
+        ("fib", &["24"]),
+        ("sha256", &["2"]),
+        ("npb_cg", &["S"]),
+        ("sqlite", &["1000", "1"]),
+        ("binary-trees", &["9"]),
+        ("setjmp", &[]),
+        ("funcptr", &[]),
+        ("rust-hash", &[]),
+        ("lua", &["nqueens", "6"]),
+    ];
+    let home = Home::new();
+    for (name, args) in programs {
+        build(&home, &guest(name), args).ok();
+        let there = boot(&home, "128M");
+        assert_eq!((there.status, &there.stdout), (Some(0), &home.plain(name, args)), "{name}: {}", there.stderr);
+    }
+}
+
+#[test]
+fn what_a_program_does_wrong_ends_it_alone() {
+    use Instruction as I;
+    let unbounded = [I::Call(START)];
+    let load = |address: i32, offset| [I::I32Const(address), I::I32Load(at(offset)), I::Drop];
+    let store = |address: i32, offset| [I::I32Const(address), I::I32Const(1), I::I32Store(at(offset))];
+    let programs: [(&str, &str, &[I<'_>]); 9] = [
+        ("unreachable", "unreachable", &[I::Unreachable]),
+        ("a read past its memory", "out of bounds memory access", &load(65536, 0)),
+        ("a read far past it", "out of bounds memory access", &load(-8, 0xffff_ff00)),
+        ("a write past its memory", "out of bounds memory access", &store(65533, 0)),
+        ("a write far past it", "out of bounds memory access", &store(-1, 0x7fff_ffff)),
+        ("a division by zero", "integer divide by zero", &[I::I32Const(1), I::LocalGet(0), I::I32DivS, I::Drop]),
+        (
+            "a call of nothing",
+            "uninitialized element",
+            &[I::I32Const(1), I::CallIndirect { type_index: 0, table_index: 0 }],
+        ),
+        (
+            "a call of another type",
+            "indirect call type mismatch",
+            &[I::I32Const(0), I::CallIndirect { type_index: 0, table_index: 0 }],
+        ),
+        ("calls without end", "call stack exhausted", &unbounded),
+    ];
+    let home = Home::new();
+    for (what, reason, body) in programs {
+        let path = home.path("wrong.wasm");
+        std::fs::write(&path, module(1, body)).unwrap();
+        build(&home, &path, &[]).ok();
+        let ended = boot(&home, "512M");
+        assert_eq!(ended.status, Some(TRAPPED), "{what}: {}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains(reason), "{what}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_program_s_own_status_is_given() {
+    use Instruction as I;
+    let home = Home::new();
+    for (status, given) in [(0, 0), (1, 1), (42, 42), (124, 124), (125, 124), (255, 124)] {
+        let path = home.path("exit.wasm");
+        std::fs::write(&path, module(1, &[I::I32Const(status), I::Call(EXIT)])).unwrap();
+        build(&home, &path, &[]).ok();
+        assert_eq!(boot(&home, "16M").status, Some(given));
+    }
+}
+
+#[test]
+fn memory_that_is_not_there() {
+    use Instruction as I;
+    let home = Home::new();
+    let path = home.path("memory.wasm");
+    // Asks for 1 MiB after another until there is no more: its status is how often it got it.
+    let grow = [
+        I::Loop(BlockType::Empty),
+        I::I32Const(16),
+        I::MemoryGrow(0),
+        I::I32Const(-1),
+        I::I32Ne,
+        I::If(BlockType::Empty),
+        // Takes it, too.
+        I::MemorySize(0),
+        I::I32Const(16),
+        I::I32Sub,
+        I::I32Const(16),
+        I::I32Shl,
+        I::I32Const(1),
+        I::I32Const(1 << 20),
+        I::MemoryFill(0),
+        I::LocalGet(0),
+        I::I32Const(1),
+        I::I32Add,
+        I::LocalSet(0),
+        I::Br(1),
+        I::End,
+        I::End,
+        I::LocalGet(0),
+        I::Call(EXIT),
+    ];
+    std::fs::write(&path, module(1, &grow)).unwrap();
+    build(&home, &path, &[]).ok();
+    let grown = boot(&home, "32M");
+    assert!(grown.status.is_some_and(|times| (20..32).contains(&times)), "{:?}: {}", grown.status, grown.stdout);
+    // Of what it began with more than there is: it ends at the first page that is not there.
+    let fill = [I::I32Const(0), I::I32Const(1), I::I32Const(48 << 20), I::MemoryFill(0)];
+    std::fs::write(&path, module(1024, &fill)).unwrap();
+    build(&home, &path, &[]).ok();
+    let filled = boot(&home, "32M");
+    assert_eq!(filled.status, Some(TRAPPED), "{}{}", filled.stdout, filled.stderr);
+    assert!(filled.stdout.contains("out of memory"), "{}", filled.stdout);
+    assert_eq!(boot(&home, "128M").status, Some(0));
+}
+
+#[test]
+fn bad_input_is_refused() {
+    let home = Home::new();
+    let refused = |done: Done, status: i32, words: &str| {
+        assert_eq!(done.status, Some(status), "{}", done.stderr);
+        assert!(done.stderr.contains(words), "{}", done.stderr);
+    };
+    let target = |target| ["unikernel", "build", "--target", target, "--task", "a.wasm", "-o", "a.img"];
+    refused(home.output(target("vax")), 1, "vax: there is no kernel for this target");
+    refused(home.output(target("x86_64")), 1, "a.wasm");
+    std::fs::write(home.path("a.wasm"), "text").unwrap();
+    refused(home.output(target("x86_64")), 1, "neither a WebAssembly module nor");
+    std::fs::write(home.path("a.wasm"), module(1, &[])).unwrap();
+    let kernel = |kernel| home.output(target("x86_64").into_iter().chain(["--kernel", kernel]));
+    refused(kernel("none.elf"), 1, "cannot read none.elf");
+    refused(kernel("a.wasm"), 1, "not a Wayfare kernel");
+    home.output(target("x86_64")).ok();
+    refused(kernel("a.img"), 1, "has a payload already");
+    assert!(!home.path("b.img").exists());
+    refused(home.output(["unikernel", "run", "none.img"]), 1, "cannot read none.img");
+    refused(home.output(["unikernel", "run", "a.wasm"]), 1, "not an image");
+    refused(home.output(["unikernel", "run", "a.img", "--memory", "1M"]), 2, "at least 4 MiB");
+    refused(home.output(["unikernel", "run", "a.img", "--memory", "much"]), 2, "much");
+}
+
+#[test]
+fn a_damaged_image_starts_nothing() {
+    let home = Home::new();
+    build(&home, &guest("hello"), &[]).ok();
+    let mut image = std::fs::read(home.path("node.img")).unwrap();
+    let last = image.len() - 1;
+    image[last] ^= 1;
+    std::fs::write(home.path("node.img"), image).unwrap();
+    let done = boot(&home, "32M");
+    assert_eq!(done.status, Some(TRAPPED), "{}", done.stdout);
+    assert!(done.stdout.contains("the payload is damaged"), "{}", done.stdout);
+}
