@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034 # variables set here are for the caller
 # Gets the tools that cargo does not: compilers for guests and for the other ISAs. Sourced by ./x and guests/build.sh,
 # from bash with `set -euo pipefail`. Nothing happens until a function is called, and each does nothing the second time.
+# bash forgets `-e` in a function whose status is looked at: what may fail in the middle of one ends in `|| return`.
 #
 # Downloads go through the ordinary clients (apt-get, pip, cargo) and so obey whatever mirror these are set up for.
 
@@ -95,12 +96,12 @@ build_aarch64() {
     done
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
     if has_rustup_target "$triple"; then
-        (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}")
+        (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}") || return
         AARCH64_OUT=$WAYFARE_TARGET/$triple/release
     else
         # A directory of its own: another compiler in the same one would make cargo start over each time.
         (cd "$WAYFARE_ROOT" && CARGO_TARGET_DIR=$WAYFARE_TARGET/build-std \
-            build_std_cargo build --release -Zbuild-std=std,panic_unwind --target "$triple" "${arguments[@]}")
+            build_std_cargo build --release -Zbuild-std=std,panic_unwind --target "$triple" "${arguments[@]}") || return
         AARCH64_OUT=$WAYFARE_TARGET/build-std/$triple/release
     fi
     setup_qemu_aarch64
@@ -123,7 +124,7 @@ build_unikernel() {
     need_debian lld
     (cd "$WAYFARE_ROOT/unikernel" && CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel \
         RUSTFLAGS='-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static -Ccode-model=small' \
-        build_std_cargo build --release --locked -Zbuild-std=core,alloc --target "$triple")
+        build_std_cargo build --release -Zbuild-std=core,alloc --target "$triple") || return
     mkdir -p "$out"
     cp "$WAYFARE_TARGET/unikernel/$triple/release/wayfare-unikernel" "$out/x86_64.elf"
 }

@@ -20,6 +20,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use wayfare_board::{Payload, Place};
 use wayfare_engine::{Image, Key, Outcome, bare};
+use wayfare_snapshot::Limits;
 use wayfare_wasi::Ctx;
 
 /// What the machine's exit codes mean, for whoever started it in an emulator: an exit status of the task follows this.
@@ -59,12 +60,17 @@ fn run(bytes: &[u8]) -> Result<Outcome, String> {
     let payload = Payload::decode(bytes).map_err(|e| e.to_string())?;
     let key = Key(payload.start.key);
     let image = Image::load_on(payload.image, &key, memory::tell).map_err(|e| e.to_string())?;
-    let mut ctx = Ctx::builder().args(payload.start.args);
-    for (name, value) in payload.start.env {
-        ctx = ctx.env(name, value);
-    }
-    let mut task = bare::Task::start(&image, ctx.build(), host::Board).map_err(|e| e.to_string())?;
-    Ok(task.run())
+    let task = if payload.snapshot.is_empty() {
+        let mut ctx = Ctx::builder().args(payload.start.args);
+        for (name, value) in payload.start.env {
+            ctx = ctx.env(name, value);
+        }
+        bare::Task::start(&image, ctx.build(), host::Board)
+    } else {
+        let packed = wayfare_snapshot::open(payload.snapshot, &Limits::default()).map_err(|e| e.to_string())?;
+        bare::Task::resume(&image, &packed, host::Board)
+    };
+    Ok(task.map_err(|e| e.to_string())?.run())
 }
 
 /// The task cannot go on, for this reason; the machine has no other.

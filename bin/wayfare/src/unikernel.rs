@@ -7,8 +7,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use wayfare_board::{Payload, Start, attach};
-use wayfare_engine::{Form, Key, Options, Target};
-use wayfare_snapshot::Digest;
+use wayfare_engine::{Error, Form, Key, Options, Target};
+use wayfare_snapshot::{Compression, Digest, Limits};
 use wayfare_store::atomic;
 use wayfare_store::program::{self, FileKind, Wanted};
 
@@ -36,7 +36,11 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
     if kind != FileKind::Module {
         bail!("{}: this is not a WebAssembly module: give the module it was made from", name());
     }
-    let options = Options { canonical_nan: args.canonical_nan };
+    let (snapshot, canonical_nan) = match &args.snapshot {
+        Some(path) => captured(path, Digest::of(&wasm)).with_context(|| path.display().to_string())?,
+        None => (Vec::new(), args.canonical_nan),
+    };
+    let options = Options { canonical_nan };
     let wanted = Wanted { target, explicit: true, options, form: Form::Resume, allow_unmovable: false };
     // Signed with a key that is used for this image only: nothing of this user's goes with it.
     let mut key = [0; 32];
@@ -45,11 +49,24 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
     let program = args.task.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let args_of_task = std::iter::once(program).chain(args.args.iter().cloned()).collect();
     let start = Start { key, args: args_of_task, env: args.env.clone() };
-    let payload = Payload { start, image: &image }.encode();
+    let payload = Payload { start, image: &image, snapshot: &snapshot }.encode();
     let image = attach(&kernel, &payload).with_context(|| path.display().to_string())?;
     atomic::write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))?;
     output::notice(&format!("{}: {}", args.output.display(), output::bytes(image.len() as u64)));
     Ok(ExitCode::SUCCESS)
+}
+
+/// A snapshot of the module, packed as a board can unpack it, and its option.
+fn captured(path: &Path, module: Digest) -> Result<(Vec<u8>, bool)> {
+    let snapshot = wayfare_snapshot::decode(&std::fs::read(path)?, &Limits::default())?;
+    if snapshot.meta.module != module {
+        let (snapshot, module) = (snapshot.meta.module.to_string(), module.to_string());
+        return Err(Error::OtherModule { snapshot, module }.into());
+    }
+    if snapshot.meta.base.is_some() {
+        return Err(Error::DeltaOnly.into());
+    }
+    Ok((wayfare_snapshot::encode(&snapshot, Compression::Lz4)?, snapshot.options.canonical_nan))
 }
 
 /// Where the kernel for a target is: beside this program, or where a package puts it.

@@ -85,6 +85,23 @@ fn programs_end_as_here() {
 }
 
 #[test]
+fn captured_programs_go_on() {
+    let home = Home::new();
+    for (name, args) in [("sha256", &["200"]), ("npb_cg", &["A"]), ("sqlite", &["60000"])] {
+        let whole = home.plain(name, args);
+        let task = home.start(&[], name, args);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let before = task.capture("task.snap").stdout;
+        let path = guest(name);
+        let from = ["--snapshot".as_ref(), "task.snap".as_ref(), "-o".as_ref(), "node.img".as_ref()];
+        let build = ["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), "x86_64".as_ref(), "--task".as_ref()];
+        home.output(build.into_iter().chain([path.as_os_str()]).chain(from)).ok();
+        let after = boot(&home, "256M");
+        assert_eq!((after.status, before + &after.stdout), (Some(0), whole), "{name}: {}", after.stderr);
+    }
+}
+
+#[test]
 fn what_a_program_does_wrong_ends_it_alone() {
     use Instruction as I;
     let unbounded = [I::Call(START)];
@@ -196,7 +213,10 @@ fn bad_input_is_refused() {
     refused(kernel("a.wasm"), 1, "not a Wayfare kernel");
     home.output(target("x86_64")).ok();
     refused(kernel("a.img"), 1, "has a payload already");
-    assert!(!home.path("b.img").exists());
+    std::fs::write(home.path("a.snap"), "text").unwrap();
+    let from = |file: &'static str| home.output(target("x86_64").into_iter().chain(["--snapshot", file]));
+    refused(from("none.snap"), 1, "none.snap");
+    refused(from("a.snap"), 1, "a.snap");
     refused(home.output(["unikernel", "run", "none.img"]), 1, "cannot read none.img");
     refused(home.output(["unikernel", "run", "a.wasm"]), 1, "not an image");
     refused(home.output(["unikernel", "run", "a.img", "--memory", "1M"]), 2, "at least 4 MiB");

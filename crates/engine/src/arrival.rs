@@ -5,6 +5,7 @@
 //! comes of it is an error, and a task that never runs.
 
 use crate::body::{Body, Inside};
+use crate::calls::admit;
 use crate::grounds::bytes_of;
 use crate::handle::Shared;
 use crate::late::{Catch, Late, empty};
@@ -189,14 +190,7 @@ impl Arrival {
 
     /// Its memories are those of the snapshot.
     pub(crate) fn complete(mut self, snapshot: &Snapshot<'_>, ctx: Ctx, host: StdHost) -> Result<Task, Error> {
-        self.machine()?.restore(&State {
-            frames: snapshot.frames.to_vec(),
-            globals: snapshot.globals.clone(),
-            tables: snapshot.tables.clone(),
-            dropped_data: snapshot.dropped_data.clone(),
-            dropped_elem: snapshot.dropped_elem.clone(),
-            refs: snapshot.refs.clone(),
-        })?;
+        self.machine()?.restore(&State::of(snapshot))?;
         self.body.settle();
         let canceller = host.canceller();
         let inside = self.body.inside();
@@ -222,25 +216,6 @@ impl Arrival {
         let handle = self.memory(memory)?;
         Ok(handle.data_mut(self.machine()?.store()))
     }
-}
-
-/// Checks that a snapshot can go on with an image, and decodes its WASI state.
-pub fn admit(image: &Image, snapshot: &Snapshot<'_>) -> Result<Ctx, Error> {
-    if snapshot.meta.module != image.digest() {
-        let (snapshot, module) = (snapshot.meta.module.to_string(), image.digest().to_string());
-        return Err(Error::OtherModule { snapshot, module });
-    }
-    if snapshot.meta.base.is_some() {
-        return Err(Error::DeltaOnly);
-    }
-    if snapshot.options.canonical_nan != image.options().canonical_nan {
-        return Err(Error::OptionMismatch("another setting of --canonical-nan"));
-    }
-    let ctx = Ctx::decode(&snapshot.wasi).map_err(|e| Error::Misfit(e.to_string()))?;
-    if image.form() == Form::Start {
-        return Err(Error::StartsOnly);
-    }
-    Ok(ctx)
 }
 
 fn past(memory: u32) -> Error {

@@ -1,9 +1,11 @@
 //! A task where there is no operating system: one thread, and whatever host the board gives it.
 
 use crate::calls::{self, ENTRY, Exit};
-use crate::{Error, Image, Machine, Outcome, Run, Trigger};
+use crate::{Error, Image, Machine, Outcome, Run, State, Trigger};
+use alloc::string::ToString;
 use wasmtime::{Caller, Instance, Memory, Store, Val};
 use wayfare_instrument::abi;
+use wayfare_snapshot::Packed;
 use wayfare_wasi::{Control, Ctx, Function, Host};
 
 struct Inside<H> {
@@ -34,6 +36,24 @@ impl<H: Host + 'static> Task<H> {
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
         let machine = Machine::new(store, instance, image.metadata().clone())?;
         Ok(Task { machine, in_start: image.metadata().has_start })
+    }
+
+    /// Rebuilds a captured task; it goes on with [`Task::run`].
+    ///
+    /// # Errors
+    /// Whatever makes the snapshot unusable here, found before anything runs: another module, a delta without its base,
+    /// frames that cannot be, descriptors that cannot be opened again (all listed).
+    pub fn resume(image: &Image, packed: &Packed<'_>, mut host: H) -> Result<Task<H>, Error> {
+        let snapshot = &packed.snapshot;
+        let mut ctx = calls::admit(image, snapshot)?;
+        ctx.reattach(&mut host).map_err(|e| Error::System(e.to_string()))?;
+        let mut task = Task::start(image, ctx, host)?;
+        task.machine.restore_memories(packed)?;
+        task.machine.restore(&State::of(snapshot))?;
+        task.in_start = snapshot.options.entry == abi::START;
+        let inside = task.machine.store().data_mut();
+        inside.ctx.resumed(&mut inside.host);
+        Ok(task)
     }
 
     /// Asks for a capture, from an interrupt handler.

@@ -1,11 +1,13 @@
-//! What tasks on any machine have in common: where a program begins, how it ends, and the host functions that its imports
+//! What tasks on any machine have in common: where a program begins, how it ends, what it can go on from, and the host functions that its imports
 //! are linked to, one for each call of WASI.
 
-use crate::{Error, Image};
+use crate::{Error, Form, Image};
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use wasmtime::{Caller, Extern, ExternType, Func, Store, Val};
-use wayfare_wasi::{Function, MODULE, ValType};
+use wayfare_snapshot::Snapshot;
+use wayfare_wasi::{Ctx, Function, MODULE, ValType};
 
 /// Where a program begins.
 pub const ENTRY: &str = "_start";
@@ -57,6 +59,25 @@ fn fits(function: Function, ty: &wasmtime::FuncType) -> bool {
         && ty.params().zip(params).all(|(a, b)| wasmtime::ValType::eq(&a, &b))
         && ty.results().len() == results
         && ty.results().all(|r| r.is_i32())
+}
+
+/// Checks that a snapshot can go on with an image, and decodes its WASI state.
+pub fn admit(image: &Image, snapshot: &Snapshot<'_>) -> Result<Ctx, Error> {
+    if snapshot.meta.module != image.digest() {
+        let (snapshot, module) = (snapshot.meta.module.to_string(), image.digest().to_string());
+        return Err(Error::OtherModule { snapshot, module });
+    }
+    if snapshot.meta.base.is_some() {
+        return Err(Error::DeltaOnly);
+    }
+    if snapshot.options.canonical_nan != image.options().canonical_nan {
+        return Err(Error::OptionMismatch("another setting of --canonical-nan"));
+    }
+    let ctx = Ctx::decode(&snapshot.wasi).map_err(|e| Error::Misfit(e.to_string()))?;
+    if image.form() == Form::Start {
+        return Err(Error::StartsOnly);
+    }
+    Ok(ctx)
 }
 
 /// Arguments as WASI takes them.

@@ -18,7 +18,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{AsContext, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
 use wayfare_instrument::meta::{Frame, Metadata, Reference};
-use wayfare_snapshot::{GlobalValue, Memories, MemoryMap, MemoryState, PAGE_SIZE, PageRun, TableState};
+use wayfare_snapshot::{GlobalValue, Memories, MemoryMap, MemoryState, PAGE_SIZE, PageRun, Snapshot, TableState};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,20 @@ pub struct State {
     pub dropped_elem: Vec<u32>,
     /// References saved by frames.
     pub refs: Vec<Option<u32>>,
+}
+
+impl State {
+    /// What a snapshot holds of it.
+    pub fn of(snapshot: &Snapshot<'_>) -> State {
+        State {
+            frames: snapshot.frames.to_vec(),
+            globals: snapshot.globals.clone(),
+            tables: snapshot.tables.clone(),
+            dropped_data: snapshot.dropped_data.clone(),
+            dropped_elem: snapshot.dropped_elem.clone(),
+            refs: snapshot.refs.clone(),
+        }
+    }
 }
 
 /// The globals that an instrumented module keeps its own state in.

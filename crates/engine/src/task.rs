@@ -1,8 +1,8 @@
 //! A task: a machine with WASI around it, and a handle by which other threads stop it.
 
-use crate::arrival::{Arrival, admit};
+use crate::arrival::Arrival;
 use crate::body::Body;
-use crate::calls::{ENTRY, Exit};
+use crate::calls::{ENTRY, Exit, admit};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
 use crate::late::Place;

@@ -20,6 +20,7 @@ Examples:
   wayfare unikernel build --target x86_64 --task app.wasm -o node.img
   wayfare unikernel build --target x86_64 --task app.wasm --env LEVEL=2 -o node.img -- --verbose
   wayfare unikernel run node.img --memory 64M
+  wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o node.img
 
 The image is an ELF file that boots by PVH (QEMU -kernel, Firecracker, Cloud Hypervisor). It has a console to
 write to and a clock; files, standard input and the network are not there yet.")]
@@ -30,6 +31,9 @@ pub struct UnikernelBuild {
     /// The program, a module
     #[arg(long, value_name = "PROG.wasm")]
     pub task: PathBuf,
+    /// Go on from where the program was captured, with the arguments and the environment that it had
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["env", "args", "canonical_nan"])]
+    pub snapshot: Option<PathBuf>,
     /// The image
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
