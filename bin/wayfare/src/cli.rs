@@ -3,6 +3,7 @@
 mod node;
 mod unikernel;
 
+use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use node::*;
 use std::path::PathBuf;
@@ -117,8 +118,8 @@ pub struct Run {
     #[command(flatten)]
     pub place: Place,
     /// Set a variable of the program's environment
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub env: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = units::variable)]
+    pub env: Vec<(String, String)>,
     /// Give every NaN the same bits on every machine (floating-point loops get slower)
     #[arg(long)]
     pub canonical_nan: bool,

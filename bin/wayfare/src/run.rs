@@ -4,7 +4,7 @@ use crate::cli::Run;
 use crate::mounts::{self, Mount, Mounts};
 use crate::registry::{self, Claim, Entry};
 use crate::running::{self, Plan};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,7 +34,7 @@ pub fn run(args: Run) -> Result<ExitCode> {
 
     let file_name = args.program.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Ctx::builder().arg(file_name).args(args.args.iter().cloned());
-    for (name, value) in environment(&args)? {
+    for (name, value) in &args.env {
         builder = builder.env(name, value);
     }
     for dir in &mounts.dirs {
@@ -58,18 +58,6 @@ pub fn run(args: Run) -> Result<ExitCode> {
         *task.extra() = extra;
         Ok(task)
     })
-}
-
-/// The variables that were typed.
-///
-/// # Errors
-/// One that is no `NAME=VALUE`.
-pub fn environment(args: &Run) -> Result<Vec<(String, String)>> {
-    let pair = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => bail!("--env {pair:?} is not NAME=VALUE"),
-    };
-    args.env.iter().map(pair).collect()
 }
 
 /// What `wayfare ps` is to say.

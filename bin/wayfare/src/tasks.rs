@@ -38,7 +38,7 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
         module: String::new(),
         canonical_nan: args.canonical_nan,
         args: args.args.clone(),
-        env: crate::run::environment(args)?,
+        env: args.env.clone(),
         dirs: mounts.dirs.iter().map(dir).collect::<Result<_>>()?,
         volumes: mounts.volumes.iter().map(dir).collect::<Result<_>>()?,
         limits: Limits {

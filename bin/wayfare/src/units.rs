@@ -74,6 +74,17 @@ pub fn cpus(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Reads a variable of an environment: `NAME=VALUE`.
+///
+/// # Errors
+/// When it is none.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("this is not NAME=VALUE".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! A task where there is no operating system: one thread, and whatever host the board gives it.
 
 use crate::calls::{self, ENTRY, Exit};
-use crate::{Error, Image, Machine, Outcome, Run, State, Trigger};
+use crate::{Error, Image, Machine, Outcome, Run, State};
 use alloc::string::ToString;
 use wasmtime::{Caller, Instance, Memory, Store, Val};
 use wayfare_instrument::abi;
@@ -56,11 +56,6 @@ impl<H: Host + 'static> Task<H> {
         Ok(task)
     }
 
-    /// Asks for a capture, from an interrupt handler.
-    pub fn trigger(&self) -> Trigger {
-        self.machine.trigger()
-    }
-
     /// Runs until the program ends or is captured.
     pub fn run(&mut self) -> Outcome {
         loop {
@@ -74,13 +69,7 @@ impl<H: Host + 'static> Task<H> {
                     self.in_start = false;
                     continue;
                 }
-                Ok(Run::Returned) => Outcome::Exited(0),
-                Ok(Run::Captured) => Outcome::Captured,
-                Err(Error::Wasm(e)) => match e.downcast::<Exit>() {
-                    Ok(Exit(code)) => Outcome::Exited(code),
-                    Err(e) => Outcome::Trapped(Error::Wasm(e)),
-                },
-                Err(e) => Outcome::Trapped(e),
+                run => Outcome::of(run),
             };
         }
     }

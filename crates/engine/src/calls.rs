@@ -1,7 +1,7 @@
 //! What tasks on any machine have in common: where a program begins, how it ends, what it can go on from, and the host functions that its imports
 //! are linked to, one for each call of WASI.
 
-use crate::{Error, Form, Image};
+use crate::{Error, Form, Image, Run};
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -21,6 +21,21 @@ pub enum Outcome {
     Captured,
     /// The program trapped.
     Trapped(Error),
+}
+
+impl Outcome {
+    /// Of a call of [`ENTRY`], or a rewind into it.
+    pub(crate) fn of(run: Result<Run, Error>) -> Outcome {
+        match run {
+            Ok(Run::Returned) => Outcome::Exited(0),
+            Ok(Run::Captured) => Outcome::Captured,
+            Err(Error::Wasm(e)) => match e.downcast::<Exit>() {
+                Ok(Exit(code)) => Outcome::Exited(code),
+                Err(e) => Outcome::Trapped(Error::Wasm(e)),
+            },
+            Err(e) => Outcome::Trapped(e),
+        }
+    }
 }
 
 /// The program's own end.

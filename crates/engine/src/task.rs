@@ -2,7 +2,7 @@
 
 use crate::arrival::Arrival;
 use crate::body::Body;
-use crate::calls::{ENTRY, Exit, admit};
+use crate::calls::{ENTRY, admit};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
 use crate::late::Place;
@@ -221,13 +221,7 @@ impl Task {
                     self.phase = Phase::Entry;
                     continue;
                 }
-                Ok(Run::Returned) => Outcome::Exited(0),
-                Ok(Run::Captured) => Outcome::Captured,
-                Err(Error::Wasm(e)) => match e.downcast::<Exit>() {
-                    Ok(Exit(code)) => Outcome::Exited(code),
-                    Err(e) => Outcome::Trapped(Error::Wasm(e)),
-                },
-                Err(e) => Outcome::Trapped(e),
+                run => Outcome::of(run),
             };
         }
     }

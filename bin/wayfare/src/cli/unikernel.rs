@@ -22,8 +22,8 @@ Examples:
   wayfare unikernel run node.img --memory 64M
   wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o node.img
 
-The image is an ELF file that boots by PVH (QEMU -kernel, Firecracker, Cloud Hypervisor). It has a console to
-write to and a clock; files, standard input and the network are not there yet.")]
+The image is an ELF file that boots by PVH (QEMU -kernel). It has a console to write to and a
+clock; files, standard input and the network are not there yet.")]
 pub struct UnikernelBuild {
     /// What kind of machine: x86_64
     #[arg(long)]
@@ -38,7 +38,7 @@ pub struct UnikernelBuild {
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Set an environment variable of the program
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = units::variable)]
     pub env: Vec<(String, String)>,
     /// Give every NaN the same bits on every machine (floating-point loops get slower)
     #[arg(long)]
@@ -87,12 +87,5 @@ fn memory(text: &str) -> Result<u64, String> {
     match units::size(text)? {
         size if size < LEAST => Err("a machine needs at least 4 MiB".into()),
         size => Ok(size),
-    }
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err("say NAME=VALUE".into()),
     }
 }
