@@ -2,32 +2,13 @@
 //! headers of the usual size.
 
 use crate::Error;
+use crate::place::MAGIC;
 use alloc::vec::Vec;
 
-/// Where the kernel's own data says where the payload is. The magic is found in the file; the two numbers are filled in.
-#[repr(C, align(8))]
-pub struct Place {
-    magic: [u8; 16],
-    address: u64,
-    len: u64,
-}
-
-const MAGIC: [u8; 16] = *b"wayfare payload:";
 const PAGE: u64 = 4096;
 const PT_NULL: u32 = 0;
 const PT_LOAD: u32 = 1;
 const HEADER: usize = 56;
-
-impl Place {
-    /// Of a kernel without a payload.
-    pub const EMPTY: Place = Place { magic: MAGIC, address: 0, len: 0 };
-
-    /// Physical address and length of the payload, if there is one. Read from where the kernel has it in memory, with a
-    /// volatile access: to the compiler it is what it was when the kernel was built.
-    pub fn filled(&self) -> Option<(u64, u64)> {
-        (self.len != 0).then_some((self.address, self.len))
-    }
-}
 
 /// A program header's fields that matter here.
 struct Header {

@@ -5,14 +5,23 @@
 //! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "payload")]
 extern crate alloc;
 
+#[cfg(feature = "payload")]
 mod elf;
+#[cfg(feature = "payload")]
 mod payload;
+mod place;
 
-pub use elf::{Place, attach};
+#[cfg(feature = "payload")]
+pub use elf::attach;
+#[cfg(feature = "payload")]
 pub use payload::{Payload, Start};
+pub use place::Place;
 
+#[cfg(feature = "payload")]
 /// Why an image cannot be made, or a payload not be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -1,6 +1,8 @@
 //! What is below a task on a board: a console to write to, a clock, and the processor's random numbers.
 
-use crate::arch::{self, clock};
+use crate::{clock, entropy, sys};
+use core::sync::atomic::AtomicU32;
+use wayfare_unikernel_abi::NEVER;
 use wayfare_wasi::{Errno, Host, Interest, Source, Stream, Wait, Woken};
 
 /// The board as a task sees it.
@@ -17,7 +19,7 @@ impl Host for Board {
     }
 
     fn entropy(&mut self, buf: &mut [u8]) -> Result<(), Errno> {
-        if arch::entropy(buf) { Ok(()) } else { Err(Errno::Nosys) }
+        if entropy::fill(buf) { Ok(()) } else { Err(Errno::Nosys) }
     }
 
     fn is_terminal(&mut self, _stream: Stream) -> bool {
@@ -29,7 +31,7 @@ impl Host for Board {
     }
 
     fn stream_write(&mut self, _stream: Stream, bytes: &[u8]) -> Result<usize, Errno> {
-        arch::write(bytes);
+        sys::write(bytes);
         Ok(bytes.len())
     }
 
@@ -41,9 +43,8 @@ impl Host for Board {
         if wait.sources.iter().any(|(source, interest)| self.is_ready(*source, *interest)) {
             return Woken::Ready;
         }
-        while wait.deadline.is_none_or(|deadline| clock::nanos() < deadline) {
-            core::hint::spin_loop();
-        }
+        let nobody = AtomicU32::new(0);
+        let _ = sys::wait(&nobody, 0, wait.deadline.unwrap_or(NEVER));
         Woken::TimedOut
     }
 }

@@ -1,9 +1,13 @@
-//! Tells the linker where things lie.
+//! Tells the linker where things lie, and the kernel where the node's program is (`WAYFARE_NODE`).
 
 fn main() {
     let arch = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
     println!("cargo:rerun-if-changed={arch}.ld");
+    println!("cargo:rerun-if-env-changed=WAYFARE_NODE");
+    if let Ok(node) = std::env::var("WAYFARE_NODE") {
+        println!("cargo:rerun-if-changed={node}");
+    }
     println!("cargo:rustc-link-arg=-T{here}/{arch}.ld");
     println!("cargo:rustc-link-arg=--gc-sections");
 }

@@ -1,16 +1,21 @@
-//! x86-64: a machine that boots by PVH, with a serial port, a PIT and a TSC, as `qemu -M microvm` has them.
+//! x86-64: a machine that boots by PVH, with a serial port, a PIT, a TSC and the usual interrupt controllers, as `qemu -M
+//! microvm` has them. Its devices are those that the command line names.
 
+mod apic;
 mod boot;
 pub mod clock;
 pub mod paging;
 mod traps;
 
-use crate::frames;
-use core::arch::asm;
+pub use apic::unmask;
+pub use traps::Context;
+
+use crate::{Found, frames};
 use core::fmt;
-use paging::Rights;
+use paging::Part;
 use spin::Mutex;
 use uart_16550::SerialPort;
+use wayfare_unikernel_abi::{PAGE, Rights};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
 unsafe extern "C" {
@@ -57,17 +62,19 @@ static SERIAL: Mutex<SerialPort> = Mutex::new(unsafe { SerialPort::new(0x3f8) })
 
 extern "C" fn main(info: &'static StartInfo) -> ! {
     SERIAL.lock().init();
-    clock::init();
     if info.magic != MAGIC || info.version < 1 {
         panic!("this was not booted by PVH, version 1");
     }
+    let mut found = Found::new();
+    command_line(info, &mut found);
     let address = |symbol: *const u8| symbol as u64;
     // SAFETY: only their addresses are taken.
     let (text, text_end, rodata_end, end) =
         unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
-    let payload = crate::payload_place().map(|(at, len)| (at, (at + len).next_multiple_of(frames::FRAME)));
+    let payload = crate::payload_place().map(|(at, len)| (at, (at + len).next_multiple_of(PAGE)));
     // The payload follows the kernel.
     let used = payload.map_or(end, |(_, end)| end);
+    frames::init(0);
     for i in 0..info.map_entries.min(128) as u64 {
         // SAFETY: the boot loader says that it is there; the first GiB is mapped.
         let entry = unsafe { *((info.map_at + i * size_of::<MapEntry>() as u64) as *const MapEntry) };
@@ -77,24 +84,53 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
         }
     }
     let (from, to) = payload.unwrap_or((end, end));
-    let parts = [
-        (text, text_end, Rights::Execute),
-        (text_end, rodata_end, Rights::Read),
-        (rodata_end, end, Rights::Write),
-        (from, to, Rights::Read),
-    ];
-    paging::init(&parts);
+    let part = |from, to, rights| Part { from, to, rights, is_shared: false, is_device: false };
+    let registers = |from| Part { is_device: true, ..part(from, from + apic::LEN, Rights::Write) };
+    paging::init(&[
+        part(text, text_end, Rights::Execute),
+        part(text_end, rodata_end, Rights::Read),
+        part(rodata_end, end, Rights::Write),
+        Part { is_shared: true, ..part(from, to, Rights::Read) },
+        registers(apic::LOCAL),
+        registers(apic::IO),
+    ]);
     traps::init();
-    crate::memory::init();
-    let stack = crate::memory::STACK + crate::memory::STACK_SIZE;
-    // SAFETY: the stack's pages come as they are touched, and nothing of the old one is needed any more.
-    unsafe {
-        asm!("mov rsp, {stack}", "xor ebp, ebp", "call {start}", "ud2", stack = in(reg) stack, start = sym start, options(noreturn))
+    apic::init();
+    (found.counter, found.frequency) = clock::init();
+    crate::begin(&found);
+    traps::run()
+}
+
+/// Reads the command line, and which devices it says there are: `virtio_mmio.device=SIZE@ADDRESS:LINE`, as for Linux.
+fn command_line(info: &StartInfo, found: &mut Found) {
+    if info.command_line == 0 {
+        return;
+    }
+    let text = info.command_line as *const u8;
+    let byte = |at: usize| {
+        // SAFETY: the boot loader says that it is there, and that it ends with a zero; the first GiB is mapped.
+        unsafe { *text.add(at) }
+    };
+    let len = (0..4096).find(|at| byte(*at) == 0).unwrap_or(0);
+    // SAFETY: as above.
+    let text = unsafe { core::slice::from_raw_parts(text, len) };
+    found.set_command_line(text);
+    for word in text.split(|byte| *byte == b' ') {
+        let Some((physical, len, line)) = core::str::from_utf8(word).ok().and_then(device) else { continue };
+        found.add_device(physical, len, line);
     }
 }
 
-extern "C" fn start() -> ! {
-    crate::start()
+fn device(word: &str) -> Option<(u64, u64, usize)> {
+    let (size, rest) = word.strip_prefix("virtio_mmio.device=")?.split_once('@')?;
+    let mut rest = rest.split(':');
+    let address = rest.next()?.strip_prefix("0x")?;
+    let (number, unit) = match size.strip_suffix('K') {
+        Some(number) => (number, 1024),
+        None => (size, 1),
+    };
+    let size = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    Some((u64::from_str_radix(address, 16).ok()?, size, rest.next()?.parse().ok()?))
 }
 
 /// Writes to the console.
@@ -115,7 +151,7 @@ pub fn write(bytes: &[u8]) {
 
 /// A lock that whoever panicked may hold does not keep the panic from being told.
 pub fn unlock_console() {
-    // SAFETY: there is one thread, and it will do nothing else any more.
+    // SAFETY: there is one processor, and it will do nothing else any more.
     unsafe { SERIAL.force_unlock() };
 }
 
@@ -127,14 +163,4 @@ pub fn exit(code: u8) -> ! {
         interrupts::disable();
         hlt();
     }
-}
-
-/// Random bytes from the processor. `false` where it has none, or fails to give them.
-pub fn entropy(buf: &mut [u8]) -> bool {
-    let Some(source) = x86_64::instructions::random::RdRand::new() else { return false };
-    buf.chunks_mut(8).all(|chunk| {
-        let Some(random) = (0..16).find_map(|_| source.get_u64()) else { return false };
-        chunk.copy_from_slice(&random.to_le_bytes()[..chunk.len()]);
-        true
-    })
 }

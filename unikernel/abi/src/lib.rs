@@ -1,0 +1,201 @@
+//! What the kernel does for the node, and how it is asked: the kernel runs privileged and knows pages, threads and
+//! interrupts; the node (engine, tasks, drivers, protocols) runs unprivileged and knows everything else.
+//!
+//! A call has a number and up to four arguments, in registers; its result is one value, negative for an error
+//! ([`Error`]). There is one address space. What the node may touch of it lies in areas ([`Area`]), each a row of slots
+//! of the same size; a slot has so many bytes as the node has said ([`Call::Resize`]), and gets its pages when they are
+//! first touched, zeroed. Whatever lies outside faults, and a fault is told to the node ([`Call::Catch`]).
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod layout;
+
+pub use layout::{Area, DMA, NODE, WINDOWS_MOST};
+
+/// Size of a page, bytes.
+pub const PAGE: u64 = 4096;
+/// Most threads at once.
+pub const THREADS_MOST: usize = 64;
+/// Bytes of a thread's stack: what the engine lets a task use, and some for the host functions. Below it is nothing.
+pub const STACK: u64 = (256 << 20) + (2 << 20);
+/// Most devices.
+pub const DEVICES_MOST: usize = 32;
+/// Never: a deadline that does not come.
+pub const NEVER: u64 = u64::MAX;
+
+/// What the kernel does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Call {
+    /// Ends the machine, with this code for whoever started it in an emulator.
+    Exit,
+    /// Writes bytes to the console: address, length.
+    Write,
+    /// Makes a slot so large: area, slot, bytes. What it had beyond is given back.
+    Resize,
+    /// Gives pages of the heap other rights: address, length, [`Rights`].
+    Protect,
+    /// Makes sure that pages are there: address, length.
+    Populate,
+    /// Begins a thread on the stack with its number: entry, argument, whether it is urgent. Gives the number.
+    Spawn,
+    /// Ends the thread, and gives its stack back.
+    End,
+    /// Waits while there is this value at the address: address, value, deadline (nanoseconds since the start).
+    Wait,
+    /// Wakes those who wait at an address: address, how many at most.
+    Wake,
+    /// Which pages of a linear memory were written since the last time: window, first page, their number, address of one
+    /// bit for each.
+    Written,
+    /// Gives memory for devices: pages, address of a [`Dma`] to fill in.
+    Dma,
+    /// Lets a device interrupt: its line, address of a number that goes up by one then. Once: call it again after the
+    /// device was served.
+    Listen,
+    /// Who is to be told of faults: an entry that gets where, the frame pointer, the address if there is one, and which
+    /// [`Fault`].
+    Catch,
+    /// Bytes of memory that are free.
+    Free,
+}
+
+impl Call {
+    const ALL: [Call; 14] = [
+        Call::Exit,
+        Call::Write,
+        Call::Resize,
+        Call::Protect,
+        Call::Populate,
+        Call::Spawn,
+        Call::End,
+        Call::Wait,
+        Call::Wake,
+        Call::Written,
+        Call::Dma,
+        Call::Listen,
+        Call::Catch,
+        Call::Free,
+    ];
+
+    /// By its number.
+    pub fn from_number(number: usize) -> Option<Call> {
+        Call::ALL.get(number).copied()
+    }
+}
+
+/// Why a call was of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(isize)]
+pub enum Error {
+    /// No such call, or arguments that cannot be.
+    Invalid = -1,
+    /// There is no memory left, or no thread.
+    Full = -2,
+    /// The deadline came.
+    TimedOut = -3,
+    /// There is another value.
+    Changed = -4,
+}
+
+impl Error {
+    /// Of a call's result.
+    ///
+    /// # Errors
+    /// The error that it is.
+    pub fn check(result: isize) -> Result<usize, Error> {
+        match result {
+            -2 => Err(Error::Full),
+            -3 => Err(Error::TimedOut),
+            -4 => Err(Error::Changed),
+            ok if ok >= 0 => Ok(ok as usize),
+            _ => Err(Error::Invalid),
+        }
+    }
+}
+
+/// What may be done with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Rights {
+    /// Read only.
+    Read,
+    /// Read and write.
+    Write,
+    /// Read and execute.
+    Execute,
+}
+
+impl Rights {
+    /// By its number.
+    pub fn from_number(number: usize) -> Option<Rights> {
+        [Rights::Read, Rights::Write, Rights::Execute].get(number).copied()
+    }
+}
+
+/// What a thread did that it cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Fault {
+    /// It touched what is not there, or not for it.
+    Access,
+    /// It touched what is there, and there was no memory left for it.
+    Full,
+    /// It divided by zero, or came to an instruction that is none.
+    Instruction,
+}
+
+impl Fault {
+    /// By its number.
+    pub fn from_number(number: usize) -> Fault {
+        match number {
+            0 => Fault::Access,
+            1 => Fault::Full,
+            _ => Fault::Instruction,
+        }
+    }
+}
+
+/// Memory for devices: it lies in one piece.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Dma {
+    /// Where the node has it.
+    pub address: u64,
+    /// Where devices have it.
+    pub physical: u64,
+}
+
+/// A device's registers, by virtio over memory.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Device {
+    /// Where the node has them.
+    pub address: u64,
+    /// Its interrupt's line.
+    pub line: u64,
+}
+
+/// What the node is told when it begins: the address of this is its first thread's argument.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Boot {
+    /// The payload's address, or 0.
+    pub payload: u64,
+    /// Its length.
+    pub payload_len: u64,
+    /// The command line's address.
+    pub command_line: u64,
+    /// Its length.
+    pub command_line_len: u64,
+    /// What the processor's counter was at the start.
+    pub counter: u64,
+    /// By how much it goes up in a second.
+    pub frequency: u64,
+    /// Bytes of memory in all.
+    pub memory: u64,
+    /// Devices, so many as there are.
+    pub devices: [Device; DEVICES_MOST],
+    /// How many.
+    pub devices_len: u64,
+}

@@ -1,0 +1,78 @@
+//! The machine's memory, in frames of 4 KiB: which are free.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::Mutex;
+use wayfare_unikernel_abi::PAGE;
+
+/// So much memory is used, from the lowest on.
+const MOST: u64 = 4 << 30;
+const WORDS: usize = (MOST / PAGE / 64) as usize;
+
+struct Frames {
+    /// Frames are counted from here.
+    base: u64,
+    /// A set bit is a free frame.
+    free: [u64; WORDS],
+    /// No free one below this word.
+    next: usize,
+}
+
+static FRAMES: Mutex<Frames> = Mutex::new(Frames { base: 0, free: [0; WORDS], next: 0 });
+static FREE: AtomicU64 = AtomicU64::new(0);
+
+/// Says where memory begins.
+pub fn init(base: u64) {
+    FRAMES.lock().base = base & !(PAGE - 1);
+}
+
+/// Adds memory: whole frames of a range that nobody uses.
+pub fn add(from: u64, to: u64) {
+    let base = FRAMES.lock().base;
+    let (from, to) = (from.max(base).next_multiple_of(PAGE), to.min(base + MOST) & !(PAGE - 1));
+    for at in (from..to).step_by(PAGE as usize) {
+        give(at);
+    }
+}
+
+/// Takes the lowest frame that is free. Its content is anything.
+pub fn take() -> Option<u64> {
+    let mut frames = FRAMES.lock();
+    let word = (frames.next..WORDS).find(|word| frames.free[*word] != 0)?;
+    let bit = frames.free[word].trailing_zeros();
+    frames.free[word] &= !(1 << bit);
+    frames.next = word;
+    FREE.fetch_sub(1, Ordering::Relaxed);
+    Some(frames.base + (word as u64 * 64 + u64::from(bit)) * PAGE)
+}
+
+/// Takes so many that lie beside each other.
+pub fn take_row(count: u64) -> Option<u64> {
+    let mut frames = FRAMES.lock();
+    let mut row = 0;
+    for frame in 0..MOST / PAGE {
+        let is_free = frames.free[(frame / 64) as usize] & 1 << (frame % 64) != 0;
+        row = if is_free { row + 1 } else { 0 };
+        if row == count {
+            let first = frame + 1 - count;
+            (first..=frame).for_each(|frame| frames.free[(frame / 64) as usize] &= !(1 << (frame % 64)));
+            FREE.fetch_sub(count, Ordering::Relaxed);
+            return Some(frames.base + first * PAGE);
+        }
+    }
+    None
+}
+
+/// Gives one back.
+pub fn give(at: u64) {
+    let mut frames = FRAMES.lock();
+    let frame = (at - frames.base) / PAGE;
+    let word = (frame / 64) as usize;
+    frames.free[word] |= 1 << (frame % 64);
+    frames.next = frames.next.min(word);
+    FREE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Bytes that are free.
+pub fn free() -> u64 {
+    FREE.load(Ordering::Relaxed) * PAGE
+}

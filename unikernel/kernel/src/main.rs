@@ -1,0 +1,126 @@
+//! The privileged part of Wayfare on a machine without an operating system: boots, gives out pages, switches threads,
+//! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
+//!
+//! `x86_64/` is what the processor and its board ask for; everything else is the same on every machine. The kernel is
+//! on one processor and is never interrupted.
+#![no_std]
+#![no_main]
+
+#[cfg(target_arch = "x86_64")]
+#[path = "x86_64/mod.rs"]
+mod arch;
+mod calls;
+mod frames;
+mod program;
+mod space;
+mod threads;
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+use wayfare_board::Place;
+use wayfare_unikernel_abi::{Area, Boot, DEVICES_MOST, Device, PAGE, Rights};
+
+/// What the machine's exit code is when the kernel, or the node, has failed.
+const PANICKED: u8 = 127;
+
+#[used]
+#[unsafe(link_section = ".payload_place")]
+static PLACE: Place = Place::EMPTY;
+
+/// Physical address and length of the payload.
+fn payload_place() -> Option<(u64, u64)> {
+    // SAFETY: it is there, and never written to once the kernel runs. It is not what the compiler saw.
+    let place = unsafe { core::ptr::read_volatile(&raw const PLACE) };
+    place.filled()
+}
+
+/// Longest command line.
+const COMMAND_LINE_MAX: usize = 2048;
+
+/// What `arch` has found out about the machine.
+pub struct Found {
+    /// The command line: beyond its length is nothing.
+    pub command_line: [u8; COMMAND_LINE_MAX],
+    /// Its length.
+    pub command_line_len: usize,
+    /// Devices: physical address and length of their registers, and their line.
+    pub devices: [(u64, u64, usize); DEVICES_MOST],
+    /// How many.
+    pub devices_len: usize,
+    /// What the processor's counter was at the start.
+    pub counter: u64,
+    /// By how much it goes up in a second.
+    pub frequency: u64,
+}
+
+impl Found {
+    /// Nothing.
+    pub const fn new() -> Found {
+        Found {
+            command_line: [0; COMMAND_LINE_MAX],
+            command_line_len: 0,
+            devices: [(0, 0, 0); DEVICES_MOST],
+            devices_len: 0,
+            counter: 0,
+            frequency: 0,
+        }
+    }
+
+    /// One more device. Those for which there is no place are left out.
+    pub fn add_device(&mut self, physical: u64, len: u64, line: usize) {
+        if let Some(place) = self.devices.get_mut(self.devices_len) {
+            *place = (physical, len, line);
+            self.devices_len += 1;
+        }
+    }
+
+    /// The command line, as it was given.
+    pub fn set_command_line(&mut self, text: &[u8]) {
+        let text = &text[..text.len().min(COMMAND_LINE_MAX)];
+        self.command_line[..text.len()].copy_from_slice(text);
+        self.command_line_len = text.len();
+    }
+}
+
+/// The node's first thread, in a machine whose pages, clock and interrupts are set up.
+fn begin(found: &Found) {
+    let entry = program::load();
+    // What it is told lies at the end of what the node's program may have, and is only read.
+    let (at, frame) = (wayfare_unikernel_abi::NODE.end - PAGE, frames::take().expect("memory"));
+    assert!(arch::paging::map_frame(at, frame, Rights::Write), "there is no memory for the node");
+    let text = at + size_of::<Boot>() as u64;
+    let (payload, payload_len) = payload_place().unwrap_or((0, 0));
+    let mut boot = Boot {
+        payload,
+        payload_len,
+        command_line: text,
+        command_line_len: found.command_line_len as u64,
+        counter: found.counter,
+        frequency: found.frequency,
+        memory: frames::free(),
+        devices: [Device::default(); DEVICES_MOST],
+        devices_len: found.devices_len as u64,
+    };
+    for (device, (physical, len, line)) in boot.devices.iter_mut().zip(&found.devices[..found.devices_len]) {
+        let address = space::registers(*physical, *len).expect("memory for page tables");
+        *device = Device { address, line: *line as u64 };
+    }
+    const { assert!(size_of::<Boot>() + COMMAND_LINE_MAX <= PAGE as usize) };
+    // SAFETY: the page was mapped for this, and both fit into it.
+    unsafe {
+        core::ptr::write(at as *mut Boot, boot);
+        core::ptr::copy_nonoverlapping(found.command_line.as_ptr(), text as *mut u8, found.command_line_len);
+    }
+    arch::paging::protect(at, at + PAGE, Rights::Read);
+    space::resize(Area::Heap, 0, Area::Heap.slot()).expect("a heap");
+    // SAFETY: nothing runs yet.
+    let threads = unsafe { threads::threads() };
+    threads.spawn(entry, at, true).expect("a first thread");
+}
+
+#[panic_handler]
+fn panicked(info: &PanicInfo<'_>) -> ! {
+    arch::unlock_console();
+    let _ = writeln!(arch::Console, "\nwayfare: the kernel failed: {info}");
+    arch::exit(PANICKED)
+}

@@ -1,0 +1,159 @@
+//! The node's address space: how large its slots are, and the pages that they get when they are touched.
+
+use crate::arch::paging;
+use crate::frames;
+use core::sync::atomic::{AtomicU64, Ordering};
+use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_MOST, WINDOWS_MOST};
+
+/// What linear memories do not get: for page tables, the heap and the stacks.
+const RESERVE: u64 = 512 << 10;
+
+static HEAP: [AtomicU64; 1] = [const { AtomicU64::new(0) }; 1];
+static STACKS: [AtomicU64; THREADS_MOST] = [const { AtomicU64::new(0) }; THREADS_MOST];
+static WINDOWS: [AtomicU64; WINDOWS_MOST] = [const { AtomicU64::new(0) }; WINDOWS_MOST];
+
+/// Where the next memory for devices goes.
+static NEXT_DMA: AtomicU64 = AtomicU64::new(DMA.start);
+
+fn sizes(area: Area) -> &'static [AtomicU64] {
+    match area {
+        Area::Heap => &HEAP,
+        Area::Stacks => &STACKS,
+        Area::Windows => &WINDOWS,
+    }
+}
+
+/// What came of a touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Touch {
+    /// There is a page now.
+    Mapped,
+    /// Nothing is to be there.
+    NotThere,
+    /// Something is, but there is no memory left.
+    Full,
+}
+
+/// Somebody touched an address where no page is.
+pub fn touch(address: u64) -> Touch {
+    let Some((area, slot)) = Area::of(address) else { return Touch::NotThere };
+    if !area.place(slot, sizes(area)[slot].load(Ordering::Relaxed)).contains(&address) {
+        return Touch::NotThere;
+    }
+    let left = area != Area::Windows || frames::free() > RESERVE;
+    if left && paging::map(address) { Touch::Mapped } else { Touch::Full }
+}
+
+/// Makes a slot so large, and gives back what it has beyond.
+pub fn resize(area: Area, slot: usize, size: u64) -> Result<(), Error> {
+    let known = sizes(area).get(slot).ok_or(Error::Invalid)?;
+    if size > area.slot() || !size.is_multiple_of(PAGE) {
+        return Err(Error::Invalid);
+    }
+    let before = known.swap(size, Ordering::Relaxed);
+    if size < before {
+        let (old, new) = (area.place(slot, before), area.place(slot, size));
+        let gone = if area == Area::Stacks { old.start..new.start } else { new.end..old.end };
+        paging::unmap(gone.start, gone.end);
+    }
+    Ok(())
+}
+
+/// Makes sure that the pages of a range are there.
+pub fn populate(from: u64, len: u64) -> Result<(), Error> {
+    let to = from.checked_add(len).ok_or(Error::Invalid)?;
+    for at in (from & !(PAGE - 1)..to).step_by(PAGE as usize) {
+        if paging::is_there(at) {
+            continue;
+        }
+        match touch(at) {
+            Touch::Mapped => {}
+            Touch::NotThere => return Err(Error::Invalid),
+            Touch::Full => return Err(Error::Full),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the node's that the kernel is to look at: they are all there.
+pub fn read(from: u64, len: u64) -> Result<&'static [u8], Error> {
+    check(from, len)?;
+    // SAFETY: it is the node's, which does not run meanwhile, and the pages are there.
+    Ok(unsafe { core::slice::from_raw_parts(from as *const u8, len as usize) })
+}
+
+/// The same, to be written to.
+pub fn write(from: u64, len: u64) -> Result<&'static mut [u8], Error> {
+    check(from, len)?;
+    if !paging::is_writable(from, from + len) {
+        return Err(Error::Invalid);
+    }
+    // SAFETY: as above, and the node may write there itself.
+    Ok(unsafe { core::slice::from_raw_parts_mut(from as *mut u8, len as usize) })
+}
+
+fn check(from: u64, len: u64) -> Result<(), Error> {
+    let to = from.checked_add(len).ok_or(Error::Invalid)?;
+    let inside = NODE.contains(&from) && to <= NODE.end;
+    if !inside && Area::of(from).is_none_or(|of| len > 0 && Area::of(to - 1) != Some(of)) {
+        return Err(Error::Invalid);
+    }
+    populate(from, len)
+}
+
+/// Other rights for pages of the heap.
+pub fn protect(from: u64, len: u64, rights: Rights) -> Result<(), Error> {
+    let to = from.checked_add(len).ok_or(Error::Invalid)?;
+    let heap = Area::Heap.place(0, HEAP[0].load(Ordering::Relaxed));
+    if !from.is_multiple_of(PAGE) || from < heap.start || to > heap.end {
+        return Err(Error::Invalid);
+    }
+    populate(from, len)?;
+    paging::protect(from, to.next_multiple_of(PAGE), rights);
+    Ok(())
+}
+
+/// Sets a bit for each page of a linear memory that was written since the last time.
+pub fn written(window: usize, first: u64, count: u64, bits: u64) -> Result<(), Error> {
+    let size = WINDOWS.get(window).ok_or(Error::Invalid)?.load(Ordering::Relaxed);
+    if first.checked_add(count).is_none_or(|end| end > size / PAGE) {
+        return Err(Error::Invalid);
+    }
+    let bits = write(bits, count.div_ceil(8))?;
+    bits.fill(0);
+    let base = Area::Windows.place(window, size).start + first * PAGE;
+    paging::written(base, base + count * PAGE, |at| {
+        let page = ((at - base) / PAGE) as usize;
+        bits[page / 8] |= 1 << (page % 8);
+    });
+    Ok(())
+}
+
+/// Memory for devices, zeroed.
+pub fn dma(pages: u64) -> Result<Dma, Error> {
+    if pages == 0 || pages > 4096 {
+        return Err(Error::Invalid);
+    }
+    let physical = frames::take_row(pages).ok_or(Error::Full)?;
+    let address = NEXT_DMA.fetch_add((pages + 1) * PAGE, Ordering::Relaxed);
+    for page in 0..pages {
+        if !paging::map_frame(address + page * PAGE, physical + page * PAGE, Rights::Write) {
+            return Err(Error::Full);
+        }
+    }
+    // SAFETY: it was mapped this moment.
+    unsafe { core::ptr::write_bytes(address as *mut u8, 0, (pages * PAGE) as usize) };
+    Ok(Dma { address, physical })
+}
+
+/// A device's registers: so many bytes, which may begin inside a page.
+pub fn registers(physical: u64, len: u64) -> Option<u64> {
+    let (from, to) = (physical & !(PAGE - 1), (physical + len).next_multiple_of(PAGE));
+    let address = NEXT_DMA.fetch_add(to - from + PAGE, Ordering::Relaxed);
+    for offset in (0..to - from).step_by(PAGE as usize) {
+        if !paging::map_registers(address + offset, from + offset) {
+            return None;
+        }
+    }
+    Some(address + (physical - from))
+}

@@ -1,0 +1,91 @@
+//! Interrupts: the processor's own controller (local APIC), with its timer, and the devices' (I/O APIC).
+
+use x86_64::instructions::port::Port;
+
+/// Physical addresses, where they are also mapped.
+pub const LOCAL: u64 = 0xfee0_0000;
+/// See [`LOCAL`].
+pub const IO: u64 = 0xfec0_0000;
+/// Bytes of registers of each.
+pub const LEN: u64 = 0x1000;
+
+/// The timer's vector.
+pub const TIMER: u64 = 0x40;
+/// That of an interrupt that was none.
+pub const SPURIOUS: u64 = 0x4f;
+/// That of device line 0.
+pub const LINES: u64 = 0x20;
+/// Lines that the I/O APIC has.
+pub const LINES_MOST: usize = 24;
+
+const END: u64 = 0xb0;
+const ENABLE: u64 = 0xf0;
+const TIMER_MODE: u64 = 0x320;
+const TIMER_COUNT: u64 = 0x380;
+const TIMER_LEFT: u64 = 0x390;
+const TIMER_DIVIDE: u64 = 0x3e0;
+const BY_16: u32 = 3;
+
+const LEVEL: u32 = 1 << 15;
+const MASKED: u32 = 1 << 16;
+
+fn local(register: u64) -> *mut u32 {
+    (LOCAL + register) as *mut u32
+}
+
+fn io(register: u32, value: u32) {
+    // SAFETY: the I/O APIC's select and data registers, mapped for the kernel alone.
+    unsafe {
+        (IO as *mut u32).write_volatile(register);
+        ((IO + 0x10) as *mut u32).write_volatile(value);
+    }
+}
+
+/// Sets them up: no device interrupts yet.
+pub fn init() {
+    // SAFETY: the old controllers, of which nothing is to come; then the local APIC's registers, as above.
+    unsafe {
+        Port::<u8>::new(0x21).write(0xff);
+        Port::<u8>::new(0xa1).write(0xff);
+        local(ENABLE).write_volatile(0x100 | SPURIOUS as u32);
+        local(TIMER_DIVIDE).write_volatile(BY_16);
+        local(TIMER_MODE).write_volatile(TIMER as u32);
+    }
+    (0..LINES_MOST).for_each(mask);
+}
+
+/// Lets the timer interrupt after so many ticks; never with 0.
+pub fn start_timer(ticks: u32) {
+    // SAFETY: as above.
+    unsafe { local(TIMER_COUNT).write_volatile(ticks) };
+}
+
+/// Ticks until it does.
+pub fn timer() -> u32 {
+    // SAFETY: as above.
+    unsafe { local(TIMER_LEFT).read_volatile() }
+}
+
+/// An interrupt was taken.
+pub fn end() {
+    // SAFETY: as above.
+    unsafe { local(END).write_volatile(0) };
+}
+
+fn set(line: usize, flags: u32) {
+    if line < LINES_MOST {
+        let (low, vector) = (0x10 + 2 * line as u32, LINES as u32 + line as u32);
+        io(low + 1, 0);
+        io(low, vector | LEVEL | flags);
+    }
+}
+
+/// No interrupts of a line.
+pub fn mask(line: usize) {
+    set(line, MASKED);
+}
+
+/// Interrupts of a line: as long as the device asks for them.
+pub fn unmask(line: usize) {
+    set(line, 0);
+}

@@ -1,0 +1,41 @@
+//! Time since the machine started, by the processor's counter.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use wayfare_unikernel_abi::Boot;
+
+static START: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds of a tick, times 2^32.
+static SCALE: AtomicU64 = AtomicU64::new(0);
+
+/// Takes over what the kernel has found out.
+pub fn init(boot: &Boot) {
+    START.store(boot.counter, Ordering::Relaxed);
+    let scale = (1_000_000_000u128 << 32) / u128::from(boot.frequency.max(1));
+    SCALE.store(scale as u64, Ordering::Relaxed);
+}
+
+fn counter() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has it.
+    return unsafe { core::arch::x86_64::_rdtsc() };
+    #[cfg(target_arch = "aarch64")]
+    {
+        let counter: u64;
+        // SAFETY: the virtual counter, which the kernel lets this program read.
+        unsafe { core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) counter, options(nomem, nostack)) };
+        counter
+    }
+    #[cfg(target_arch = "riscv64")]
+    {
+        let counter: u64;
+        // SAFETY: likewise.
+        unsafe { core::arch::asm!("rdtime {}", out(reg) counter, options(nomem, nostack)) };
+        counter
+    }
+}
+
+/// Nanoseconds since the start.
+pub fn nanos() -> u64 {
+    let ticks = counter().saturating_sub(START.load(Ordering::Relaxed));
+    ((u128::from(ticks) * u128::from(SCALE.load(Ordering::Relaxed))) >> 32) as u64
+}
