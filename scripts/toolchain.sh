@@ -117,21 +117,31 @@ setup_qemu_aarch64() {
     AARCH64_RUN=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
 }
 
-# build_unikernel: builds the kernel for machines without an operating system, with the node's program in it, and puts it
-# where `wayfare unikernel build` looks for it: beside the program.
+# What kernels for machines without an operating system there are.
+UNIKERNELS=(x86_64)
+
+# build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
+# build` looks for them: beside the program.
 build_unikernel() {
-    local arch=x86_64 triple=x86_64-unknown-none out=$WAYFARE_TARGET/release/unikernel package
-    local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel
-    # Bare x86-64 has no vector registers: the ciphers' vector code makes the compiler fail there.
-    local -x RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static -Ccode-model=small $SOFT_CIPHERS"
-    local -x WAYFARE_NODE=$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel-node
+    local arch triple flags package out=$WAYFARE_TARGET/release/unikernel
+    local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
-    for package in wayfare-unikernel-node wayfare-unikernel; do
-        (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
-            --target "$triple") || return
-    done
     mkdir -p "$out"
-    cp "$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel" "$out/$arch.elf"
+    for arch in "$@"; do
+        case $arch in
+        x86_64) triple=x86_64-unknown-none flags='-Ccode-model=small' ;;
+        aarch64) triple=aarch64-unknown-none-softfloat flags='' ;;
+        riscv64) triple=riscv64gc-unknown-none-elf flags='-Ccode-model=medium' ;;
+        esac
+        RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $SOFT_CIPHERS"
+        WAYFARE_NODE=$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel-node
+        for package in wayfare-unikernel-node wayfare-unikernel; do
+            (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
+                --target "$triple") || return
+        done
+        cp "$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel" "$out/$arch.elf"
+    done
 }
 
+# Bare machines have no vector registers as far as the compiler knows: the ciphers' vector code makes it fail there.
 SOFT_CIPHERS='--cfg poly1305_force_soft --cfg chacha20_force_soft --cfg curve25519_dalek_backend="serial"'

@@ -16,6 +16,8 @@ use wayfare_store::program::{self, FileKind, Wanted};
 const EXITED_MOST: i32 = 125;
 const TRAPPED: i32 = 126;
 const PANICKED: i32 = 127;
+/// The targets.
+const TARGETS: &str = "x86_64, aarch64, riscv64";
 /// What `wayfare run` says of a task that trapped.
 const TRAPPED_STATUS: u8 = 134;
 
@@ -24,8 +26,9 @@ const TRAPPED_STATUS: u8 = 134;
 /// # Errors
 /// When there is no kernel for the target, the program cannot be compiled, or the image cannot be written.
 pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
-    let target = Target::parse(&format!("{}-none", args.target))
-        .map_err(|_| anyhow::anyhow!("{}: there is no kernel for this target; there is one for x86_64", args.target))?;
+    let target = Target::parse(&format!("{}-none", args.target)).map_err(|_| {
+        anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {TARGETS}", args.target)
+    })?;
     let path = match &args.kernel {
         Some(path) => path.clone(),
         None => kernel(&args.target)?,
@@ -93,34 +96,93 @@ fn kernel(target: &str) -> Result<PathBuf> {
 /// When there is no QEMU, or the machine failed.
 pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
     // Else QEMU's words on a file that is none would be all that there is.
-    let mut head = [0; 4];
+    let mut head = [0; 20];
     let read = std::fs::File::open(&args.image).and_then(|mut file| file.read_exact(&mut head));
     read.with_context(|| format!("cannot read {}", args.image.display()))?;
-    if head != *b"\x7fELF" {
-        bail!("{}: this is not an image by `wayfare unikernel build`", args.image.display());
-    }
-    let qemu = "qemu-system-x86_64";
+    let machine = Machine::of(&head);
+    let machine = machine
+        .with_context(|| format!("{}: this is not an image by `wayfare unikernel build`", args.image.display()))?;
+    let qemu = machine.qemu;
     let mut command = Command::new(qemu);
-    command.args(["-M", "microvm,pit=on,isa-serial=on", "-cpu", "max", "-smp", "1", "-nodefaults", "-no-user-config"]);
-    command.args(["-display", "none", "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x4"]);
-    command.args(["-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console"]);
+    command.args(machine.arguments).args(["-smp", "1", "-nodefaults", "-no-user-config"]);
+    command.args([
+        "-display",
+        "none",
+        "-no-reboot",
+        "-chardev",
+        "stdio,id=console,signal=on",
+        "-serial",
+        "chardev:console",
+    ]);
     command.args(["-accel", if args.accel == Accel::Kvm { "kvm" } else { "tcg" }]);
     command.arg("-m").arg(format!("{}k", args.memory.div_ceil(1024)));
     command.arg("-kernel").arg(&args.image).stdin(std::process::Stdio::null());
     let status = command.status().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => anyhow::anyhow!("{qemu} is not installed (Debian: qemu-system-x86)"),
+        std::io::ErrorKind::NotFound => anyhow::anyhow!("{qemu} is not installed (Debian: {})", machine.package),
         _ => anyhow::Error::new(e).context(qemu),
     })?;
-    // `isa-debug-exit` makes of what is written there twice that and one: an even one, or 1, is QEMU's own.
-    match status.code() {
-        Some(code) if code & 1 == 1 && code > 1 => match code >> 1 {
-            written @ 1..=EXITED_MOST => Ok(ExitCode::from((written - 1) as u8)),
-            TRAPPED => Ok(ExitCode::from(TRAPPED_STATUS)),
-            PANICKED => bail!("the machine failed: what it said is above"),
-            other => bail!("the machine ended with {other}, which means nothing here"),
-        },
-        Some(0) => bail!("{qemu} was ended before the machine was"),
-        Some(code) => bail!("{qemu} failed (exit status {code})"),
+    let code = match status.code() {
+        Some(code) => code,
         None => bail!("{qemu} was ended by a signal"),
+    };
+    match (machine.written)(code) {
+        Some(written @ 1..=EXITED_MOST) => Ok(ExitCode::from((written - 1) as u8)),
+        Some(TRAPPED) => Ok(ExitCode::from(TRAPPED_STATUS)),
+        Some(PANICKED) => bail!("the machine failed: what it said is above"),
+        Some(other) => bail!("the machine ended with {other}, which means nothing here"),
+        None if code == 0 => bail!("{qemu} was ended before the machine was"),
+        None => bail!("{qemu} failed (exit status {code})"),
+    }
+}
+
+/// How QEMU has a machine that boots an image.
+struct Machine {
+    /// Of the image's ELF head.
+    number: u16,
+    qemu: &'static str,
+    package: &'static str,
+    arguments: &'static [&'static str],
+    /// What the kernel ended the machine with, from QEMU's exit status, if that tells.
+    written: fn(i32) -> Option<i32>,
+}
+
+const MACHINES: [Machine; 3] = [
+    Machine {
+        number: 62,
+        qemu: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        arguments: &[
+            "-M",
+            "microvm,acpi=off,pit=on,isa-serial=on",
+            "-cpu",
+            "max",
+            "-global",
+            "virtio-mmio.force-legacy=off",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=0x4",
+        ],
+        // `isa-debug-exit` makes of what is written there twice that and one: an even one, or 1, is QEMU's own.
+        written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
+    },
+    Machine {
+        number: 183,
+        qemu: "qemu-system-aarch64",
+        package: "qemu-system-arm",
+        arguments: &["-M", "virt", "-cpu", "max", "-global", "virtio-mmio.force-legacy=off", "-semihosting"],
+        written: |status| (status > 1).then_some(status),
+    },
+    Machine {
+        number: 243,
+        qemu: "qemu-system-riscv64",
+        package: "qemu-system-misc, opensbi",
+        arguments: &["-M", "virt", "-global", "virtio-mmio.force-legacy=off"],
+        written: |status| (status > 1).then_some(status),
+    },
+];
+
+impl Machine {
+    fn of(head: &[u8; 20]) -> Option<&'static Machine> {
+        let number = u16::from_le_bytes([head[18], head[19]]);
+        MACHINES.iter().find(|machine| head.starts_with(b"\x7fELF\x02\x01") && machine.number == number)
     }
 }

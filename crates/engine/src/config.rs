@@ -23,19 +23,25 @@ pub struct Target(String);
 impl Target {
     /// The machine this runs on.
     pub fn host() -> Self {
-        Target(alloc::format!("{}-unknown-{}", ARCH, if cfg!(feature = "std") { "linux-gnu" } else { "none" }))
+        if cfg!(feature = "std") { Target(alloc::format!("{ARCH}-unknown-linux-gnu")) } else { Target::bare(ARCH) }
     }
 
-    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple; one without an
-    /// operating system ends in `-none`.
+    fn bare(arch: &str) -> Self {
+        // The one whose triple says which files its compilers make.
+        Target(alloc::format!("{arch}-unknown-none{}", if arch.starts_with("riscv64") { "-elf" } else { "" }))
+    }
+
+    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple; the short name of one
+    /// without an operating system ends in `-none`.
     ///
     /// # Errors
     /// [`Error::Target`] for one there is no code generator for.
     pub fn parse(name: &str) -> Result<Self, Error> {
         let arch = name.split('-').next().unwrap_or_default();
-        if name.ends_with("-none") {
+        if name.ends_with("-none") || name.ends_with("-none-elf") {
             return match arch {
-                "x86_64" => Ok(Target("x86_64-unknown-none".into())),
+                "x86_64" | "aarch64" => Ok(Target::bare(arch)),
+                "riscv64" | "riscv64gc" => Ok(Target::bare("riscv64gc")),
                 _ => Err(Error::Target(name.into())),
             };
         }
@@ -50,7 +56,7 @@ impl Target {
 
     /// Whether it has no operating system.
     pub fn is_bare(&self) -> bool {
-        self.0.ends_with("-none")
+        self.0.contains("-none")
     }
 
     /// The target triple.
@@ -107,7 +113,7 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
         config.wasm_threads(false);
     }
     #[cfg(feature = "compile")]
-    if target.is_bare() {
+    if target.is_bare() && target.0.starts_with("x86_64") {
         for feature in BARE_X86_64 {
             // SAFETY: these say what instructions the code has, and a board checks that it knows them all before it
             // runs any (`detect`).

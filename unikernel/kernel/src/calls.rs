@@ -70,8 +70,7 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
 
 /// The thread that runs has touched an address where no page is, or not for it.
 pub fn touched(threads: &mut Threads, address: u64, is_there: bool) {
-    let touch = if is_there { Touch::NotThere } else { space::touch(address) };
-    match touch {
+    match if is_there { Touch::NotThere } else { space::touch(address) } {
         Touch::Mapped => {}
         Touch::NotThere => faulted(threads, Fault::Access, Some(address)),
         Touch::Full => faulted(threads, Fault::Full, Some(address)),

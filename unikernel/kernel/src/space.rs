@@ -7,6 +7,9 @@ use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_M
 
 /// What linear memories do not get: for page tables, the heap and the stacks.
 const RESERVE: u64 = 512 << 10;
+/// With so much memory left, pages are given out in blocks of so many bytes.
+const PLENTY: u64 = 4 << 20;
+const AROUND: u64 = 64 << 10;
 
 static HEAP: [AtomicU64; 1] = [const { AtomicU64::new(0) }; 1];
 static STACKS: [AtomicU64; THREADS_MOST] = [const { AtomicU64::new(0) }; THREADS_MOST];
@@ -37,11 +40,24 @@ pub enum Touch {
 /// Somebody touched an address where no page is.
 pub fn touch(address: u64) -> Touch {
     let Some((area, slot)) = Area::of(address) else { return Touch::NotThere };
-    if !area.place(slot, sizes(area)[slot].load(Ordering::Relaxed)).contains(&address) {
+    let size = sizes(area)[slot].load(Ordering::Relaxed);
+    if !area.place(slot, size).contains(&address) {
         return Touch::NotThere;
     }
     let left = area != Area::Windows || frames::free() > RESERVE;
-    if left && paging::map(address) { Touch::Mapped } else { Touch::Full }
+    if !left || !paging::map(address) {
+        return Touch::Full;
+    }
+    // Who touches one page of a linear memory mostly touches the next ones, and coming here costs more than a page does.
+    if area == Area::Windows && frames::free() > PLENTY {
+        let end = area.place(slot, size).end.min((address | (AROUND - 1)) + 1);
+        for next in ((address & !(PAGE - 1)) + PAGE..end).step_by(PAGE as usize) {
+            if paging::is_there(next) || !paging::map(next) {
+                break;
+            }
+        }
+    }
+    Touch::Mapped
 }
 
 /// Makes a slot so large, and gives back what it has beyond.

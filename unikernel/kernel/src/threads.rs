@@ -40,6 +40,8 @@ struct Listener {
 pub struct Threads {
     all: [Thread; THREADS_MOST + 1],
     current: usize,
+    /// There are no threads from here on.
+    end: usize,
     turn_ends: u64,
     listeners: [Option<Listener>; LINES],
     catcher: usize,
@@ -51,6 +53,7 @@ const LINES: usize = 32;
 static mut THREADS: Threads = Threads {
     all: [const { Thread { state: State::None, urgent: false, context: Context::EMPTY } }; THREADS_MOST + 1],
     current: IDLE,
+    end: 0,
     turn_ends: 0,
     listeners: [None; LINES],
     catcher: 0,
@@ -100,6 +103,7 @@ impl Threads {
         space::resize(Area::Stacks, slot, STACK)?;
         let stack = Area::Stacks.place(slot, STACK).end;
         self.all[slot] = Thread { state: State::Ready, urgent, context: Context::begin(entry, argument, stack) };
+        self.end = self.end.max(slot + 1);
         Ok(slot)
     }
 
@@ -129,7 +133,7 @@ impl Threads {
     pub fn wake(&mut self, at: u64, most: usize) -> usize {
         let waits = |thread: &&mut Thread| matches!(thread.state, State::Waiting { at: there, .. } if there == at);
         let mut woken = 0;
-        for thread in self.all.iter_mut().filter(waits).take(most) {
+        for thread in self.all[..self.end].iter_mut().filter(waits).take(most) {
             thread.state = State::Ready;
             thread.context.set_result(0);
             woken += 1;
@@ -160,8 +164,8 @@ impl Threads {
     /// Chooses who runs now, and sees to it that the kernel is entered again in time. Gives its number.
     pub fn schedule(&mut self) -> usize {
         let now = clock::nanos();
-        let mut next_deadline = NEVER;
-        for thread in &mut self.all {
+        let (mut next_deadline, mut ready) = (NEVER, 0u64);
+        for (number, thread) in self.all[..self.end].iter_mut().enumerate() {
             match thread.state {
                 State::Waiting { deadline, .. } if deadline <= now => {
                     thread.state = State::Ready;
@@ -170,24 +174,22 @@ impl Threads {
                 State::Waiting { deadline, .. } => next_deadline = next_deadline.min(deadline),
                 _ => {}
             }
+            ready |= u64::from(thread.state == State::Ready) << number;
         }
-        let ready = |of: usize| self.all[of].state == State::Ready;
-        // In turn, from the one after the one that ran.
-        let order = |first: usize| (0..THREADS_MOST).map(move |i| (first + i) % THREADS_MOST);
-        let first = (self.current + 1) % THREADS_MOST;
-        let urgent = order(first).find(|of| ready(*of) && self.all[*of].urgent);
-        let stays = self.current != IDLE && ready(self.current) && now < self.turn_ends;
-        let chosen = match urgent {
-            Some(urgent) => urgent,
-            None if stays => self.current,
-            None => order(first).find(|of| ready(*of)).unwrap_or(IDLE),
+        let urgent = (0..self.end).filter(|of| self.all[*of].urgent).fold(0, |all, of| all | 1 << of) & ready;
+        let stays = self.current != IDLE && ready & 1 << self.current != 0 && now < self.turn_ends;
+        let chosen = match (urgent, ready) {
+            (0, 0) => IDLE,
+            (0, _) if stays => self.current,
+            (0, _) => next(ready, self.current),
+            _ => next(urgent, self.current),
         };
         if chosen != self.current || now >= self.turn_ends {
             self.turn_ends = now.saturating_add(TURN);
         }
         // Only one with rivals has to be interrupted.
-        let rivals = (0..THREADS_MOST).any(|of| of != chosen && ready(of));
-        let alarm = if rivals && chosen != IDLE { next_deadline.min(self.turn_ends) } else { next_deadline };
+        let rivals = chosen != IDLE && ready & !(1 << chosen) != 0;
+        let alarm = if rivals { next_deadline.min(self.turn_ends) } else { next_deadline };
         clock::set_alarm(alarm);
         if chosen != self.current {
             self.all[self.current].context.put_aside();
@@ -197,3 +199,11 @@ impl Threads {
         chosen
     }
 }
+
+/// The next one in a set, in turn, after the one with this number.
+fn next(set: u64, after: usize) -> usize {
+    let later = set & u64::MAX.checked_shl(after as u32 + 1).unwrap_or(0);
+    (if later != 0 { later } else { set }).trailing_zeros() as usize
+}
+
+const _: () = assert!(THREADS_MOST <= u64::BITS as usize);

@@ -10,7 +10,9 @@ pub fn fill(buf: &mut [u8]) -> bool {
     let draw = || {
         let (random, good): (u64, u8);
         // SAFETY: the processor says that it has the instruction.
-        unsafe { core::arch::asm!("rdrand {}", "setc {}", out(reg) random, out(reg_byte) good, options(nomem, nostack)) };
+        unsafe {
+            core::arch::asm!("rdrand {}", "setc {}", out(reg) random, out(reg_byte) good, options(nomem, nostack))
+        };
         (good != 0).then_some(random)
     };
     buf.chunks_mut(8).all(|chunk| {

@@ -13,9 +13,9 @@ struct Own {
     exhausted: AtomicBool,
 }
 
-static OWN: [Own; THREADS_MOST] = [const {
-    Own { slots: [const { AtomicPtr::new(core::ptr::null_mut()) }; 2], exhausted: AtomicBool::new(false) }
-}; THREADS_MOST];
+static OWN: [Own; THREADS_MOST] =
+    [const { Own { slots: [const { AtomicPtr::new(core::ptr::null_mut()) }; 2], exhausted: AtomicBool::new(false) } };
+        THREADS_MOST];
 
 fn own() -> &'static Own {
     // A thread is on the stack with its number.

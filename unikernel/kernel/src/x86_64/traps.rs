@@ -4,18 +4,18 @@
 //! is the stack that the processor is told to use), and the kernel goes on on a stack of its own.
 
 use super::apic;
-use crate::{calls, space};
 use crate::threads::{self, threads};
+use crate::{calls, space};
 use core::arch::{asm, global_asm};
 use spin::Once;
 use wayfare_unikernel_abi::{Fault, NODE};
+use x86_64::VirtAddr;
 use x86_64::instructions::tables::load_tss;
 use x86_64::registers::control::Cr2;
 use x86_64::registers::segmentation::{CS, Segment};
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
 use x86_64::structures::idt::InterruptDescriptorTable;
 use x86_64::structures::tss::TaskStateSegment;
-use x86_64::VirtAddr;
 
 /// What the processor and the stubs leave of a thread.
 #[repr(C, align(16))]
@@ -310,7 +310,12 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
             threads.current().frame.rip += CALL.len() as u64;
             calls::call(threads);
         }
-        PAGE => calls::touched(threads, fault.unwrap_or(0), frame.error & PRESENT != 0),
+        // The same thread goes on.
+        PAGE => {
+            calls::touched(threads, fault.unwrap_or(0), frame.error & PRESENT != 0);
+            threads::leave();
+            return frame;
+        }
         DIVIDE | INVALID => calls::faulted(threads, Fault::Instruction, None),
         apic::TIMER => {
             super::clock::rang();
