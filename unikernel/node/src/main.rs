@@ -33,6 +33,7 @@ const PANICKED: u8 = 127;
 extern "C" fn _start(boot: &'static Boot) -> ! {
     memory::init();
     clock::init(boot);
+    entropy::init(boot);
     let code = match boot.payload_len {
         0 => {
             say("this kernel has no task: give it one with `wayfare unikernel build --task`");
