@@ -30,6 +30,8 @@ mod image;
 mod key;
 #[cfg(feature = "std")]
 mod late;
+#[cfg(feature = "compile")]
+mod lengths;
 #[cfg(feature = "std")]
 mod limits;
 mod machine;
