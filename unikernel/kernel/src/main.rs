@@ -1,7 +1,7 @@
 //! The privileged part of Wayfare on a machine without an operating system: boots, gives out pages, switches threads,
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
-//! `aarch64/`, `riscv64/`, `x86_64/` are what the processor and its board ask for; everything else is the same on every
+//! `aarch64/`, `riscv64/` and `x86_64/` are what processors and their boards ask for; everything else is the same on every
 //! machine. The kernel is on one processor and is never interrupted.
 #![no_std]
 #![no_main]
@@ -59,7 +59,7 @@ pub struct Found {
     pub counter: u64,
     /// By how much it goes up in a second.
     pub frequency: u64,
-    /// What the node may use of the processor: bits of the ABI.
+    /// What the processor has that not all have, as the node is told.
     pub features: u64,
 }
 

@@ -50,8 +50,8 @@ impl Tree {
 
     /// Calls for each range of memory.
     pub fn memory(&self, found: &mut dyn FnMut(Range<u64>)) {
-        let is_memory = |node: &FdtNode<'_>| node.name_without_address() == "memory";
-        self.0.root().children().filter(is_memory).for_each(|node| Node(node).each_range(found));
+        let is_memory = |node: &Node| node.0.name_without_address() == "memory";
+        Node(self.0.root()).children().filter(is_memory).for_each(|node| node.each_range(found));
     }
 
     /// Calls for each range of memory that is somebody else's.
@@ -59,9 +59,7 @@ impl Tree {
         for reservation in self.0.memory_reservations() {
             found(range(reservation.address(), reservation.size()));
         }
-        for node in self.0.find_node("/reserved-memory").into_iter().flat_map(|all| all.children()) {
-            Node(node).each_range(found);
-        }
+        self.find("/reserved-memory").into_iter().flat_map(Node::children).for_each(|node| node.each_range(found));
     }
 
     /// Keeps the command line.

@@ -66,8 +66,7 @@ fn write(at: u64, value: u32) {
     unsafe { (at as *mut u32).write_volatile(value) };
 }
 
-/// Finds the controller and sets it up: no device interrupts yet. Gives the registers that stay in use. Without one there
-/// are no interrupts.
+/// Finds the controller and sets it up: no device interrupts yet. Gives the registers that stay in use.
 ///
 /// Runs on the boot tables, where all registers are as they lie.
 pub fn init(tree: &Tree) -> [Range<u64>; 2] {

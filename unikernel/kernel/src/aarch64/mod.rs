@@ -33,10 +33,10 @@ const TREE: u64 = 0x4000_0000;
 const BOOT_END: u64 = 512 << 30;
 /// Most ranges of memory that are somebody else's.
 const RESERVED_MOST: usize = 16;
-/// Of the numbers that an interrupt has: which it is, counted from here on if it is one that devices share, and how it is
-/// shown.
-const FIRST_SHARED: usize = 32;
+
+// An interrupt is three numbers: whose it is, which, and how it is shown.
 const SHARED: u32 = 0;
+const FIRST_SHARED: usize = 32;
 const PULSED: u32 = 0b0011;
 
 // The serial port's registers.
