@@ -52,7 +52,7 @@ pub use error::Error;
 pub use freeze::{Freezer, Frozen};
 #[cfg(feature = "std")]
 pub use handle::{Handle, Stopped};
-pub use image::{Form, Image, ImageInfo, is_image};
+pub use image::{Form, Image, ImageInfo, is_image, sign_again};
 pub use key::Key;
 #[cfg(feature = "std")]
 pub use late::Late;

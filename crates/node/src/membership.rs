@@ -12,10 +12,11 @@ use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use wayfare_cluster::token::{Token, check_name};
 use wayfare_store::atomic;
 use wayfare_transfer::Kind;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::identity::{Authority, Certificate, Claims, NAME_MAX, Revocations};
+use wayfare_transfer::identity::{Authority, Certificate, Claims, Revocations};
 
 /// How long a certificate holds.
 const TERM: u64 = 365 * 24 * 3600;
@@ -70,14 +71,6 @@ impl Identity {
     }
 }
 
-fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if name.is_empty() || name.len() > NAME_MAX || name.starts_with('-') || !name.chars().all(good) {
-        bail!("{name:?} cannot be a node's name: use up to {NAME_MAX} letters, digits and '-'");
-    }
-    Ok(())
-}
-
 fn authority(dirs: &Dirs) -> Result<Authority> {
     let path = dirs.file("authority.key");
     match std::fs::read(&path) {
@@ -126,63 +119,6 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     Ok(identity)
 }
 
-/// A wish to join, as it is typed.
-pub struct Token {
-    invitation: [u8; 8],
-    secret: [u8; 16],
-    authority: [u8; 32],
-}
-
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-const PREFIX: &str = "wf1-";
-/// Of 56 bytes, five bits each.
-const DIGITS: usize = 90;
-
-impl std::fmt::Display for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = [&self.invitation[..], &self.secret, &self.authority].concat();
-        f.write_str(PREFIX)?;
-        for chunk in bytes.chunks(5) {
-            let mut block = [0; 8];
-            block[3..3 + chunk.len()].copy_from_slice(chunk);
-            let bits = u64::from_be_bytes(block);
-            for i in 0..(chunk.len() * 8).div_ceil(5) {
-                let five = bits >> (35 - 5 * i) & 31;
-                write!(f, "{}", char::from(ALPHABET[five as usize]))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::str::FromStr for Token {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Token> {
-        let wrong = || anyhow!("{text:?} is no token: it begins with {PREFIX}, as `wayfare node invite` prints it");
-        let digits = text.strip_prefix(PREFIX).filter(|d| d.len() == DIGITS).ok_or_else(wrong)?;
-        let mut bytes = Vec::new();
-        let (mut bits, mut count) = (0u32, 0);
-        for c in digits.bytes() {
-            let five = ALPHABET.iter().position(|a| *a == c).ok_or_else(wrong)? as u32;
-            (bits, count) = (bits << 5 | five, count + 5);
-            if count >= 8 {
-                count -= 8;
-                bytes.push((bits >> count) as u8);
-            }
-        }
-        let mut token = Token { invitation: [0; 8], secret: [0; 16], authority: [0; 32] };
-        token.invitation.copy_from_slice(&bytes[..8]);
-        token.secret.copy_from_slice(&bytes[8..24]);
-        token.authority.copy_from_slice(&bytes[24..]);
-        Ok(token)
-    }
-}
-
-fn secret_hash(secret: &[u8; 16]) -> [u8; 32] {
-    blake3::derive_key("wayfare invitation 1", secret)
-}
-
 /// Makes an invitation that is good for one node and a short time.
 ///
 /// # Errors
@@ -190,7 +126,7 @@ fn secret_hash(secret: &[u8; 16]) -> [u8; 32] {
 pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
     let authority = authority(dirs)?.public();
     let token = Token { invitation: random()?, secret: random()?, authority };
-    Db::open(dirs)?.invite(&token.invitation, &secret_hash(&token.secret), unix_now() + valid.as_secs())?;
+    Db::open(dirs)?.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
     Ok(token)
 }
 
@@ -250,7 +186,7 @@ pub(crate) fn admit(
         if db.serials_of(&name)?.iter().any(|serial| !revoked.contains(*serial)) {
             bail!("there is a node named {name}: join by another --name");
         }
-        if !db.redeem(&invitation, &secret_hash(&secret), &name)? {
+        if !db.redeem(&invitation, &Token::hash(&secret), &name)? {
             bail!("the invitation is unknown, used or too old: ask for a new one (`wayfare node invite`)");
         }
         let certificate = certify(db, &authority, &name, key)?;
@@ -315,17 +251,6 @@ pub async fn rotate(dirs: &Dirs, address: Option<&str>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_read_as_it_was_written() {
-        let token = Token { invitation: [1; 8], secret: [0xfe; 16], authority: std::array::from_fn(|i| i as u8 * 7) };
-        let text = token.to_string();
-        let back: Token = text.parse().unwrap();
-        assert_eq!((back.invitation, back.secret, back.authority), (token.invitation, token.secret, token.authority));
-        for bad in ["", "wf1-", "wf1-abc", &text[..text.len() - 3], &text.to_uppercase()] {
-            assert!(bad.parse::<Token>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn an_invitation_is_good_once_and_for_a_while() {
