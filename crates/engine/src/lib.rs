@@ -16,7 +16,6 @@ mod calls;
 mod changed;
 mod config;
 mod error;
-#[cfg(feature = "std")]
 mod foresight;
 #[cfg(feature = "std")]
 mod freeze;
@@ -30,7 +29,6 @@ mod image;
 mod key;
 #[cfg(feature = "std")]
 mod late;
-#[cfg(feature = "std")]
 mod limits;
 mod machine;
 #[cfg(all(feature = "std", target_os = "linux"))]
@@ -56,7 +54,6 @@ pub use image::{Form, Image, ImageInfo, is_image, sign_again};
 pub use key::Key;
 #[cfg(feature = "std")]
 pub use late::Late;
-#[cfg(feature = "std")]
 pub use limits::Limits;
 pub use machine::{Machine, Run, State};
 #[cfg(feature = "std")]
