@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod control;
 pub mod envelope;
+pub mod identity;
 pub mod peers;
 pub mod spec;
 pub mod token;

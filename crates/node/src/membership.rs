@@ -10,8 +10,8 @@ use crate::link::Link;
 use crate::peers::{NodeMessage, Peer};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+pub use wayfare_cluster::identity::Identity;
 use wayfare_cluster::token::{Token, check_name};
 use wayfare_store::atomic;
 use wayfare_transfer::Kind;
@@ -21,54 +21,23 @@ use wayfare_transfer::identity::{Authority, Certificate, Claims, Revocations};
 /// How long a certificate holds.
 const TERM: u64 = 365 * 24 * 3600;
 
-/// What a node knows of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Identity {
-    /// The cluster's name, for people.
-    pub cluster: String,
-    /// The authority's public key.
-    pub authority: [u8; 32],
-    /// This node's name.
-    pub name: String,
-    /// Its static secret key.
-    secret: [u8; 32],
-    /// Its certificate.
-    certificate: Certificate,
+/// What a directory's node knows of itself.
+pub(crate) fn load(dirs: &Dirs) -> Result<Identity> {
+    let path = dirs.file("identity.json");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
+            "{} is no node yet: `wayfare node init` makes a cluster, `wayfare node join` enters one",
+            dirs.root().display()
+        ),
+        Err(e) => return Err(e).with_context(|| path.display().to_string()),
+    };
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
-impl Identity {
-    pub(crate) fn load(dirs: &Dirs) -> Result<Identity> {
-        let path = dirs.file("identity.json");
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
-                "{} is no node yet: `wayfare node init` makes a cluster, `wayfare node join` enters one",
-                dirs.root().display()
-            ),
-            Err(e) => return Err(e).with_context(|| path.display().to_string()),
-        };
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
-    }
-
-    fn store(&self, dirs: &Dirs) -> Result<()> {
-        let path = dirs.file("identity.json");
-        atomic::write(&path, &serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// For handshakes.
-    pub fn credentials(&self, revoked: Revocations) -> Credentials {
-        Credentials {
-            secret: self.secret,
-            certificate: Some(self.certificate.clone()),
-            cluster: self.authority,
-            revoked,
-        }
-    }
-
-    /// Its certificate's claims.
-    pub fn claims(&self) -> Option<Claims> {
-        self.certificate.claims()
-    }
+fn store(dirs: &Dirs, identity: &Identity) -> Result<()> {
+    let path = dirs.file("identity.json");
+    atomic::write(&path, &serde_json::to_vec(identity)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn authority(dirs: &Dirs) -> Result<Authority> {
@@ -99,7 +68,7 @@ fn certify(db: &Db, authority: &Authority, name: &str, key: [u8; 32]) -> Result<
 pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     check_name(name)?;
     if dirs.file("identity.json").exists() {
-        let there = Identity::load(dirs)?;
+        let there = load(dirs)?;
         bail!(
             "this node is {} of the cluster {} already: remove {} to begin anew",
             there.name,
@@ -115,7 +84,7 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     let certificate = certify(&db, &authority, name, Credentials::public_key(&secret))?;
     let identity =
         Identity { cluster: cluster.into(), authority: authority.public(), name: name.into(), secret, certificate };
-    identity.store(dirs)?;
+    store(dirs, &identity)?;
     Ok(identity)
 }
 
@@ -135,9 +104,8 @@ pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
 /// # Errors
 /// When this is a member already, the token is not good, or nobody answers.
 pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Result<Identity> {
-    check_name(name)?;
     if dirs.file("identity.json").exists() {
-        let there = Identity::load(dirs)?;
+        let there = load(dirs)?;
         bail!(
             "this node is {} of the cluster {} already: remove {} to leave it",
             there.name,
@@ -145,6 +113,21 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
             dirs.root().display()
         );
     }
+    let (identity, peers) = enter(token, address, name).await?;
+    store(dirs, &identity)?;
+    let db = Db::open(dirs)?;
+    for peer in peers {
+        db.put_peer(&peer)?;
+    }
+    Ok(identity)
+}
+
+/// Enters a cluster with a new key, for a node that may be another machine than this one; and the nodes that are there.
+///
+/// # Errors
+/// When the token is not good, the name cannot be, or nobody answers.
+pub async fn enter(token: &Token, address: &str, name: &str) -> Result<(Identity, Vec<Peer>)> {
+    check_name(name)?;
     let secret: [u8; 32] = random()?;
     let credentials =
         Credentials { secret, certificate: None, cluster: token.authority, revoked: Revocations::default() };
@@ -158,13 +141,7 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
     };
     let key = Credentials::public_key(&secret);
     let claims = certificate.verify(&token.authority, &key, unix_now(), &Revocations::default())?;
-    let identity = Identity { cluster, authority: token.authority, name: claims.name, secret, certificate };
-    identity.store(dirs)?;
-    let db = Db::open(dirs)?;
-    for peer in peers {
-        db.put_peer(&peer)?;
-    }
-    Ok(identity)
+    Ok((Identity { cluster, authority: token.authority, name: claims.name, secret, certificate }, peers))
 }
 
 /// Answers a wish to join, on the node with the cluster's key.
@@ -227,7 +204,7 @@ pub fn revoke(dirs: &Dirs, name: &str) -> Result<()> {
 /// # Errors
 /// When that node does not answer or refuses.
 pub async fn rotate(dirs: &Dirs, address: Option<&str>) -> Result<()> {
-    let (mut identity, db) = (Identity::load(dirs)?, Db::open(dirs)?);
+    let (mut identity, db) = (load(dirs)?, Db::open(dirs)?);
     let secret: [u8; 32] = random()?;
     let key = Credentials::public_key(&secret);
     let certificate = if dirs.file("authority.key").exists() {
@@ -245,7 +222,7 @@ pub async fn rotate(dirs: &Dirs, address: Option<&str>) -> Result<()> {
     };
     certificate.verify(&identity.authority, &key, unix_now(), &Revocations::default())?;
     (identity.secret, identity.certificate) = (secret, certificate);
-    identity.store(dirs)
+    store(dirs, &identity)
 }
 
 #[cfg(test)]
@@ -284,7 +261,7 @@ mod tests {
         };
         revoke(&dirs, "nobody").unwrap_err();
         revoke(&dirs, "b").unwrap();
-        let cluster = Identity::load(&dirs).unwrap().authority;
+        let cluster = load(&dirs).unwrap().authority;
         certificate.verify(&cluster, &[5; 32], unix_now(), &db.revocations().unwrap()).unwrap_err();
         revoke(&dirs, "b").unwrap_err();
     }
