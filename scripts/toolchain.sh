@@ -118,7 +118,7 @@ setup_qemu_aarch64() {
 }
 
 # What kernels for machines without an operating system there are.
-UNIKERNELS=(x86_64)
+UNIKERNELS=(x86_64 aarch64)
 
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.

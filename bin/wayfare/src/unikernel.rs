@@ -169,7 +169,8 @@ const MACHINES: [Machine; 3] = [
         qemu: "qemu-system-aarch64",
         package: "qemu-system-arm",
         arguments: &["-M", "virt", "-cpu", "max", "-global", "virtio-mmio.force-legacy=off", "-semihosting"],
-        written: |status| (status > 1).then_some(status),
+        // The kernel makes the same of it.
+        written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
     },
     Machine {
         number: 243,

@@ -13,15 +13,22 @@ use wasm_encoder::{
     TableType, TypeSection, ValType,
 };
 
+/// What there are kernels for.
+const TARGETS: [&str; 2] = ["x86_64", "aarch64"];
 /// What `wayfare run` and `wayfare unikernel run` say of a task that trapped.
 const TRAPPED: i32 = 134;
 
-fn build(home: &Home, wasm: &Path, args: &[&str]) -> Done {
-    let mut all =
-        vec!["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), "x86_64".as_ref(), "--task".as_ref()];
+fn build(home: &Home, target: &str, wasm: &Path, args: &[&str]) -> Done {
+    let mut all = vec!["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), target.as_ref(), "--task".as_ref()];
     all.extend([wasm.as_os_str(), "-o".as_ref(), "node.img".as_ref(), "--".as_ref()]);
     all.extend(args.iter().map(std::ffi::OsStr::new));
     home.output(all)
+}
+
+/// Every one of these on every target.
+fn everywhere<T>(all: impl IntoIterator<Item = T, IntoIter: Clone>) -> impl Iterator<Item = (&'static str, T)> {
+    let all = all.into_iter();
+    TARGETS.into_iter().flat_map(move |target| all.clone().map(move |one| (target, one)))
 }
 
 fn boot(home: &Home, memory: &str) -> Done {
@@ -71,33 +78,34 @@ fn programs_end_as_here() {
         ("npb_cg", &["S"]),
         ("sqlite", &["1000", "1"]),
         ("binary-trees", &["9"]),
-        ("setjmp", &[]),
-        ("funcptr", &[]),
+        ("setjmp", &["200000"]),
+        ("funcptr", &["6"]),
         ("rust-hash", &[]),
         ("lua", &["nqueens", "6"]),
     ];
     let home = Home::new();
-    for (name, args) in programs {
-        build(&home, &guest(name), args).ok();
+    for (target, (name, args)) in everywhere(programs) {
+        build(&home, target, &guest(name), args).ok();
         let there = boot(&home, "128M");
-        assert_eq!((there.status, &there.stdout), (Some(0), &home.plain(name, args)), "{name}: {}", there.stderr);
+        let done = (there.status, &there.stdout);
+        assert_eq!(done, (Some(0), &home.plain(name, args)), "{target}: {name}: {}", there.stderr);
     }
 }
 
 #[test]
 fn captured_programs_go_on() {
     let home = Home::new();
-    for (name, args) in [("sha256", &["200"]), ("npb_cg", &["A"]), ("sqlite", &["60000"])] {
+    for (target, (name, args)) in everywhere([("sha256", &["200"]), ("npb_cg", &["A"]), ("sqlite", &["60000"])]) {
         let whole = home.plain(name, args);
         let task = home.start(&[], name, args);
         std::thread::sleep(std::time::Duration::from_millis(100));
         let before = task.capture("task.snap").stdout;
         let path = guest(name);
         let from = ["--snapshot".as_ref(), "task.snap".as_ref(), "-o".as_ref(), "node.img".as_ref()];
-        let build = ["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), "x86_64".as_ref(), "--task".as_ref()];
+        let build = ["unikernel".as_ref(), "build".as_ref(), "--target".as_ref(), target.as_ref(), "--task".as_ref()];
         home.output(build.into_iter().chain([path.as_os_str()]).chain(from)).ok();
         let after = boot(&home, "256M");
-        assert_eq!((after.status, before + &after.stdout), (Some(0), whole), "{name}: {}", after.stderr);
+        assert_eq!((after.status, before + &after.stdout), (Some(0), whole), "{target}: {name}: {}", after.stderr);
     }
 }
 
@@ -127,13 +135,13 @@ fn what_a_program_does_wrong_ends_it_alone() {
         ("calls without end", "call stack exhausted", &unbounded),
     ];
     let home = Home::new();
-    for (what, reason, body) in programs {
+    for (target, (what, reason, body)) in everywhere(programs) {
         let path = home.path("wrong.wasm");
         std::fs::write(&path, module(1, body)).unwrap();
-        build(&home, &path, &[]).ok();
+        build(&home, target, &path, &[]).ok();
         let ended = boot(&home, "512M");
-        assert_eq!(ended.status, Some(TRAPPED), "{what}: {}{}", ended.stdout, ended.stderr);
-        assert!(ended.stdout.contains(reason), "{what}: {}", ended.stdout);
+        assert_eq!(ended.status, Some(TRAPPED), "{target}: {what}: {}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains(reason), "{target}: {what}: {}", ended.stdout);
     }
 }
 
@@ -141,10 +149,10 @@ fn what_a_program_does_wrong_ends_it_alone() {
 fn a_program_s_own_status_is_given() {
     use Instruction as I;
     let home = Home::new();
-    for (status, given) in [(0, 0), (1, 1), (42, 42), (124, 124), (125, 124), (255, 124)] {
+    for (target, (status, given)) in everywhere([(0, 0), (1, 1), (42, 42), (124, 124), (125, 124), (255, 124)]) {
         let path = home.path("exit.wasm");
         std::fs::write(&path, module(1, &[I::I32Const(status), I::Call(EXIT)])).unwrap();
-        build(&home, &path, &[]).ok();
+        build(&home, target, &path, &[]).ok();
         assert_eq!(boot(&home, "16M").status, Some(given));
     }
 }
@@ -181,18 +189,21 @@ fn memory_that_is_not_there() {
         I::LocalGet(0),
         I::Call(EXIT),
     ];
-    std::fs::write(&path, module(1, &grow)).unwrap();
-    build(&home, &path, &[]).ok();
-    let grown = boot(&home, "32M");
-    assert!(grown.status.is_some_and(|times| (20..32).contains(&times)), "{:?}: {}", grown.status, grown.stdout);
-    // Of what it began with more than there is: it ends at the first page that is not there.
+    // Of what it begins with more than there is: it ends at the first page that is not there.
     let fill = [I::I32Const(0), I::I32Const(1), I::I32Const(48 << 20), I::MemoryFill(0)];
-    std::fs::write(&path, module(1024, &fill)).unwrap();
-    build(&home, &path, &[]).ok();
-    let filled = boot(&home, "32M");
-    assert_eq!(filled.status, Some(TRAPPED), "{}{}", filled.stdout, filled.stderr);
-    assert!(filled.stdout.contains("out of memory"), "{}", filled.stdout);
-    assert_eq!(boot(&home, "128M").status, Some(0));
+    for target in TARGETS {
+        std::fs::write(&path, module(1, &grow)).unwrap();
+        build(&home, target, &path, &[]).ok();
+        let grown = boot(&home, "32M");
+        let times = grown.status;
+        assert!(times.is_some_and(|times| (20..32).contains(&times)), "{target}: {times:?}: {}", grown.stdout);
+        std::fs::write(&path, module(1024, &fill)).unwrap();
+        build(&home, target, &path, &[]).ok();
+        let filled = boot(&home, "32M");
+        assert_eq!(filled.status, Some(TRAPPED), "{target}: {}{}", filled.stdout, filled.stderr);
+        assert!(filled.stdout.contains("out of memory"), "{target}: {}", filled.stdout);
+        assert_eq!(boot(&home, "128M").status, Some(0), "{target}");
+    }
 }
 
 #[test]
@@ -226,12 +237,14 @@ fn bad_input_is_refused() {
 #[test]
 fn a_damaged_image_starts_nothing() {
     let home = Home::new();
-    build(&home, &guest("hello"), &[]).ok();
-    let mut image = std::fs::read(home.path("node.img")).unwrap();
-    let last = image.len() - 1;
-    image[last] ^= 1;
-    std::fs::write(home.path("node.img"), image).unwrap();
-    let done = boot(&home, "32M");
-    assert_eq!(done.status, Some(TRAPPED), "{}", done.stdout);
-    assert!(done.stdout.contains("the payload is damaged"), "{}", done.stdout);
+    for target in TARGETS {
+        build(&home, target, &guest("hello"), &[]).ok();
+        let mut image = std::fs::read(home.path("node.img")).unwrap();
+        let last = image.len() - 1;
+        image[last] ^= 1;
+        std::fs::write(home.path("node.img"), image).unwrap();
+        let done = boot(&home, "32M");
+        assert_eq!(done.status, Some(TRAPPED), "{target}: {}", done.stdout);
+        assert!(done.stdout.contains("the payload is damaged"), "{target}: {}", done.stdout);
+    }
 }

@@ -20,6 +20,8 @@ pub const THREADS_MOST: usize = 64;
 pub const STACK: u64 = (256 << 20) + (2 << 20);
 /// Most devices.
 pub const DEVICES_MOST: usize = 32;
+/// Of [`Boot::features`]: the processor has an instruction for random numbers.
+pub const RANDOM: u64 = 1;
 /// Never: a deadline that does not come.
 pub const NEVER: u64 = u64::MAX;
 
@@ -197,6 +199,8 @@ pub struct Boot {
     pub frequency: u64,
     /// Bytes of memory in all.
     pub memory: u64,
+    /// What the processor has that not all have: [`RANDOM`].
+    pub features: u64,
     /// Devices, so many as there are.
     pub devices: [Device; DEVICES_MOST],
     /// How many.

@@ -1,11 +1,14 @@
 //! The privileged part of Wayfare on a machine without an operating system: boots, gives out pages, switches threads,
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
-//! `x86_64/` is what the processor and its board ask for; everything else is the same on every machine. The kernel is
-//! on one processor and is never interrupted.
+//! `aarch64/` and `x86_64/` are what processors and their boards ask for; everything else is the same on every machine. The
+//! kernel is on one processor and is never interrupted.
 #![no_std]
 #![no_main]
 
+#[cfg(target_arch = "aarch64")]
+#[path = "aarch64/mod.rs"]
+mod arch;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/mod.rs"]
 mod arch;
@@ -14,6 +17,8 @@ mod frames;
 mod program;
 mod space;
 mod threads;
+#[cfg(not(target_arch = "x86_64"))]
+mod tree;
 
 use core::fmt::Write;
 use core::panic::PanicInfo;
@@ -51,6 +56,8 @@ pub struct Found {
     pub counter: u64,
     /// By how much it goes up in a second.
     pub frequency: u64,
+    /// What the processor has that not all have, as the node is told.
+    pub features: u64,
 }
 
 impl Found {
@@ -63,6 +70,7 @@ impl Found {
             devices_len: 0,
             counter: 0,
             frequency: 0,
+            features: 0,
         }
     }
 
@@ -98,6 +106,7 @@ fn begin(found: &Found) {
         counter: found.counter,
         frequency: found.frequency,
         memory: frames::free(),
+        features: found.features,
         devices: [Device::default(); DEVICES_MOST],
         devices_len: found.devices_len as u64,
     };

@@ -132,7 +132,10 @@ pub fn protect(from: u64, len: u64, rights: Rights) -> Result<(), Error> {
 /// Sets a bit for each page of a linear memory that was written since the last time; with `all`, that is there.
 pub fn written(window: usize, first: u64, count: u64, bits: u64, all: bool) -> Result<(), Error> {
     let size = WINDOWS.get(window).ok_or(Error::Invalid)?.load(Ordering::Relaxed);
-    if first.checked_add(count).is_none_or(|end| end > size / PAGE) {
+    // The bits are not in a linear memory: writing them would be among what is told, or not, as it comes.
+    if first.checked_add(count).is_none_or(|end| end > size / PAGE)
+        || Area::of(bits).is_some_and(|of| of.0 == Area::Windows)
+    {
         return Err(Error::Invalid);
     }
     let bits = write(bits, count.div_ceil(8))?;

@@ -46,6 +46,7 @@ const PANICKED: u8 = 127;
 extern "C" fn _start(boot: &'static Boot) -> ! {
     memory::init();
     clock::init(boot);
+    entropy::init(boot);
     // SAFETY: the kernel has it there, for reading, as long as the machine runs.
     let text = |at: u64, len: u64| unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) };
     if boot.payload_len == 0 {

@@ -15,7 +15,7 @@ use core::fmt;
 use paging::Part;
 use spin::Mutex;
 use uart_16550::SerialPort;
-use wayfare_unikernel_abi::{PAGE, Rights};
+use wayfare_unikernel_abi::{PAGE, RANDOM, Rights};
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
 unsafe extern "C" {
@@ -67,6 +67,10 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
     }
     let mut found = Found::new();
     command_line(info, &mut found);
+    const RDRAND: u32 = 1 << 30;
+    if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
+        found.features |= RANDOM;
+    }
     let address = |symbol: *const u8| symbol as u64;
     // SAFETY: only their addresses are taken.
     let (text, text_end, rodata_end, end) =

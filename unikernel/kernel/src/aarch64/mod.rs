@@ -1,0 +1,220 @@
+//! AArch64: a machine that hands over a device tree, with a PL011 serial port and a GIC, as `qemu -M virt` is one.
+
+mod boot;
+pub mod clock;
+mod gic;
+pub mod paging;
+mod traps;
+
+pub use gic::unmask;
+pub use traps::Context;
+
+use crate::tree::Tree;
+use crate::{Found, frames};
+use aarch64_cpu::asm::wfi;
+use aarch64_cpu::registers::{ID_AA64ISAR0_EL1, Readable};
+use core::arch::asm;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use paging::Part;
+use wayfare_unikernel_abi::{PAGE, RANDOM, Rights};
+
+unsafe extern "C" {
+    static __text_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __end: u8;
+}
+
+/// Where QEMU puts the device tree if it takes the kernel for no Linux: at the beginning of its memory.
+const TREE: u64 = 0x4000_0000;
+/// So far all is as it lies on the boot tables.
+const BOOT_END: u64 = 512 << 30;
+/// Most ranges of memory that are somebody else's.
+const RESERVED_MOST: usize = 16;
+
+// An interrupt is three numbers: whose it is, which, and how it is shown.
+const SHARED: u32 = 0;
+const FIRST_SHARED: usize = 32;
+const PULSED: u32 = 0b0011;
+
+// The serial port's registers.
+const DATA: u64 = 0x00;
+const STATE: u64 = 0x18;
+const CONTROL: u64 = 0x30;
+const FULL: u32 = 1 << 5;
+const ON: u32 = 1 | 1 << 8;
+
+/// Where the serial port's registers are, if there is one.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn main(told: u64) -> ! {
+    let told = if told.is_multiple_of(8) && told < BOOT_END { told } else { 0 };
+    // SAFETY: a boot loader leaves the tree's address there, or 0; at the other one is memory. On the boot tables all is as
+    // it lies.
+    let tree = unsafe { Tree::at(told).or_else(|| Tree::at(TREE)) };
+    let Some(tree) = tree else { panic!("there is no device tree") };
+    let serial = serial(&tree);
+    POWER.store(power(&tree), Ordering::Relaxed);
+    let [distributor, interface] = gic::init(&tree);
+    let mut found = Found::new();
+    tree.command_line(&mut found);
+    devices(&tree, &mut found);
+    if ID_AA64ISAR0_EL1.get() >> 60 != 0 {
+        found.features |= RANDOM;
+    }
+    let address = |symbol: *const u8| symbol as u64;
+    // SAFETY: only their addresses are taken.
+    let (text, text_end, rodata_end, end) =
+        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
+    let (from, to) = crate::payload_place().map_or((end, end), |(at, len)| (at, (at + len).next_multiple_of(PAGE)));
+    // The payload follows the kernel.
+    memory(&tree, text..to);
+    let part = |from, to, rights| Part { from, to, rights, is_shared: false, is_device: false };
+    let registers = |of: Range<u64>| Part { is_device: true, ..part(of.start, of.end, Rights::Write) };
+    paging::init(&[
+        part(text, text_end, Rights::Execute),
+        part(text_end, rodata_end, Rights::Read),
+        part(rodata_end, end, Rights::Write),
+        Part { is_shared: true, ..part(from, to, Rights::Read) },
+        registers(serial),
+        registers(distributor),
+        registers(interface),
+    ]);
+    traps::init();
+    (found.counter, found.frequency) = clock::init();
+    crate::begin(&found);
+    traps::run()
+}
+
+/// Finds the serial port, which its firmware has set up. Gives its registers.
+fn serial(tree: &Tree) -> Range<u64> {
+    let Some(registers) = tree.first(&["arm,pl011"]).and_then(|node| node.registers(0)) else { return 0..0 };
+    SERIAL.store(registers.start, Ordering::Relaxed);
+    let control = (registers.start + CONTROL) as *mut u32;
+    // SAFETY: a register of it; on the boot tables it is as it lies.
+    unsafe { control.write_volatile(control.read_volatile() | ON) };
+    registers
+}
+
+/// The devices that the node knows what to do with.
+fn devices(tree: &Tree, found: &mut Found) {
+    tree.each("virtio,mmio", &mut |node| {
+        let number = |index| node.number("interrupts", index);
+        let (Some(registers), Some(SHARED), Some(line)) = (node.registers(0), number(0), number(1)) else { return };
+        let line = line as usize + FIRST_SHARED;
+        found.add_device(registers.start, registers.end - registers.start, line);
+        if number(2).is_some_and(|how| how & PULSED != 0) {
+            gic::set_pulsed(line);
+        }
+    });
+}
+
+/// Gives out all memory but what is used and what is somebody else's.
+fn memory(tree: &Tree, used: Range<u64>) {
+    let (mut kept, mut len) = ([const { 0..0 }; RESERVED_MOST], 1);
+    kept[0] = used;
+    tree.reserved(&mut |range| {
+        assert!(len < RESERVED_MOST, "more memory is reserved than is kept track of");
+        kept[len] = range;
+        len += 1;
+    });
+    let mut base = u64::MAX;
+    tree.memory(&mut |range| base = base.min(range.start));
+    frames::init(base);
+    tree.memory(&mut |range| add(range, &kept[..len]));
+}
+
+fn add(range: Range<u64>, kept: &[Range<u64>]) {
+    match kept.split_first() {
+        _ if range.is_empty() => {}
+        Some((first, rest)) => {
+            add(range.start..range.end.min(first.start), rest);
+            add(range.start.max(first.end)..range.end, rest);
+        }
+        None => frames::add(range.start, range.end),
+    }
+}
+
+/// Writes to the console.
+pub struct Console;
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        write(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Writes bytes to the console as they are.
+pub fn write(bytes: &[u8]) {
+    let serial = SERIAL.load(Ordering::Relaxed);
+    if serial == 0 {
+        return;
+    }
+    for byte in bytes {
+        // SAFETY: its registers, mapped for the kernel alone.
+        unsafe {
+            while ((serial + STATE) as *const u32).read_volatile() & FULL != 0 {}
+            ((serial + DATA) as *mut u32).write_volatile(u32::from(*byte));
+        }
+    }
+}
+
+/// There is no lock that keeps a panic from being told.
+pub fn unlock_console() {}
+
+/// How the firmware is asked to end the machine.
+static POWER: AtomicU32 = AtomicU32::new(NOBODY);
+const NOBODY: u32 = 0;
+const HYPERVISOR: u32 = 1;
+const MONITOR: u32 = 2;
+
+fn power(tree: &Tree) -> u32 {
+    match tree.first(&["arm,psci-1.0", "arm,psci-0.2"]).and_then(|node| node.text("method")) {
+        Some("hvc") => HYPERVISOR,
+        Some("smc") => MONITOR,
+        _ => NOBODY,
+    }
+}
+
+/// What was tried to end the machine. What is asked of nobody is an exception, and leads back to [`go_on_ending`].
+static TRIED: AtomicU32 = AtomicU32::new(0);
+
+/// Ends the machine. Under QEMU its exit status is `2 * code + 1`; elsewhere it is off.
+pub fn exit(code: u8) -> ! {
+    const EXIT: u64 = 0x20;
+    const APPLICATION_EXIT: u64 = 0x20026;
+    let block = [APPLICATION_EXIT, u64::from(code) * 2 + 1];
+    TRIED.store(1, Ordering::Relaxed);
+    // SAFETY: what an emulator (or a debugger) that listens is asked by; it reads the block.
+    unsafe { asm!("hlt #0xf000", inout("x0") EXIT => _, in("x1") &raw const block, options(nostack)) };
+    go_on_ending();
+    stand_still()
+}
+
+/// Tries what is left if the machine was to end and did not; comes back if it was not to.
+fn go_on_ending() {
+    const OFF: u64 = 0x8400_0008;
+    let tried = TRIED.load(Ordering::Relaxed);
+    if tried == 0 {
+        return;
+    }
+    TRIED.store(tried + 1, Ordering::Relaxed);
+    // SAFETY: ends the machine.
+    unsafe {
+        match POWER.load(Ordering::Relaxed) {
+            HYPERVISOR if tried == 1 => asm!("hvc #0", inout("x0") OFF => _, options(nostack)),
+            MONITOR if tried == 1 => asm!("smc #0", inout("x0") OFF => _, options(nostack)),
+            _ => {}
+        }
+    }
+    stand_still()
+}
+
+fn stand_still() -> ! {
+    loop {
+        wfi();
+    }
+}
