@@ -123,19 +123,22 @@ UNIKERNELS=(x86_64 aarch64)
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.
 build_unikernel() {
-    local arch triple flags package out=$WAYFARE_TARGET/release/unikernel
+    local arch triple kernel flags package out=$WAYFARE_TARGET/release/unikernel
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
     mkdir -p "$out"
     for arch in "$@"; do
+        kernel=
         case $arch in
         x86_64) triple=x86_64-unknown-none flags='-Ccode-model=small' ;;
         aarch64) triple=aarch64-unknown-none-softfloat flags='' ;;
-        riscv64) triple=riscv64gc-unknown-none-elf flags='-Ccode-model=medium' ;;
+        # The kernel leaves the floating-point registers to the node.
+        riscv64) triple=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
         esac
         RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $SOFT_CIPHERS"
         WAYFARE_NODE=$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
+            [[ $package == wayfare-unikernel ]] && triple=${kernel:-$triple}
             (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
                 --target "$triple") || return
         done

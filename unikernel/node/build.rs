@@ -2,7 +2,11 @@
 
 fn main() {
     let arch = std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
-    let base = if arch == "x86_64" { "0x40000000" } else { "0x2000000000" };
+    let base = match arch.as_str() {
+        "x86_64" => "0x40000000",
+        "riscv64" => "0x200000000",
+        _ => "0x2000000000",
+    };
     for arg in [&format!("--image-base={base}"), "-zseparate-loadable-segments", "-zmax-page-size=4096", "-znorelro"] {
         println!("cargo:rustc-link-arg={arg}");
     }

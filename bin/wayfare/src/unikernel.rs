@@ -3,9 +3,9 @@
 use crate::cli::{Accel, UnikernelBuild, UnikernelRun};
 use crate::output;
 use anyhow::{Context, Result, bail};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use wayfare_board::{Payload, Role, Start, attach};
 use wayfare_engine::{Error, Form, Key, Options, Target};
 use wayfare_snapshot::{Compression, Digest, Limits};
@@ -16,6 +16,8 @@ use wayfare_store::program::{self, FileKind, Wanted};
 const EXITED_MOST: i32 = 125;
 const TRAPPED: i32 = 126;
 const PANICKED: i32 = 127;
+/// With this a kernel begins to speak where firmware has spoken (`unikernel/kernel/src/riscv64/mod.rs`).
+const START_OF_TEXT: u8 = 2;
 /// The targets.
 const TARGETS: &str = "x86_64, aarch64, riscv64";
 /// What `wayfare run` says of a task that trapped.
@@ -116,11 +118,17 @@ pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
     ]);
     command.args(["-accel", if args.accel == Accel::Kvm { "kvm" } else { "tcg" }]);
     command.arg("-m").arg(format!("{}k", args.memory.div_ceil(1024)));
-    command.arg("-kernel").arg(&args.image).stdin(std::process::Stdio::null());
-    let status = command.status().map_err(|e| match e.kind() {
+    command.arg("-kernel").arg(&args.image).stdin(Stdio::null());
+    if machine.has_firmware {
+        command.stdout(Stdio::piped());
+    }
+    let mut child = command.spawn().map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => anyhow::anyhow!("{qemu} is not installed (Debian: {})", machine.package),
         _ => anyhow::Error::new(e).context(qemu),
     })?;
+    let passed_on = child.stdout.take().map_or(Ok(()), |console| pass_on(console, &mut std::io::stdout()));
+    let status = child.wait().context(qemu)?;
+    passed_on.context("cannot write what the machine says")?;
     let code = match status.code() {
         Some(code) => code,
         None => bail!("{qemu} was ended by a signal"),
@@ -135,6 +143,30 @@ pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
     }
 }
 
+/// Passes on what a machine says, but not what its firmware says before the kernel does; that is all there is if the kernel
+/// says nothing.
+fn pass_on(mut console: impl Read, to: &mut impl Write) -> std::io::Result<()> {
+    let (mut before, mut buffer) = (Some(Vec::new()), [0; 4096]);
+    loop {
+        let len = match console.read(&mut buffer) {
+            Ok(0) => return to.write_all(&before.unwrap_or_default()),
+            Ok(len) => len,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        let mut said = &buffer[..len];
+        if let Some(kept) = &mut before {
+            let Some(at) = said.iter().position(|byte| *byte == START_OF_TEXT) else {
+                kept.extend_from_slice(said);
+                continue;
+            };
+            (before, said) = (None, &said[at + 1..]);
+        }
+        to.write_all(said)?;
+        to.flush()?;
+    }
+}
+
 /// How QEMU has a machine that boots an image.
 struct Machine {
     /// Of the image's ELF head.
@@ -142,6 +174,8 @@ struct Machine {
     qemu: &'static str,
     package: &'static str,
     arguments: &'static [&'static str],
+    /// Somebody else has the console before the kernel does.
+    has_firmware: bool,
     /// What the kernel ended the machine with, from QEMU's exit status, if that tells.
     written: fn(i32) -> Option<i32>,
 }
@@ -161,6 +195,7 @@ const MACHINES: [Machine; 3] = [
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=0x4",
         ],
+        has_firmware: false,
         // `isa-debug-exit` makes of what is written there twice that and one: an even one, or 1, is QEMU's own.
         written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
     },
@@ -169,6 +204,7 @@ const MACHINES: [Machine; 3] = [
         qemu: "qemu-system-aarch64",
         package: "qemu-system-arm",
         arguments: &["-M", "virt", "-cpu", "max", "-global", "virtio-mmio.force-legacy=off", "-semihosting"],
+        has_firmware: false,
         // The kernel makes the same of it.
         written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
     },
@@ -177,7 +213,9 @@ const MACHINES: [Machine; 3] = [
         qemu: "qemu-system-riscv64",
         package: "qemu-system-misc, opensbi",
         arguments: &["-M", "virt", "-global", "virtio-mmio.force-legacy=off"],
-        written: |status| (status > 1).then_some(status),
+        has_firmware: true,
+        // As above.
+        written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
     },
 ];
 

@@ -112,11 +112,20 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
         #[cfg(feature = "std")]
         config.wasm_threads(false);
     }
+    if target.0.starts_with("riscv64") {
+        // Few of these processors have vector registers, and there is no SIMD code without.
+        config.wasm_simd(false).wasm_relaxed_simd(false);
+    }
     #[cfg(feature = "compile")]
-    if target.is_bare() && target.0.starts_with("x86_64") {
-        for feature in BARE_X86_64 {
+    if target.is_bare() {
+        let features = match target.0.split('-').next() {
+            Some("x86_64") => &BARE_X86_64[..],
+            Some("riscv64gc") => &BARE_RISCV64,
+            _ => &[],
+        };
+        for feature in features {
             // SAFETY: these say what instructions the code has, and a board checks that it knows them all before it
-            // runs any (`detect`).
+            // runs any (`detect`); or they are those that its kernel has, too (RISC-V).
             unsafe { config.cranelift_flag_enable(feature) };
         }
     }
@@ -134,6 +143,11 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
 /// What every x86-64 machine of the last fifteen years has (level v2), and SIMD code and rounding need.
 #[cfg(feature = "compile")]
 const BARE_X86_64: [&str; 6] = ["has_sse3", "has_ssse3", "has_cmpxchg16b", "has_sse41", "has_sse42", "has_popcnt"];
+
+/// What every 64-bit RISC-V processor that general programs are built for has besides what is taken for granted (`RV64GC`):
+/// compressed instructions.
+#[cfg(feature = "compile")]
+const BARE_RISCV64: [&str; 2] = ["has_zca", "has_zcd"];
 
 /// Whether this processor has a feature, by wasmtime's name for it; `None` for one that images for bare machines do not
 /// use.

@@ -203,7 +203,8 @@ impl Image {
         key: &Key,
     ) -> Result<Vec<u8>, Error> {
         let engine = Engine::new(&configure(target, options)?)?;
-        let code = engine.precompile_module(wasm).map_err(|e| Error::Compile(alloc::format!("{e:#}")))?;
+        let wasm = crate::lengths::hide(wasm, target)?;
+        let code = engine.precompile_module(&wasm).map_err(|e| Error::Compile(alloc::format!("{e:#}")))?;
         let metadata = metadata.encode();
         let flags =
             if options.canonical_nan { CANONICAL_NAN } else { 0 } | if form == Form::Start { STARTS_ONLY } else { 0 };

@@ -29,6 +29,8 @@ mod image;
 mod key;
 #[cfg(feature = "std")]
 mod late;
+#[cfg(feature = "compile")]
+mod lengths;
 mod limits;
 mod machine;
 #[cfg(all(feature = "std", target_os = "linux"))]

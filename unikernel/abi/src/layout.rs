@@ -1,4 +1,5 @@
-//! Where the node's things lie. The same on every machine that has 48 bits of addresses.
+//! Where the node's things lie. The same on every machine that has 48 bits of addresses; RISC-V processors need have no more
+//! than 39, of which the node has the lower half.
 
 use crate::{STACK, THREADS_MOST};
 
@@ -6,12 +7,40 @@ use crate::{STACK, THREADS_MOST};
 #[cfg(target_arch = "x86_64")]
 pub const NODE: core::ops::Range<u64> = 0x4000_0000..0x8000_0000;
 /// Where the node's program lies.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
 pub const NODE: core::ops::Range<u64> = 0x20_0000_0000..0x20_4000_0000;
-/// Memory for devices, and their registers.
-pub const DMA: core::ops::Range<u64> = 0x0800_0000_0000..0x0900_0000_0000;
-/// Linear memories at once.
-pub const WINDOWS_MOST: usize = 64;
+/// Where the node's program lies.
+#[cfg(target_arch = "riscv64")]
+pub const NODE: core::ops::Range<u64> = 0x2_0000_0000..0x2_4000_0000;
+
+#[cfg(not(target_arch = "riscv64"))]
+mod sizes {
+    /// Memory for devices, and their registers.
+    pub const DMA: core::ops::Range<u64> = 0x0800_0000_0000..0x0900_0000_0000;
+    /// Linear memories at once.
+    pub const WINDOWS_MOST: usize = 64;
+    /// Where the areas begin.
+    pub const BASES: [u64; 3] = [0x1000_0000_0000, 0x2000_0000_0000, 0x3000_0000_0000];
+    /// Bytes of a stack's slot.
+    pub const STACK_SLOT: u64 = 1 << 30;
+    /// The node has nothing from here on.
+    pub const END: u64 = 1 << 47;
+}
+#[cfg(target_arch = "riscv64")]
+mod sizes {
+    /// Memory for devices, and their registers.
+    pub const DMA: core::ops::Range<u64> = 0x2_4000_0000..0x4_0000_0000;
+    /// Linear memories at once.
+    pub const WINDOWS_MOST: usize = 24;
+    /// Where the areas begin.
+    pub const BASES: [u64; 3] = [0x4_0000_0000, 0x8_0000_0000, 0x10_0000_0000];
+    /// Bytes of a stack's slot.
+    pub const STACK_SLOT: u64 = 512 << 20;
+    /// The node has nothing from here on.
+    pub const END: u64 = 1 << 38;
+}
+pub use sizes::{DMA, WINDOWS_MOST};
+use sizes::{BASES, END, STACK_SLOT};
 
 /// Address space for one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +65,14 @@ impl Area {
 
     /// Where it begins.
     pub const fn base(self) -> u64 {
-        match self {
-            Area::Heap => 0x1000_0000_0000,
-            Area::Stacks => 0x2000_0000_0000,
-            Area::Windows => 0x3000_0000_0000,
-        }
+        BASES[self as usize]
     }
 
     /// Bytes of a slot.
     pub const fn slot(self) -> u64 {
         match self {
             Area::Heap => 4 << 30,
-            Area::Stacks => 1 << 30,
+            Area::Stacks => STACK_SLOT,
             Area::Windows => 8 << 30,
         }
     }
@@ -79,4 +104,10 @@ impl Area {
     }
 }
 
+const fn end(area: Area) -> u64 {
+    area.base() + area.slots() as u64 * area.slot()
+}
+
 const _: () = assert!(STACK < Area::Stacks.slot());
+const _: () = assert!(NODE.end <= DMA.start && DMA.end <= Area::Heap.base() && end(Area::Heap) <= Area::Stacks.base());
+const _: () = assert!(end(Area::Stacks) <= Area::Windows.base() && end(Area::Windows) <= END);

@@ -1,13 +1,16 @@
 //! The privileged part of Wayfare on a machine without an operating system: boots, gives out pages, switches threads,
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
-//! `aarch64/` and `x86_64/` are what processors and their boards ask for; everything else is the same on every machine. The
-//! kernel is on one processor and is never interrupted.
+//! `aarch64/`, `riscv64/`, `x86_64/` are what the processor and its board ask for; everything else is the same on every
+//! machine. The kernel is on one processor and is never interrupted.
 #![no_std]
 #![no_main]
 
 #[cfg(target_arch = "aarch64")]
 #[path = "aarch64/mod.rs"]
+mod arch;
+#[cfg(target_arch = "riscv64")]
+#[path = "riscv64/mod.rs"]
 mod arch;
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64/mod.rs"]

@@ -87,6 +87,11 @@ fn visit(node: FdtNode<'static>, compatible: &str, found: &mut dyn FnMut(Node)) 
 }
 
 impl Node {
+    /// The parts that it has.
+    pub fn children(self) -> impl Iterator<Item = Node> {
+        self.0.children().map(Node)
+    }
+
     fn each_range(self, found: &mut dyn FnMut(Range<u64>)) {
         let all = self.0.reg().ok().flatten().into_iter().flatten();
         for registers in all {

@@ -1,0 +1,186 @@
+//! RISC-V, 64 bits: a machine with firmware below the kernel (SBI) that hands over a device tree, and a PLIC, as `qemu -M
+//! virt` with OpenSBI is one.
+
+mod boot;
+pub mod clock;
+pub mod paging;
+mod plic;
+mod traps;
+
+pub use plic::unmask;
+pub use traps::Context;
+
+use crate::tree::Tree;
+use crate::{Found, frames};
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+use paging::Part;
+use wayfare_unikernel_abi::{PAGE, Rights};
+
+unsafe extern "C" {
+    static __text_start: u8;
+    static __text_end: u8;
+    static __rodata_end: u8;
+    static __end: u8;
+}
+
+/// Most ranges of memory that are somebody else's, and most that are left between them.
+const RANGES_MOST: usize = 16;
+/// What the firmware has said ends with this: on a board the console is shared with it.
+const START_OF_TEXT: u8 = 2;
+
+// The serial port's registers.
+const DATA: u64 = 0;
+const STATE: u64 = 5;
+const READY: u8 = 1 << 5;
+
+/// Where the serial port's registers are, if there is one that this kernel knows. Else the firmware writes.
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+/// Where an emulator's register is that ends it, if there is one.
+static EXIT: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn main(hart: u64, told: u64) -> ! {
+    let told = if told.is_multiple_of(8) { told } else { 0 };
+    // SAFETY: the firmware leaves the tree's address there. Without paging all is as it lies.
+    let Some(tree) = (unsafe { Tree::at(told) }) else { panic!("there is no device tree") };
+    let serial = registers(&tree, &["ns16550a"], &SERIAL);
+    write(&[START_OF_TEXT]);
+    let exit = registers(&tree, &["sifive,test0", "sifive,test1"], &EXIT);
+    let [lines, enabled, taken] = plic::init(&tree, hart);
+    let mut found = Found::new();
+    tree.command_line(&mut found);
+    tree.each("virtio,mmio", &mut |node| {
+        let (Some(registers), Some(line)) = (node.registers(0), node.number("interrupts", 0)) else { return };
+        found.add_device(registers.start, registers.end - registers.start, line as usize);
+    });
+    (found.counter, found.frequency) = clock::init(&tree);
+    let address = |symbol: *const u8| symbol as u64;
+    // SAFETY: only their addresses are taken.
+    let (text, text_end, rodata_end, end) =
+        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
+    let (from, to) = crate::payload_place().map_or((end, end), |(at, len)| (at, (at + len).next_multiple_of(PAGE)));
+    // The payload follows the kernel. With the first frame that is taken the device tree may be gone.
+    let memory = memory(&tree, text..to);
+    frames::init(memory.all().iter().map(|range| range.start).min().unwrap_or(0));
+    memory.all().iter().for_each(|range| frames::add(range.start, range.end));
+    let part = |from, to, rights| Part { from, to, rights, is_shared: false };
+    let registers = |of: Range<u64>| part(of.start, of.end, Rights::Write);
+    paging::init(
+        &[
+            part(text, text_end, Rights::Execute),
+            part(text_end, rodata_end, Rights::Read),
+            part(rodata_end, end, Rights::Write),
+            Part { is_shared: true, ..part(from, to, Rights::Read) },
+            registers(serial),
+            registers(exit),
+            registers(lines),
+            registers(enabled),
+            registers(taken),
+        ],
+        memory.all(),
+    );
+    crate::begin(&found);
+    traps::run()
+}
+
+/// Finds a device of which one register is a byte, and all follow each other; notes where it is. Gives its registers.
+fn registers(tree: &Tree, compatible: &[&str], place: &AtomicU64) -> Range<u64> {
+    let is_plain = |node: &crate::tree::Node| node.number("reg-shift", 0).unwrap_or(0) == 0;
+    let Some(registers) = tree.first(compatible).filter(is_plain).and_then(|node| node.registers(0)) else { return 0..0 };
+    place.store(registers.start, Ordering::Relaxed);
+    registers
+}
+
+/// Ranges of memory.
+struct Ranges {
+    all: [Range<u64>; RANGES_MOST],
+    len: usize,
+}
+
+impl Ranges {
+    fn new() -> Ranges {
+        Ranges { all: [const { 0..0 }; RANGES_MOST], len: 0 }
+    }
+
+    fn push(&mut self, range: Range<u64>) {
+        assert!(self.len < RANGES_MOST, "memory has more parts than are kept track of");
+        self.all[self.len] = range;
+        self.len += 1;
+    }
+
+    fn all(&self) -> &[Range<u64>] {
+        &self.all[..self.len]
+    }
+}
+
+/// All memory but what is used and what is somebody else's.
+fn memory(tree: &Tree, used: Range<u64>) -> Ranges {
+    let (mut kept, mut left) = (Ranges::new(), Ranges::new());
+    kept.push(used);
+    tree.reserved(&mut |range| kept.push(range));
+    tree.memory(&mut |range| add(range, kept.all(), &mut left));
+    left
+}
+
+fn add(range: Range<u64>, kept: &[Range<u64>], left: &mut Ranges) {
+    match kept.split_first() {
+        _ if range.is_empty() => {}
+        Some((first, rest)) => {
+            add(range.start..range.end.min(first.start), rest, left);
+            add(range.start.max(first.end)..range.end, rest, left);
+        }
+        None => left.push(range),
+    }
+}
+
+/// Writes to the console.
+pub struct Console;
+
+impl fmt::Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        write(text.as_bytes());
+        Ok(())
+    }
+}
+
+/// Writes bytes to the console as they are.
+pub fn write(bytes: &[u8]) {
+    let serial = SERIAL.load(Ordering::Relaxed);
+    for byte in bytes {
+        if serial == 0 {
+            ask_to_write(*byte);
+            continue;
+        }
+        // SAFETY: its registers, mapped for the kernel alone.
+        unsafe {
+            while ((serial + STATE) as *const u8).read_volatile() & READY == 0 {}
+            ((serial + DATA) as *mut u8).write_volatile(*byte);
+        }
+    }
+}
+
+/// Lets the firmware write: older ones know only the older way.
+fn ask_to_write(byte: u8) {
+    if sbi_rt::console_write_byte(byte).is_err() {
+        #[expect(deprecated)]
+        sbi_rt::legacy::console_putchar(byte.into());
+    }
+}
+
+/// There is no lock that keeps a panic from being told.
+pub fn unlock_console() {}
+
+/// Ends the machine. Under QEMU its exit status is `2 * code + 1`; elsewhere it is off.
+pub fn exit(code: u8) -> ! {
+    const FAILED: u32 = 0x3333;
+    let exit = EXIT.load(Ordering::Relaxed);
+    if exit != 0 {
+        // SAFETY: its register, mapped for the kernel alone.
+        unsafe { (exit as *mut u32).write_volatile((u32::from(code) * 2 + 1) << 16 | FAILED) };
+    }
+    sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
+    loop {
+        riscv::asm::wfi();
+    }
+}
