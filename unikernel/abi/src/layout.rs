@@ -39,8 +39,8 @@ mod sizes {
     /// The node has nothing from here on.
     pub const END: u64 = 1 << 38;
 }
-pub use sizes::{DMA, WINDOWS_MOST};
 use sizes::{BASES, END, STACK_SLOT};
+pub use sizes::{DMA, WINDOWS_MOST};
 
 /// Address space for one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

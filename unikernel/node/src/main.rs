@@ -24,6 +24,7 @@ use alloc::vec::Vec;
 use console::Console;
 use core::fmt::Write;
 use core::panic::PanicInfo;
+use core::sync::atomic::Ordering;
 use executor::Executor;
 use host::{Board, Seat};
 use net::Net;
@@ -92,6 +93,7 @@ fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -
 
 /// Runs the one task that there is, and gives the machine's exit code.
 fn only_task(start: Start, image: &[u8], snapshot: &[u8]) -> u8 {
+    thread::ONLY_TASK.store(true, Ordering::Relaxed);
     match run(start, image, snapshot) {
         Ok(Outcome::Exited(status)) => return EXITED.saturating_add(status.min(124) as u8),
         Ok(Outcome::Trapped(e)) if thread::was_exhausted() => console::line(&alloc::format!("out of memory: {e}")),

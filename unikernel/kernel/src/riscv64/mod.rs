@@ -87,7 +87,9 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
 /// Finds a device of which one register is a byte, and all follow each other; notes where it is. Gives its registers.
 fn registers(tree: &Tree, compatible: &[&str], place: &AtomicU64) -> Range<u64> {
     let is_plain = |node: &crate::tree::Node| node.number("reg-shift", 0).unwrap_or(0) == 0;
-    let Some(registers) = tree.first(compatible).filter(is_plain).and_then(|node| node.registers(0)) else { return 0..0 };
+    let Some(registers) = tree.first(compatible).filter(is_plain).and_then(|node| node.registers(0)) else {
+        return 0..0;
+    };
     place.store(registers.start, Ordering::Relaxed);
     registers
 }

@@ -47,7 +47,8 @@ fn context(tree: &Tree, plic: Node, hart: u64) -> Option<u64> {
     let processor = processors.find(|of| of.registers(0).is_some_and(|number| number.start == hart))?;
     let own = processor.children().find_map(|of| of.text("compatible")?.eq("riscv,cpu-intc").then_some(of))?;
     let handle = own.number("phandle", 0)?;
-    let told = |index| Some((plic.number("interrupts-extended", index)?, plic.number("interrupts-extended", index + 1)?));
+    let told =
+        |index| Some((plic.number("interrupts-extended", index)?, plic.number("interrupts-extended", index + 1)?));
     let number = (0..).map_while(|context| told(2 * context)).position(|of| of == (handle, EXTERNAL))?;
     Some(number as u64)
 }

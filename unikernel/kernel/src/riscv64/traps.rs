@@ -234,12 +234,7 @@ extern "C" fn idle() -> ! {
 }
 
 extern "C" fn failed(stack: u64) -> ! {
-    panic!(
-        "exception {} at {:#x}, address {:#x}, stack {stack:#x}",
-        scause::read().bits(),
-        sepc::read(),
-        stval::read()
-    )
+    panic!("exception {} at {:#x}, address {:#x}, stack {stack:#x}", scause::read().bits(), sepc::read(), stval::read())
 }
 
 /// Comes into the kernel; gives the context of the thread that goes on.
