@@ -14,7 +14,6 @@ const HEAD: usize = 8 + 32 + 8 + 8;
 
 /// What the machine is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Role {
     /// A node of a cluster, to which tasks come.
     Node {
