@@ -221,10 +221,10 @@ pub enum Format {
 
 /// `wayfare ps`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare ps\n  wayfare ps -a -o json")]
+#[command(after_help = "Examples:\n  wayfare ps\n  wayfare ps -a -o json\n  wayfare ps --node board1")]
 pub struct Ps {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// Tasks of the agent that have ended or are elsewhere, too
     #[arg(short, long)]
     pub all: bool,

@@ -1,11 +1,13 @@
 //! Asks this machine's agent.
 
+use crate::cli::Asked;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use wayfare_node::Dirs;
-use wayfare_node::local::{LINE_MAX, Reply, Request};
+use wayfare_node::control::{Reply, Request};
+use wayfare_node::local::LINE_MAX;
 
 /// What the agent says when it did not do what it was asked for.
 #[derive(Debug)]
@@ -41,6 +43,20 @@ impl Client {
     pub fn try_connect(state: Option<&Path>) -> Option<Client> {
         let dirs = Dirs::locate(state).ok()?;
         UnixStream::connect(dirs.socket()).ok().map(|stream| Client { read: BufReader::new(stream) })
+    }
+
+    /// Connects, and asks the node that was named; the first answer.
+    ///
+    /// # Errors
+    /// As [`Client::connect`] and [`Client::ask`].
+    pub fn ask_at(asked: &Asked, request: Request) -> Result<(Client, Reply)> {
+        let mut client = Client::connect(asked.at.state.as_deref())?;
+        let request = match &asked.node {
+            Some(node) => Request::At { node: node.clone(), request: Box::new(request) },
+            None => request,
+        };
+        let reply = client.ask(&request)?;
+        Ok((client, reply))
     }
 
     /// Asks; the first answer.

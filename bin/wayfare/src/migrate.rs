@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
-use wayfare_node::local::{MoveLine, MoveOrder, MoveReport, Reply, Request};
+use wayfare_node::control::{Line, Order, Reply, Report, Request};
 use wayfare_transfer::message::Mode as Wire;
 
 /// Moves it.
@@ -16,8 +16,7 @@ use wayfare_transfer::message::Mode as Wire;
 /// # Errors
 /// When it stays here, with the reason.
 pub fn run(args: &Migrate) -> Result<ExitCode> {
-    let mut client = Client::connect(args.at.state.as_deref())?;
-    let order = MoveOrder {
+    let order = Order {
         name: args.name.clone(),
         to: args.to.clone(),
         mode: match args.mode {
@@ -38,24 +37,27 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
         bar.set_style(style);
     }
-    let mut reply = client.ask(&Request::Migrate { order });
+    let mut asked = Client::ask_at(&args.asked, Request::Migrate { order });
     let report = loop {
+        let (mut client, reply) = match asked {
+            Ok(asked) => asked,
+            Err(e) => {
+                bar.finish_and_clear();
+                // If the agent itself is gone, nobody knows.
+                return Err(if e.is::<Refused>() { e.context(format!("{} stays where it is", args.name)) } else { e });
+            }
+        };
         match reply {
-            Ok(Reply::Moving { line }) => {
+            Reply::Moving { line } => {
                 let (of, left) = (line.progress.of, line.progress.left);
                 bar.set_length(of.max(1));
                 bar.set_position(of - left.min(of));
                 bar.set_message(describe(&line));
             }
-            Ok(Reply::Moved { report }) => break report,
-            Ok(_) => bail!("the agent answered something else"),
-            Err(e) => {
-                bar.finish_and_clear();
-                // If the agent itself is gone, nobody knows.
-                return Err(if e.is::<Refused>() { e.context(format!("{} stays here", args.name)) } else { e });
-            }
+            Reply::Moved { report } => break report,
+            _ => bail!("the agent answered something else"),
         }
-        reply = client.next();
+        asked = client.next().map(|reply| (client, reply));
     };
     bar.finish_and_clear();
     match args.output {
@@ -65,7 +67,7 @@ pub fn run(args: &Migrate) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(line: &MoveLine) -> String {
+fn describe(line: &Line) -> String {
     let p = &line.progress;
     if p.round == 0 {
         return line.phase.clone();
@@ -88,7 +90,7 @@ fn describe(line: &MoveLine) -> String {
     text
 }
 
-fn tell(args: &Migrate, report: &MoveReport) -> String {
+fn tell(args: &Migrate, report: &Report) -> String {
     let time = |ns: u64| output::duration(Duration::from_nanos(ns));
     let line = &report.last.progress;
     let spared = match line.spared {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use std::process::ExitCode;
 use std::time::Duration;
 use wayfare_node::agent::{Agent, Settings};
-use wayfare_node::local::{Reply, Request};
+use wayfare_node::control::{NodeInfo, Reply, Request};
 use wayfare_node::{Dirs, membership};
 
 /// Does it.
@@ -118,6 +118,11 @@ fn serve(args: Serve) -> Result<()> {
     served
 }
 
+/// What a node has below it.
+fn system(node: &NodeInfo) -> &'static str {
+    if node.peer.is_bare() { "bare metal" } else { "linux" }
+}
+
 /// `wayfare nodes`.
 ///
 /// # Errors
@@ -126,11 +131,17 @@ pub fn list(args: &Nodes) -> Result<ExitCode> {
     let reply = Client::connect(args.at.state.as_deref())?.ask(&Request::Nodes)?;
     let Reply::Nodes { nodes } = reply else { bail!("the agent answered something else") };
     if args.output == Format::Json {
-        output::print_json(&serde_json::to_value(&nodes)?)?;
+        let json = |node: &NodeInfo| -> Result<serde_json::Value> {
+            let mut json = serde_json::to_value(node)?;
+            json["isa"] = node.peer.instruction_set().into();
+            json["system"] = system(node).into();
+            Ok(json)
+        };
+        output::print_json(&nodes.iter().map(json).collect::<Result<Vec<_>>>()?.into())?;
         return Ok(ExitCode::SUCCESS);
     }
     let now = wayfare_node::unix_now();
-    let row = |n: &wayfare_node::local::NodeInfo| {
+    let row = |n: &NodeInfo| {
         let seen = match (n.this, n.peer.seen) {
             (true, _) => "this node".into(),
             (false, 0) => "never".into(),
@@ -139,9 +150,9 @@ pub fn list(args: &Nodes) -> Result<ExitCode> {
                 format!("{} ago", output::long_duration(ago).replace(".0s", "s"))
             }
         };
-        vec![n.peer.name.clone(), n.peer.isa.clone(), n.peer.address.clone(), seen]
+        vec![n.peer.name.clone(), n.peer.instruction_set().into(), system(n).into(), n.peer.address.clone(), seen]
     };
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    output::print(&output::table(&["NAME", "ISA", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
+    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }

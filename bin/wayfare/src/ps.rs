@@ -17,9 +17,13 @@ use wayfare_store::locations;
 pub fn run(args: &Ps) -> Result<ExitCode> {
     let tasks = locations::tasks()?;
     let now = registry::now();
-    let entries = registry::list(&tasks);
+    let entries = if args.asked.node.is_none() { registry::list(&tasks) } else { Vec::new() };
     let rows = entries.iter().map(|e| (e, now.saturating_sub(e.started), state(&tasks, e)));
-    let of_agent = crate::tasks::list(args.at.state.as_deref())?;
+    let here = args.asked.node.is_none();
+    let of_agent = match here {
+        true => crate::tasks::list(args.asked.at.state.as_deref())?,
+        false => crate::tasks::list_at(&args.asked)?,
+    };
     let of_agent: Vec<_> = of_agent.into_iter().filter(|t| args.all || t.state.is_alive()).collect();
     if args.output == Format::Json {
         let mut rows: Vec<_> = rows
@@ -33,7 +37,6 @@ pub fn run(args: &Ps) -> Result<ExitCode> {
         for task in &of_agent {
             let mut row = serde_json::to_value(task)?;
             row["agent"] = true.into();
-            row["target"] = wayfare_node::agent::target().into();
             row["runtime_seconds"] = now.saturating_sub(task.spec.started).into();
             rows.push(row);
         }
@@ -49,14 +52,7 @@ pub fn run(args: &Ps) -> Result<ExitCode> {
             let runtime = Duration::from_secs(now.saturating_sub(t.spec.started));
             let runtime = output::long_duration(runtime).replace(".0s", "s");
             let (name, program) = (t.spec.name.clone(), t.spec.program.clone());
-            rows.push(vec![
-                name,
-                "agent".into(),
-                program,
-                wayfare_node::agent::target(),
-                runtime,
-                crate::tasks::describe(&t.state),
-            ]);
+            rows.push(vec![name, "agent".into(), program, t.target.clone(), runtime, crate::tasks::describe(&t.state)]);
         }
         let headings = ["NAME", "PID", "PROGRAM", "TARGET", "RUNTIME", "STATE"];
         output::print(&output::table(&headings, &rows, Paint::stdout()))?;

@@ -1,6 +1,6 @@
 //! Tasks of the agent: started in the background, listed, followed, stopped.
 
-use crate::cli::{Capture, Compress, Format, Logs, OfAgent, Resolve, Run, Stats};
+use crate::cli::{Asked, Capture, Compress, Format, Logs, OfAgent, Resolve, Run, Stats};
 use crate::client::Client;
 use crate::mounts::{Mount, Mounts};
 use crate::output::{self, Paint};
@@ -9,8 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use wayfare_node::agent::State;
-use wayfare_node::local::{Reply, Request, TaskInfo};
+use wayfare_node::control::{Reply, Request, State, TaskInfo};
 use wayfare_node::spec::{Dir, Limits, Spec};
 use wayfare_transfer::TaskId;
 
@@ -27,6 +26,8 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
     let dir = |m: &Mount| -> Result<Dir> {
         // Links resolved: it must mean the same directory on every node.
         let host = std::fs::canonicalize(&m.host).or_else(|_| absolute(&m.host))?;
+        let host = host.into_os_string().into_string();
+        let host = host.map_err(|_| anyhow::anyhow!("{}: its name is no text", m.host.display()))?;
         Ok(Dir { host, guest: m.guest.clone(), read_only: m.read_only })
     };
     let stem = args.program.file_stem().unwrap_or_default().to_string_lossy();
@@ -59,6 +60,17 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
         _ => bail!("the agent answered something else"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The tasks of a node.
+///
+/// # Errors
+/// When no agent is at work, or the node does not answer.
+pub fn list_at(asked: &Asked) -> Result<Vec<TaskInfo>> {
+    match Client::ask_at(asked, Request::List)? {
+        (_, Reply::Tasks { tasks }) => Ok(tasks),
+        _ => bail!("the agent answered something else"),
+    }
 }
 
 /// The agent's tasks, if one is at work.
@@ -96,7 +108,9 @@ pub fn capture(args: &Capture, output: std::path::PathBuf) -> Result<ExitCode> {
     if args.since.is_some() || args.compress != Compress::Lz4 {
         bail!("{}: tasks of the agent are captured whole, packed by lz4", args.name);
     }
-    let request = Request::Capture { name: args.name.clone(), output: output.clone(), keep_running: args.keep_running };
+    let path = output.to_str().map(String::from);
+    let path = path.ok_or_else(|| anyhow::anyhow!("{}: its name is no text", output.display()))?;
+    let request = Request::Capture { name: args.name.clone(), output: path, keep_running: args.keep_running };
     Client::connect(args.at.state.as_deref())?.ask(&request)?;
     let bytes = std::fs::metadata(&output)?.len();
     match args.json {
@@ -112,7 +126,7 @@ pub fn capture(args: &Capture, output: std::path::PathBuf) -> Result<ExitCode> {
 /// When it does not run here.
 pub fn stop(args: &OfAgent) -> Result<ExitCode> {
     let request = Request::Stop { name: args.name.clone() };
-    Client::connect(args.at.state.as_deref())?.ask(&request)?;
+    Client::ask_at(&args.asked, request)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,7 +136,7 @@ pub fn stop(args: &OfAgent) -> Result<ExitCode> {
 /// While it runs.
 pub fn remove(args: &OfAgent) -> Result<ExitCode> {
     let request = Request::Remove { name: args.name.clone() };
-    Client::connect(args.at.state.as_deref())?.ask(&request)?;
+    Client::ask_at(&args.asked, request)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -131,8 +145,7 @@ pub fn remove(args: &OfAgent) -> Result<ExitCode> {
 /// # Errors
 /// When there is no such task.
 pub fn logs(args: &Logs) -> Result<ExitCode> {
-    let mut client = Client::connect(args.at.state.as_deref())?;
-    client.ask(&Request::Logs { name: args.name.clone(), follow: args.follow })?;
+    let (client, _) = Client::ask_at(&args.asked, Request::Logs { name: args.name.clone(), follow: args.follow })?;
     let (mut bytes, mut buffer) = (client.bytes(), vec![0; 64 << 10]);
     let mut out = std::io::stdout().lock();
     loop {
@@ -152,7 +165,7 @@ pub fn logs(args: &Logs) -> Result<ExitCode> {
 /// # Errors
 /// When no agent is at work.
 pub fn stats(args: &Stats) -> Result<ExitCode> {
-    let reply = Client::connect(args.at.state.as_deref())?.ask(&Request::List)?;
+    let (_, reply) = Client::ask_at(&args.asked, Request::List)?;
     let Reply::Tasks { tasks } = reply else { bail!("the agent answered something else") };
     if args.output == Format::Json {
         output::print_json(&serde_json::to_value(&tasks)?)?;

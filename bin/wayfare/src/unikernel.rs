@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use wayfare_board::{Payload, Start, attach};
+use wayfare_board::{Payload, Role, Start, attach};
 use wayfare_engine::{Error, Form, Key, Options, Target};
 use wayfare_snapshot::{Compression, Digest, Limits};
 use wayfare_store::atomic;
@@ -54,7 +54,7 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
     let program = args.task.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let args_of_task = std::iter::once(program).chain(args.args.iter().cloned()).collect();
     let start = Start { key, args: args_of_task, env: args.env.clone() };
-    let payload = Payload { start, image: &image, snapshot: &snapshot }.encode();
+    let payload = Payload { role: Role::Task(start), image: &image, snapshot: &snapshot }.encode();
     let image = attach(&kernel, &payload).with_context(|| path.display().to_string())?;
     atomic::write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))?;
     output::notice(&format!("{}: {}", args.output.display(), output::bytes(image.len() as u64)));

@@ -31,7 +31,7 @@ fn again(from: &Node, to: &Node, name: &str) {
         if done.status == Some(0) {
             return;
         }
-        assert!(done.stderr.contains("stays here"), "{done:?}");
+        assert!(done.stderr.contains("stays where it is"), "{done:?}");
         let logs = || format!("{done:?}\n{}\n{}", from.log(), to.log());
         assert!(began.elapsed() < Duration::from_secs(30), "it cannot be moved any more: {}", logs());
         eprintln!("{name}: not yet: {}", done.stderr.trim());
@@ -196,7 +196,7 @@ fn a_node_that_cannot_be_reached_is_named_and_the_task_stays() {
         start(&linked.a, "t", "100000");
         linked.down();
         let began = Instant::now();
-        let done = linked.a.run(&["migrate", "t", "--to", "b"]).fails("stays here");
+        let done = linked.a.run(&["migrate", "t", "--to", "b"]).fails("stays where it is");
         assert!(done.stderr.contains(&linked.proxy.address().to_string()), "{done:?}");
         assert!(began.elapsed() < Duration::from_secs(15));
         linked.up();

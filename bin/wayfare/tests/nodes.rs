@@ -204,7 +204,7 @@ fn a_destination_that_cannot_take_a_task_says_why_and_the_task_runs_on() {
     for (name, why) in [("dir", "--share"), ("wide", "processors"), ("small", "a task named small"), ("big", "memory")]
     {
         let done = a.run(&["migrate", name, "--to", "b"]).fails(why);
-        assert!(done.stderr.contains("stays here"), "{done:?}");
+        assert!(done.stderr.contains("stays where it is"), "{done:?}");
         assert_eq!(a.state(name), "running");
     }
     a.run(&["migrate", "small", "--to", "nowhere"]).fails("no node named nowhere");
@@ -267,7 +267,7 @@ fn strangers_old_tokens_and_revoked_nodes_get_nothing() {
     // b was a member; now it is not, and what it offers is refused.
     b.start("t", &[], "sleeper", &["600"]);
     a.run(&["node", "revoke", "b"]).ok();
-    b.run(&["migrate", "t", "--to", "a"]).fails("stays here");
+    b.run(&["migrate", "t", "--to", "a"]).fails("stays where it is");
     assert_eq!(b.state("t"), "running");
     assert!(a.log().contains("revoked"), "{}", a.log());
     // A new key is good, the old one is not any more.

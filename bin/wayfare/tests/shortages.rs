@@ -15,7 +15,7 @@ use wayfare_sim::forger::Forger;
 #[track_caller]
 fn stays(from: &Node, name: &str, why: &str) {
     let done = from.run(&["migrate", name, "--to", "b"]).fails(why);
-    assert!(done.stderr.contains("stays here"), "{done:?}");
+    assert!(done.stderr.contains("stays where it is"), "{done:?}");
     assert_eq!(from.state(name), "running");
     let before = from.output(name).len();
     until("it runs on", PATIENCE, || from.output(name).len() > before);
@@ -48,7 +48,7 @@ fn a_destination_with_a_full_disk_gives_the_task_back() {
                 // What it prints there has no place either, but that is as it would be without a move.
                 assert_eq!(at.name, "b");
             } else {
-                let done = done.fails("stays here");
+                let done = done.fails("stays where it is");
                 assert_eq!(at.name, "a", "{done:?}");
                 is_unbroken(&a.output(&name));
             }
@@ -99,7 +99,7 @@ fn a_source_with_a_full_disk_keeps_the_task() {
             assert_eq!(at.name, "b");
         } else {
             let done = done.fails("disk is full");
-            assert!(done.stderr.contains("stays here"), "{done:?}");
+            assert!(done.stderr.contains("stays where it is"), "{done:?}");
             assert_eq!(at.name, "a");
             disk.empty();
             migrate(&a, &b, "t");

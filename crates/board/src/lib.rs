@@ -18,7 +18,7 @@ mod place;
 #[cfg(feature = "payload")]
 pub use elf::attach;
 #[cfg(feature = "payload")]
-pub use payload::{Payload, Start};
+pub use payload::{Payload, Role, Start};
 pub use place::Place;
 
 #[cfg(feature = "payload")]

@@ -5,10 +5,26 @@ use crate::Error;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use wayfare_cluster::identity::Identity;
+use wayfare_cluster::peers::Peer;
 
-const MAGIC: &[u8; 8] = b"WAYFNOD\x01";
+const MAGIC: &[u8; 8] = b"WAYFNOD\x02";
 /// Magic, digest, lengths of the description and the image.
 const HEAD: usize = 8 + 32 + 8 + 8;
+
+/// What the machine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A node of a cluster, to which tasks come.
+    Node {
+        /// Which.
+        identity: Identity,
+        /// The others, as far as they are known.
+        peers: Vec<Peer>,
+    },
+    /// It runs one task, and ends with it.
+    Task(Start),
+}
 
 /// What to start, by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +40,9 @@ pub struct Start {
 /// A payload as it lies in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload<'a> {
-    /// What to start.
-    pub start: Start,
-    /// The task's image, for the kernel's target.
+    /// What the machine is.
+    pub role: Role,
+    /// The task's image, for the kernel's target; of none for a node.
     pub image: &'a [u8],
     /// A snapshot to go on from; of none if the task begins.
     pub snapshot: &'a [u8],
@@ -35,7 +51,7 @@ pub struct Payload<'a> {
 impl<'a> Payload<'a> {
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let start = postcard::to_allocvec(&self.start).unwrap_or_default();
+        let start = postcard::to_allocvec(&self.role).unwrap_or_default();
         let mut bytes = Vec::with_capacity(HEAD + start.len() + self.image.len() + self.snapshot.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[0; 32]);
@@ -71,8 +87,8 @@ impl<'a> Payload<'a> {
         };
         let (start, rest) = body.split_at_checked(len(40)?).ok_or(Error::Damaged)?;
         let (image, snapshot) = rest.split_at_checked(len(48)?).ok_or(Error::Damaged)?;
-        let start = postcard::from_bytes(start).map_err(|_| Error::Damaged)?;
-        Ok(Payload { start, image, snapshot })
+        let role = postcard::from_bytes(start).map_err(|_| Error::Damaged)?;
+        Ok(Payload { role, image, snapshot })
     }
 }
 
@@ -83,7 +99,7 @@ mod tests {
 
     fn payload<'a>(image: &'a [u8], snapshot: &'a [u8]) -> Payload<'a> {
         let args = alloc::vec!["a".to_string(), "b c".to_string()];
-        Payload { start: Start { key: [7; 32], args, env: Vec::new() }, image, snapshot }
+        Payload { role: Role::Task(Start { key: [7; 32], args, env: Vec::new() }), image, snapshot }
     }
 
     #[test]

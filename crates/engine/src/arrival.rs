@@ -9,11 +9,10 @@ use crate::calls::admit;
 use crate::grounds::bytes_of;
 use crate::handle::Shared;
 use crate::late::{Catch, Late, empty};
+use crate::machine::{past, within};
 use crate::task::Phase;
 use crate::{Error, Form, Handle, Image, Limits, Machine, PageRange, State, Task, Trigger, changed};
-use std::ops::Range;
 use std::sync::Arc;
-use wasmtime::Memory;
 use wayfare_instrument::abi;
 use wayfare_snapshot::{PAGE_SIZE, Snapshot};
 use wayfare_wasi::Ctx;
@@ -52,15 +51,7 @@ impl Arrival {
     /// # Errors
     /// [`Error::Misfit`] when there is no such memory, or it cannot be so large here.
     pub fn grow(&mut self, memory: u32, bytes: u64) -> Result<(), Error> {
-        let handle = self.memory(memory)?;
-        let store = self.machine()?.store();
-        let size = handle.data_size(&mut *store) as u64;
-        if bytes > size {
-            let pages = (bytes - size).div_ceil(handle.page_size(&mut *store));
-            let grown = handle.grow(store, pages);
-            grown.map_err(|_| Error::Misfit(format!("memory {memory} needs {bytes} bytes: too many here")))?;
-        }
-        Ok(())
+        self.machine()?.grow(memory, bytes)
     }
 
     /// Writes whole pages from `first` on.
@@ -69,9 +60,7 @@ impl Arrival {
     /// [`Error::Misfit`] when there is no such memory, they are not whole (the memory's last may be short), or reach
     /// past its end; nothing is written then.
     pub fn write(&mut self, memory: u32, first: u64, bytes: &[u8]) -> Result<(), Error> {
-        let data = self.data(memory)?;
-        let range = whole_pages(memory, first, bytes.len(), data.len())?;
-        let to = &mut data[range];
+        let to = self.machine()?.whole_pages(memory, first, bytes.len())?;
         changed::populate(to);
         to.copy_from_slice(bytes);
         Ok(())
@@ -82,12 +71,10 @@ impl Arrival {
     /// # Errors
     /// [`Error::Misfit`] when there is no such memory, or they reach past its end; nothing is written then.
     pub fn zero(&mut self, memory: u32, first: u64, count: u64) -> Result<(), Error> {
-        let grown = self.machine()?.initial_size(memory);
-        let data = self.data(memory)?;
+        let machine = self.machine()?;
+        let grown = machine.initial_size(memory).saturating_sub((first as usize).saturating_mul(PAGE_SIZE));
         let len = usize::try_from(count).ok().and_then(|pages| pages.checked_mul(PAGE_SIZE));
-        let range = whole_pages(memory, first, len.unwrap_or(usize::MAX), data.len())?;
-        let grown = grown.saturating_sub(range.start);
-        changed::clear(&mut data[range], grown);
+        changed::clear(machine.whole_pages(memory, first, len.unwrap_or(usize::MAX))?, grown);
         Ok(())
     }
 
@@ -99,7 +86,7 @@ impl Arrival {
     pub fn forget(&mut self, pages: &[PageRange]) -> Result<(), Error> {
         let mut places = Vec::with_capacity(pages.len());
         for range in pages {
-            let data = self.data(range.memory)?;
+            let data = self.machine()?.data(range.memory)?;
             let bytes = bytes_of(range.first, range.count, data.len());
             let place = &mut data[bytes];
             // The last page may be short; the kernel's is not.
@@ -116,7 +103,7 @@ impl Arrival {
     /// # Errors
     /// [`Error::Misfit`] when there is no such memory, or they reach past its end; `into` is as it was then.
     pub fn read(&mut self, memory: u32, first: u64, into: &mut [u8]) -> Result<(), Error> {
-        let data = self.data(memory)?;
+        let data = self.machine()?.data(memory)?;
         let range = within(first, into.len(), data.len()).ok_or_else(|| past(memory))?;
         into.copy_from_slice(&data[range]);
         Ok(())
@@ -206,32 +193,4 @@ impl Arrival {
     pub(crate) fn machine(&mut self) -> Result<&mut Machine<Inside>, Error> {
         self.body.machine().ok_or_else(|| Error::Unmovable(self.image.unmovable().to_vec()))
     }
-
-    fn memory(&mut self, index: u32) -> Result<Memory, Error> {
-        let machine = self.machine()?;
-        machine.memory(index).ok_or_else(|| Error::Misfit(format!("there is no memory {index}")))
-    }
-
-    fn data(&mut self, memory: u32) -> Result<&mut [u8], Error> {
-        let handle = self.memory(memory)?;
-        Ok(handle.data_mut(self.machine()?.store()))
-    }
-}
-
-fn past(memory: u32) -> Error {
-    Error::Misfit(format!("memory {memory} has pages past its end"))
-}
-
-fn within(first: u64, len: usize, size: usize) -> Option<Range<usize>> {
-    let from = usize::try_from(first).ok()?.checked_mul(PAGE_SIZE)?;
-    let to = from.checked_add(len).filter(|to| *to <= size)?;
-    Some(from..to)
-}
-
-fn whole_pages(memory: u32, first: u64, len: usize, size: usize) -> Result<Range<usize>, Error> {
-    let range = within(first, len, size).ok_or_else(|| past(memory))?;
-    if !len.is_multiple_of(PAGE_SIZE) && range.end != size {
-        return Err(Error::Misfit(format!("memory {memory} has a part of a page")));
-    }
-    Ok(range)
 }

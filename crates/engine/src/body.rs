@@ -119,7 +119,7 @@ fn host_call(
             None => (&mut [][..], caller.data_mut()),
         };
         if let Some(absent) = &absent {
-            let strings = strings(inside, function);
+            let strings = calls::strings(&mut inside.ctx, &mut inside.host, function);
             absent.enter(function, raw, strings, data).map_err(wasmtime::Error::new)?;
         }
         let control = inside.ctx.call(&mut inside.host, function, raw, data);
@@ -154,17 +154,4 @@ fn host_call(
         // A stale cancellation: nobody asks any more.
         caller.data().host.canceller().reset();
     }
-}
-
-/// Number and bytes of the strings that a call hands out.
-fn strings(inside: &mut Inside, function: Function) -> (u32, u32) {
-    let sizes = match function {
-        Function::ArgsGet => Function::ArgsSizesGet,
-        Function::EnvironGet => Function::EnvironSizesGet,
-        _ => return (0, 0),
-    };
-    let mut out = [0; 8];
-    inside.ctx.call(&mut inside.host, sizes, &[0, 4], &mut out);
-    let [a, b, c, d, e, f, g, h] = out;
-    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }

@@ -1,13 +1,15 @@
 //! What tasks on any machine have in common: where a program begins, how it ends, what it can go on from, and the host functions that its imports
 //! are linked to, one for each call of WASI.
 
-use crate::{Error, Form, Image, Run};
+use crate::{Error, Form, Image, Machine, Run, State};
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use wasmtime::{Caller, Extern, ExternType, Func, Store, Val};
-use wayfare_snapshot::Snapshot;
-use wayfare_wasi::{Ctx, Function, MODULE, ValType};
+use wayfare_snapshot::{Meta, Snapshot, TaskOptions};
+use wayfare_wasi::{Ctx, Function, Host, MODULE, ValType};
 
 /// Where a program begins.
 pub const ENTRY: &str = "_start";
@@ -93,6 +95,70 @@ pub fn admit(image: &Image, snapshot: &Snapshot<'_>) -> Result<Ctx, Error> {
         return Err(Error::StartsOnly);
     }
     Ok(ctx)
+}
+
+/// What a snapshot says of a task besides its state.
+pub struct Label<'l> {
+    /// The task's name.
+    pub name: &'l str,
+    /// Notes that travel with it.
+    pub extra: &'l BTreeMap<String, String>,
+    /// Where it begins.
+    pub entry: &'l str,
+    /// Counts its snapshots.
+    pub sequence: u64,
+    /// Counts its moves.
+    pub epoch: u64,
+    /// Nanoseconds that it has run.
+    pub progress: u64,
+}
+
+/// A snapshot without pages of a captured task; the memories have their sizes.
+pub fn portray<T>(
+    machine: &mut Machine<T>,
+    image: &Image,
+    state: State,
+    wasi: Vec<u8>,
+    label: &Label<'_>,
+) -> Snapshot<'static> {
+    Snapshot {
+        meta: Meta {
+            module: image.digest(),
+            base: None,
+            sequence: label.sequence,
+            epoch: label.epoch,
+            progress: label.progress,
+            id: None,
+        },
+        options: TaskOptions {
+            canonical_nan: image.options().canonical_nan,
+            deterministic_relaxed_simd: true,
+            entry: label.entry.into(),
+            name: label.name.into(),
+            extra: label.extra.clone(),
+        },
+        frames: Cow::Owned(state.frames),
+        globals: state.globals,
+        tables: state.tables,
+        memories: machine.sizes(),
+        dropped_data: state.dropped_data,
+        dropped_elem: state.dropped_elem,
+        refs: state.refs,
+        wasi: Cow::Owned(wasi),
+    }
+}
+
+/// Number and bytes of the strings that a call hands out, for [`crate::foresight`].
+pub fn strings<H: Host>(ctx: &mut Ctx, host: &mut H, function: Function) -> (u32, u32) {
+    let sizes = match function {
+        Function::ArgsGet => Function::ArgsSizesGet,
+        Function::EnvironGet => Function::EnvironSizesGet,
+        _ => return (0, 0),
+    };
+    let mut out = [0; 8];
+    ctx.call(host, sizes, &[0, 4], &mut out);
+    let [a, b, c, d, e, f, g, h] = out;
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
 }
 
 /// Arguments as WASI takes them.

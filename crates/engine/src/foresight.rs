@@ -8,6 +8,7 @@
 //! Too much does no harm: it would come anyway. Too little is found by the tests, and is then a fault in the middle
 //! of the call.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 use wayfare_wasi::Function;
 

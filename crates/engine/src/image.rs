@@ -13,7 +13,6 @@ use crate::config::{Options, Target, VERSION, configure};
 use crate::{Error, Key};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-#[cfg(feature = "compile")]
 use alloc::vec::Vec;
 use wasmtime::{Engine, Module};
 use wayfare_instrument::meta::Metadata;
@@ -137,6 +136,23 @@ fn mac(key: &Key, bytes: &[u8]) -> blake3::Hash {
     }
     hasher.update(&bytes[MAC.end..]);
     hasher.finalize()
+}
+
+/// Gives an image that is signed with one key to whoever has another.
+///
+/// # Errors
+/// [`Error::Untrusted`] when it is not; [`Error::StaleImage`] when another version has made it.
+pub fn sign_again(mut image: Vec<u8>, key: &Key, new: &Key) -> Result<Vec<u8>, Error> {
+    if !is_image(&image) || image.len() < FIXED || mac(key, &image).as_bytes() != &image[MAC] {
+        return Err(Error::Untrusted);
+    }
+    let info = ImageInfo::parse(&image)?;
+    if info.version != VERSION {
+        return Err(Error::StaleImage(info.version, VERSION.into()));
+    }
+    let mac = mac(new, &image);
+    image[MAC].copy_from_slice(mac.as_bytes());
+    Ok(image)
 }
 
 impl Image {

@@ -26,12 +26,15 @@ pub fn hide<'a>(wasm: &'a [u8], target: &crate::Target) -> Result<Cow<'a, [u8]>,
     hidden.map_err(|e| Error::Compile(alloc::format!("{e}")))
 }
 
+/// Where lengths are, and whether each has 64 bits.
+type Lengths = Vec<(usize, bool)>;
+
 /// Where a module copies.
 #[derive(Default)]
 struct Copies {
     imported_functions: usize,
     /// Of each body its place, and before what in it: where that is, and whether the length has 64 bits.
-    bodies: Vec<(Range<usize>, Vec<(usize, bool)>)>,
+    bodies: Vec<(Range<usize>, Lengths)>,
 }
 
 impl Copies {

@@ -16,7 +16,6 @@ mod calls;
 mod changed;
 mod config;
 mod error;
-#[cfg(feature = "std")]
 mod foresight;
 #[cfg(feature = "std")]
 mod freeze;
@@ -32,7 +31,6 @@ mod key;
 mod late;
 #[cfg(feature = "compile")]
 mod lengths;
-#[cfg(feature = "std")]
 mod limits;
 mod machine;
 #[cfg(all(feature = "std", target_os = "linux"))]
@@ -54,11 +52,10 @@ pub use error::Error;
 pub use freeze::{Freezer, Frozen};
 #[cfg(feature = "std")]
 pub use handle::{Handle, Stopped};
-pub use image::{Form, Image, ImageInfo, is_image};
+pub use image::{Form, Image, ImageInfo, is_image, sign_again};
 pub use key::Key;
 #[cfg(feature = "std")]
 pub use late::Late;
-#[cfg(feature = "std")]
 pub use limits::Limits;
 pub use machine::{Machine, Run, State};
 #[cfg(feature = "std")]

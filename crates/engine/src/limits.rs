@@ -9,8 +9,8 @@
 //! [`Machine::own_growth`]: crate::Machine::own_growth
 
 use crate::{Error, Image, Trigger};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{ExternType, Module};
 use wayfare_instrument::abi;
 
@@ -82,6 +82,7 @@ impl Meter {
     }
 
     /// The limits in force.
+    #[cfg(feature = "std")]
     pub fn limits(&self) -> Limits {
         self.limits
     }

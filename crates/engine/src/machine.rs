@@ -14,6 +14,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{AsContext, Extern, Func, Global, Instance, Memory, Ref, Store, Table, Val};
 use wayfare_instrument::abi;
@@ -214,13 +215,11 @@ impl<T: 'static> Machine<T> {
     }
 
     /// Lets a flag be set whenever the host grows what the module keeps its own state in.
-    #[cfg(feature = "std")]
     pub(crate) fn tell_own_growth(&mut self, flag: Arc<AtomicBool>) {
         self.own_growth = flag;
     }
 
     /// Bytes of the save area's memory and elements of the table of saved references: the module grows them.
-    #[cfg(feature = "std")]
     pub(crate) fn own_sizes(&mut self) -> (u64, u64) {
         let refs = self.table(abi::REFS_TABLE).map_or(0, |table| table.size(&self.store));
         (self.stack.data_size(&self.store) as u64, refs)
@@ -426,6 +425,45 @@ impl<T: 'static> Machine<T> {
         Ok(())
     }
 
+    /// Makes a memory at least so large.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, or it cannot be so large here.
+    pub(crate) fn grow(&mut self, index: u32, bytes: u64) -> Result<(), Error> {
+        let memory = self.memory(index).ok_or_else(|| no_memory(index))?;
+        let size = memory.data_size(&self.store) as u64;
+        if bytes > size {
+            let pages = (bytes - size).div_ceil(memory.page_size(&self.store));
+            let grown = memory.grow(&mut self.store, pages);
+            grown.map_err(|_| Error::Misfit(format!("memory {index} needs {bytes} bytes: too many here")))?;
+        }
+        Ok(())
+    }
+
+    /// All bytes of a memory.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory.
+    pub(crate) fn data(&mut self, index: u32) -> Result<&mut [u8], Error> {
+        let memory = self.memory(index).ok_or_else(|| no_memory(index))?;
+        Ok(memory.data_mut(&mut self.store))
+    }
+
+    /// Whole pages of a memory, from `first` on.
+    ///
+    /// # Errors
+    /// [`Error::Misfit`] when there is no such memory, they are not whole (the memory's last may be short), or reach past
+    /// its end.
+    pub(crate) fn whole_pages(&mut self, index: u32, first: u64, len: usize) -> Result<&mut [u8], Error> {
+        let data = self.data(index)?;
+        let size = data.len();
+        let range = within(first, len, size).ok_or_else(|| past(index))?;
+        if !len.is_multiple_of(PAGE_SIZE) && range.end != size {
+            return Err(Error::Misfit(format!("memory {index} has a part of a page")));
+        }
+        Ok(&mut data[range])
+    }
+
     /// The guest's linear memories, by index.
     pub(crate) fn linear_memories(&mut self) -> Vec<(u32, Memory)> {
         (0..self.meta.memories).filter_map(|i| self.memory(i).map(|m| (i, m))).collect()
@@ -495,6 +533,21 @@ impl<T: 'static> Machine<T> {
         }
         memories.fill(targets, &changed::populate).map_err(|e| Error::Misfit(e.to_string()))
     }
+}
+
+fn no_memory(index: u32) -> Error {
+    Error::Misfit(format!("there is no memory {index}"))
+}
+
+pub(crate) fn past(index: u32) -> Error {
+    Error::Misfit(format!("memory {index} has pages past its end"))
+}
+
+/// Bytes from the beginning of a page on, in a memory of `size` bytes.
+pub(crate) fn within(first: u64, len: usize, size: usize) -> Option<Range<usize>> {
+    let from = usize::try_from(first).ok()?.checked_mul(PAGE_SIZE)?;
+    let to = from.checked_add(len).filter(|to| *to <= size)?;
+    Some(from..to)
 }
 
 /// Cuts a memory's runs of bytes out of it, and clears those of zeros.

@@ -2,18 +2,17 @@
 
 use crate::arrival::Arrival;
 use crate::body::Body;
-use crate::calls::{ENTRY, admit};
+use crate::calls::{ENTRY, Label, admit, portray};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
 use crate::late::Place;
 use crate::{Error, Form, Handle, Image, Limits, Outcome, Run, Trigger};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use wayfare_instrument::abi;
-use wayfare_snapshot::{MemoryState, Meta, Packed, Snapshot, TaskOptions};
+use wayfare_snapshot::{MemoryState, Packed, Snapshot};
 use wayfare_wasi::Ctx;
 use wayfare_wasi::std_host::StdHost;
 
@@ -257,31 +256,15 @@ impl Task {
         }
         let wasi = inside.ctx.encode();
         self.sequence += 1;
-        Ok(Snapshot {
-            meta: Meta {
-                module: self.image.digest(),
-                base: None,
-                sequence: self.sequence,
-                epoch: self.epoch,
-                progress: self.handle.shared.ran.load(Ordering::Relaxed),
-                id: None,
-            },
-            options: TaskOptions {
-                canonical_nan: self.image.options().canonical_nan,
-                deterministic_relaxed_simd: true,
-                entry: if self.phase == Phase::Start { abi::START } else { ENTRY }.into(),
-                name: self.name.clone(),
-                extra: self.extra.clone(),
-            },
-            frames: Cow::Owned(state.frames),
-            globals: state.globals,
-            tables: state.tables,
-            memories: machine.sizes(),
-            dropped_data: state.dropped_data,
-            dropped_elem: state.dropped_elem,
-            refs: state.refs,
-            wasi: Cow::Owned(wasi),
-        })
+        let label = Label {
+            name: &self.name,
+            extra: &self.extra,
+            entry: if self.phase == Phase::Start { abi::START } else { ENTRY },
+            sequence: self.sequence,
+            epoch: self.epoch,
+            progress: self.handle.shared.ran.load(Ordering::Relaxed),
+        };
+        Ok(portray(machine, &self.image, state, wasi, &label))
     }
 
     /// Where its memories are, and how large.

@@ -46,7 +46,6 @@ impl Trigger {
 
     /// Whether a capture or a resume is under way, as the module itself sees it. Only on the task's own thread, between
     /// the making of its store and the dropping of it.
-    #[cfg(feature = "std")]
     pub(crate) fn is_set(&self) -> bool {
         let base = self.0.base.load(Ordering::SeqCst);
         // SAFETY: as in `set`, and nobody unmaps it: that would be done by the thread that we are on.

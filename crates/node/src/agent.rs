@@ -1,6 +1,7 @@
 //! The tasks of a node: started, listed, looked after, ended.
 
 use crate::capacity::{Capacity, Need, Total};
+use crate::control::State;
 use crate::db::Db;
 use crate::dirs::Dirs;
 use crate::ingress::Ingress;
@@ -13,7 +14,6 @@ use crate::spec::Spec;
 use crate::task::{self, End, Live};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,65 +43,6 @@ pub struct Settings {
     pub cpus: Option<u32>,
     /// Bytes of pages of tasks that have left and may come back.
     pub keep: Option<u64>,
-}
-
-/// What a task is doing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum State {
-    /// It runs.
-    Running,
-    /// It runs, and is on its way to another node.
-    Moving {
-        /// Which.
-        to: String,
-    },
-    /// It stands still: the other node may have it, and does not answer.
-    Unknown {
-        /// Which.
-        to: String,
-        /// The epoch at which it may have it.
-        claimed: u64,
-    },
-    /// It ended by itself.
-    Exited {
-        /// With this status.
-        status: u32,
-    },
-    /// It trapped.
-    Trapped {
-        /// How.
-        why: String,
-    },
-    /// It was stopped.
-    Stopped {
-        /// By whom or what.
-        why: String,
-    },
-    /// It is on another node.
-    Left {
-        /// Which.
-        to: String,
-        /// It is on the disk there. Until then it is kept here as it was when it left, and goes on here if it is lost.
-        saved: bool,
-    },
-    /// It cannot go on here.
-    Failed {
-        /// Why.
-        why: String,
-    },
-}
-
-impl State {
-    /// Whether it may still run here.
-    pub fn is_alive(&self) -> bool {
-        matches!(self, State::Running | State::Moving { .. } | State::Unknown { .. })
-    }
-
-    /// Whether it may run here yet, now or again: its name is not to be had.
-    pub fn holds_name(&self) -> bool {
-        self.is_alive() || matches!(self, State::Left { saved: false, .. })
-    }
 }
 
 /// A task of this node, or one that was.
@@ -378,7 +319,7 @@ impl Agent {
         }
         for volume in &spec.volumes {
             let content =
-                Volume::load_dir(&volume.host).with_context(|| format!("--volume {}", volume.host.display()))?;
+                Volume::load_dir(volume.host.as_ref()).with_context(|| format!("--volume {}", volume.host))?;
             builder = builder.volume(&volume.guest, content, volume.read_only);
         }
         for port in &spec.publish {
@@ -485,7 +426,7 @@ impl Agent {
             // Only the node that it was read from knows the directory; a path from elsewhere is not to be written to.
             let here = self.identity().is_ok_and(|i| i.name == entry.spec.origin);
             let kept = self.dirs.task(entry.spec.id).join(format!("volume-{n}"));
-            let to = if here { entry.spec.volumes[n].host.clone() } else { kept };
+            let to = if here { PathBuf::from(&entry.spec.volumes[n].host) } else { kept };
             if let Err(e) = std::fs::create_dir_all(&to)
                 .map_err(|e| e.to_string())
                 .and_then(|()| volume.store_dir(&to).map_err(|e| e.to_string()))
@@ -581,6 +522,6 @@ pub(crate) fn wanted(canonical_nan: bool) -> Result<Wanted> {
 }
 
 /// The target of this machine, for showing.
-pub fn target() -> String {
+pub(crate) fn target() -> String {
     Target::host().to_string()
 }

@@ -8,10 +8,10 @@ use crate::lanes::{self, STREAMS_MAX};
 use crate::link::Link;
 use crate::service::{Sockets, Way};
 use crate::spec::Spec;
-use crate::task::{self, Envelope};
+use crate::task;
 use anyhow::{Context, Result, anyhow, bail};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::Interest;
@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::JoinHandle;
+use wayfare_cluster::envelope::Envelope;
 use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
@@ -378,17 +379,18 @@ impl Arriving {
             // With links resolved: the path is somebody else's word.
             let real = std::fs::canonicalize(&dir.host).unwrap_or_default();
             let within = |share: &PathBuf| std::fs::canonicalize(share).is_ok_and(|share| real.starts_with(share));
-            let named = |share: &PathBuf| dir.host.starts_with(share);
+            let host = Path::new(&dir.host);
+            let named = |share: &PathBuf| host.starts_with(share);
             let shares = &self.agent.settings.shares;
-            if !shares.iter().any(named) || (dir.host.exists() && !shares.iter().any(within)) {
+            if !shares.iter().any(named) || (host.exists() && !shares.iter().any(within)) {
                 let text = format!(
                     "the task uses {0}, which is not shared there: start that agent with --share {0}",
-                    dir.host.display()
+                    dir.host
                 );
                 return Err(Refusal::new(Reason::Missing, text));
             }
-            if !dir.host.is_dir() {
-                let text = format!("the task uses {}, and there is no such directory there", dir.host.display());
+            if !host.is_dir() {
+                let text = format!("the task uses {}, and there is no such directory there", dir.host);
                 return Err(Refusal::new(Reason::Missing, text));
             }
         }

@@ -1,6 +1,7 @@
 //! Drives a task's way to another node.
 
-use crate::agent::{Agent, Entry, State};
+use crate::agent::{Agent, Entry};
+use crate::control::{Line, Order, Report, State};
 use crate::copier::Copier;
 use crate::ground;
 use crate::kept::Pages;
@@ -8,7 +9,6 @@ use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::Link;
 use crate::task::{Still, Verdict};
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,56 +19,10 @@ use wayfare_engine::Watch;
 use wayfare_snapshot::{PAGE_SIZE, is_zero};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Answer, Message, Mode, Offer, Reason, Refusal};
+use wayfare_transfer::message::{Answer, Message, Offer, Reason, Refusal};
 use wayfare_transfer::pages::PageRange;
-use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Progress, Source};
+use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Source};
 use wayfare_transfer::{Incoming, Kind};
-
-/// How to move a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Order {
-    /// The task's name.
-    pub name: String,
-    /// The node's name.
-    pub to: String,
-    /// How memory comes along.
-    pub mode: Mode,
-    /// The bound on the downtime, nanoseconds.
-    pub max_downtime: u64,
-    /// Whether to leave the task where it is if the bound cannot be kept.
-    pub give_up: bool,
-    /// Bytes per second, at most.
-    pub limit: Option<u64>,
-    /// Connections that pages go by, at most [`STREAMS_MAX`].
-    pub streams: u8,
-}
-
-/// A line of progress.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Line {
-    /// What is being done.
-    pub phase: String,
-    /// How far it is.
-    #[serde(flatten)]
-    pub progress: Progress,
-}
-
-/// How a move went.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// The last line.
-    pub last: Line,
-    /// From the moment at which the task stood still to the word that it runs there, nanoseconds.
-    pub downtime: u64,
-    /// Until it runs there with all of its pages, nanoseconds.
-    pub total: u64,
-    /// Round-trip time of the link, nanoseconds.
-    pub rtt: u64,
-    /// Bytes of all that is not memory and went while the task stood still.
-    pub state_bytes: u64,
-    /// Bytes of the last pages, packed, which went then too.
-    pub last_bytes: u64,
-}
 
 /// How long the log's beginning may be that goes along: what is before it stays.
 const LOG_ALONG: u64 = 4 << 20;

@@ -51,7 +51,7 @@ impl Dirs {
     /// # Errors
     /// When it is no node yet.
     pub fn identity(&self) -> Result<Identity> {
-        Identity::load(self)
+        crate::membership::load(self)
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -13,6 +13,7 @@
 //!   ├── recover     what the journal asks for: after a restart, of other nodes, by them
 //!   ├── service     a task's sockets, and their way to the ingress
 //!   └── ingress     the clients of a published task, wherever that is
+//! compiler    programs compiled for nodes that cannot
 //! membership  the cluster's authority, this node's key, invitations, revocations
 //! ```
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@
 pub mod agent;
 mod arrive;
 mod capacity;
+mod compiler;
 mod copier;
 mod db;
 mod depart;
@@ -31,13 +33,13 @@ mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
-mod peers;
 mod rate;
 mod recover;
 mod serve;
 mod service;
-pub mod spec;
 mod task;
+
+pub use wayfare_cluster::{control, peers, spec, token};
 
 pub use dirs::Dirs;
 pub use serve::{Serve, serve};
@@ -47,6 +49,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Seconds since 1970.
 pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn unix_nanos() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
 }
 
 /// Random bytes of the operating system.

@@ -1,145 +1,22 @@
 //! What this machine's users ask the agent, over a socket that only they can reach: a line of JSON each way, more than
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
-use crate::agent::{Agent, Entry, State};
-use crate::depart::{self, Line, Order, Report, Told};
+use crate::agent::{Agent, Entry};
+use crate::control::{NodeInfo, Reply, Request, State, TaskInfo};
+use crate::depart::{self, Told};
 use crate::dirs::Dirs;
-use crate::peers::Peer;
-use crate::spec::Spec;
+use crate::link::Link;
+use crate::peers::NodeMessage;
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::unbounded_channel;
+use wayfare_transfer::Kind;
 use wayfare_transfer::message::Answer;
-
-pub use crate::depart::{Line as MoveLine, Order as MoveOrder, Report as MoveReport};
-
-/// A question.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-pub enum Request {
-    /// Start a task.
-    Run {
-        /// Which; its identity, module and times are the agent's to set.
-        spec: Spec,
-    },
-    /// The tasks.
-    List,
-    /// What a task has written.
-    Logs {
-        /// Which.
-        name: String,
-        /// And what it will.
-        follow: bool,
-    },
-    /// Stop a task.
-    Stop {
-        /// Which.
-        name: String,
-    },
-    /// Forget a task that is over.
-    Remove {
-        /// Which.
-        name: String,
-    },
-    /// Move a task.
-    Migrate {
-        /// How.
-        order: Order,
-    },
-    /// Write a snapshot of a task.
-    Capture {
-        /// Which.
-        name: String,
-        /// The file, absolute.
-        output: std::path::PathBuf,
-        /// Whether it runs on.
-        keep_running: bool,
-    },
-    /// Decide what became of a task that may be on another node.
-    Resolve {
-        /// Which.
-        name: String,
-        /// Whether it is to go on here.
-        here: bool,
-    },
-    /// The nodes that are known.
-    Nodes,
-}
-
-/// A task, for a listing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TaskInfo {
-    /// What it is.
-    #[serde(flatten)]
-    pub spec: Spec,
-    /// What it is doing.
-    #[serde(flatten)]
-    pub state: State,
-    /// Its epoch.
-    pub epoch: u64,
-    /// Nanoseconds that it has run.
-    pub ran: u64,
-    /// Bytes of its memories.
-    pub memory: u64,
-    /// Bytes that it has written.
-    pub log_bytes: u64,
-}
-
-/// A node, for a listing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct NodeInfo {
-    /// Which.
-    #[serde(flatten)]
-    pub peer: Peer,
-    /// Whether it is the one that answers.
-    pub this: bool,
-}
-
-/// An answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "lowercase")]
-pub enum Reply {
-    /// It is done.
-    Done,
-    /// It runs.
-    Started {
-        /// Under this name.
-        name: String,
-    },
-    /// The tasks.
-    Tasks {
-        /// All of them.
-        tasks: Vec<TaskInfo>,
-    },
-    /// The nodes.
-    Nodes {
-        /// All of them.
-        nodes: Vec<NodeInfo>,
-    },
-    /// The log's bytes follow, to the end of the connection.
-    Log,
-    /// A move goes on.
-    Moving {
-        /// How.
-        line: Line,
-    },
-    /// It has moved.
-    Moved {
-        /// How that went.
-        report: Report,
-    },
-    /// It could not be done.
-    Failed {
-        /// Why.
-        error: String,
-    },
-}
 
 /// Longest line.
 pub const LINE_MAX: u64 = 1 << 20;
@@ -159,35 +36,160 @@ pub(crate) fn bind(dirs: &Dirs) -> Result<UnixListener> {
     })
 }
 
+/// One who has asked: a user here, or a node on behalf of one there.
+enum Asker {
+    User { read: OwnedReadHalf, write: OwnedWriteHalf },
+    Node(Box<Link>),
+}
+
+impl Asker {
+    async fn say(&mut self, reply: &Reply) -> Result<()> {
+        let mut line = serde_json::to_vec(reply)?;
+        match self {
+            Asker::User { write, .. } => {
+                line.push(b'\n');
+                Ok(write.write_all(&line).await?)
+            }
+            Asker::Node(link) => link.send(Kind::Node, &NodeMessage::Reply(line).encode()).await,
+        }
+    }
+
+    /// Of a log.
+    async fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Asker::User { write, .. } => Ok(write.write_all(bytes).await?),
+            Asker::Node(link) => {
+                for chunk in bytes.chunks(Kind::Node.cap() / 2) {
+                    link.send(Kind::Node, &NodeMessage::Bytes(chunk.to_vec()).encode()).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Until it has gone away: it has nothing more to say.
+    async fn gone(&mut self) {
+        match self {
+            Asker::User { read, .. } => _ = read.read(&mut [0]).await,
+            Asker::Node(link) => _ = link.receive().await,
+        }
+    }
+}
+
 pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, write) = stream.into_split();
     let mut read = BufReader::new(read.take(LINE_MAX));
     let mut line = Vec::new();
     read.read_until(b'\n', &mut line).await?;
-    let request: Request = match serde_json::from_slice(&line) {
-        Ok(request) => request,
-        Err(_) => return say(&mut write, &failed(anyhow!("the agent is of another version"))).await,
-    };
+    let mut asker = Asker::User { read: read.into_inner().into_inner(), write };
+    match serde_json::from_slice(&line) {
+        Ok(Request::At { node, request }) => relay(&agent, node, &request, &mut asker).await,
+        Ok(request) => match elsewhere(&agent, &request) {
+            Some(node) => relay(&agent, node, &request, &mut asker).await,
+            None => respond(agent, request, asker).await,
+        },
+        Err(_) => asker.say(&failed(anyhow!("the agent is of another version"))).await,
+    }
+}
+
+/// Answers what another node's user asks.
+///
+/// # Errors
+/// When the link breaks.
+pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> Result<()> {
+    let mut asker = Asker::Node(Box::new(link));
+    match serde_json::from_slice::<Request>(request) {
+        Ok(request) if request.is_for_others() => match elsewhere(&agent, &request) {
+            Some(node) => asker.say(&Reply::Elsewhere { node }).await,
+            None => respond(agent, request, asker).await,
+        },
+        Ok(_) => asker.say(&failed(anyhow!("this can be asked for on that machine only"))).await,
+        Err(_) => asker.say(&failed(anyhow!("that agent is of another version"))).await,
+    }
+}
+
+/// The node that a task is on which is asked about, if it has left here.
+fn elsewhere(agent: &Agent, request: &Request) -> Option<String> {
+    match agent.task(request.task()?).ok()?.state() {
+        State::Left { to, saved: true } => Some(to),
+        _ => None,
+    }
+}
+
+/// How often a task may have moved on while it is looked for.
+const HOPS: usize = 16;
+
+/// Asks another node, and whom that one names.
+async fn relay(agent: &Agent, mut node: String, request: &Request, asker: &mut Asker) -> Result<()> {
+    let me = agent.identity()?.name;
+    for _ in 0..HOPS {
+        if node == me {
+            return asker.say(&failed(anyhow!("{me} is this node"))).await;
+        }
+        match relay_to(agent, &node, request, asker).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(next)) => node = next,
+            Err(e) => return asker.say(&failed(e.context(format!("{node} was asked")))).await,
+        }
+    }
+    asker.say(&failed(anyhow!("the task is not found: it has moved on each time"))).await
+}
+
+/// Gives the node that is to be asked instead, if that is the answer.
+async fn relay_to(agent: &Agent, node: &str, request: &Request, asker: &mut Asker) -> Result<Option<String>> {
+    let mut link = agent.dial(node).await?;
+    link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(request)?).encode()).await?;
+    let mut is_log = false;
+    loop {
+        let message = tokio::select! {
+            message = link.receive() => message,
+            // The node sees that nobody asks any more.
+            () = asker.gone() => return Ok(None),
+        };
+        let message = match message {
+            // The end of a log.
+            Err(_) if is_log => return Ok(None),
+            message => message?,
+        };
+        anyhow::ensure!(message.kind == Kind::Node, "it answered something else");
+        match NodeMessage::decode(&message.payload)? {
+            NodeMessage::Bytes(bytes) if is_log => asker.bytes(&bytes).await?,
+            NodeMessage::Reply(reply) => match serde_json::from_slice(&reply)? {
+                Reply::Elsewhere { node } => return Ok(Some(node)),
+                reply @ Reply::Moving { .. } => asker.say(&reply).await?,
+                reply => {
+                    is_log = matches!(reply, Reply::Log);
+                    asker.say(&reply).await?;
+                    if !is_log {
+                        return Ok(None);
+                    }
+                }
+            },
+            NodeMessage::Refused(why) => bail!("{why}"),
+            _ => bail!("it answered something else"),
+        }
+    }
+}
+
+async fn respond(agent: Arc<Agent>, request: Request, mut asker: Asker) -> Result<()> {
     let reply = match request {
         Request::Logs { name, follow } => match agent.task(&name) {
-            Ok(entry) => return logs(&agent, &entry, follow, &mut write).await,
+            Ok(entry) => return logs(&agent, &entry, follow, &mut asker).await,
             Err(e) => failed(e),
         },
         Request::Migrate { order } => {
             let (progress, mut told) = unbounded_channel();
             let mut moving = tokio::spawn(depart::migrate(agent, order, progress));
-            let mut byte = [0];
-            let mut read = read.into_inner();
             loop {
                 tokio::select! {
                     biased;
                     Some(told) = told.recv() => match told {
-                        Told::Line(line) => say(&mut write, &Reply::Moving { line }).await?,
+                        Told::Line(line) => asker.say(&Reply::Moving { line }).await?,
                         // That it comes to the disk there is waited for by the agent alone.
                         Told::Gone(report) => break Reply::Moved { report },
                     },
                     // The user has gone away: the move is called off, if that is still possible.
-                    _ = read.read(&mut byte), if !told.is_closed() => told.close(),
+                    () = asker.gone(), if !told.is_closed() => told.close(),
                     moved = &mut moving => break match moved? {
                         Ok(()) => failed(anyhow!("the move went without a word")),
                         Err(e) => failed(e),
@@ -197,17 +199,11 @@ pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> 
         }
         other => answer(&agent, other).await.unwrap_or_else(failed),
     };
-    say(&mut write, &reply).await
+    asker.say(&reply).await
 }
 
 fn failed(e: anyhow::Error) -> Reply {
     Reply::Failed { error: format!("{e:#}") }
-}
-
-async fn say(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
-    Ok(write.write_all(&line).await?)
 }
 
 async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
@@ -236,9 +232,9 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         Request::Capture { name, output, keep_running } => {
             let entry = agent.task(&name)?;
             let _moving = entry.moving.lock().await;
-            entry.live()?.save(&output, keep_running).await?;
+            entry.live()?.save(output.as_ref(), keep_running).await?;
             if !keep_running {
-                agent.captured(&entry, &output);
+                agent.captured(&entry, output.as_ref());
             }
             Reply::Done
         }
@@ -256,7 +252,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo { peer, this: false }));
             Reply::Nodes { nodes }
         }
-        Request::Logs { .. } | Request::Migrate { .. } => bail!("not here"),
+        Request::Logs { .. } | Request::Migrate { .. } | Request::At { .. } => bail!("not here"),
     })
 }
 
@@ -265,6 +261,7 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
     TaskInfo {
         spec: entry.spec.clone(),
         state: entry.state(),
+        target: crate::agent::target(),
         epoch: entry.epoch.load(Ordering::SeqCst),
         ran: live.as_ref().map_or(0, |l| l.ran().as_nanos() as u64),
         memory: live.as_ref().map_or(0, |l| l.memory()),
@@ -273,10 +270,10 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
 }
 
 /// Sends a log, and what is appended to it until the task is over here.
-async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, write: &mut (impl AsyncWriteExt + Unpin)) -> Result<()> {
+async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, asker: &mut Asker) -> Result<()> {
     let mut file = tokio::fs::File::from_std(std::fs::File::open(agent.dirs.log(entry.spec.id))?);
     file.seek(std::io::SeekFrom::Start(0)).await?;
-    say(write, &Reply::Log).await?;
+    asker.say(&Reply::Log).await?;
     let mut buffer = vec![0; 64 << 10];
     loop {
         let alive = entry.state().is_alive();
@@ -285,7 +282,7 @@ async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, write: &mut (impl
             if read == 0 {
                 break;
             }
-            write.write_all(&buffer[..read]).await?;
+            asker.bytes(&buffer[..read]).await?;
         }
         if !follow || !alive {
             return Ok(());
@@ -297,6 +294,7 @@ async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, write: &mut (impl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Spec;
 
     /// The fields of a task, its order and its state are one object there: no name may come twice.
     #[test]
@@ -328,7 +326,15 @@ mod tests {
                 origin: "a".into(),
                 started: 0,
             };
-            let task = TaskInfo { spec, state: state.clone(), epoch: 2, ran: 0, memory: 0, log_bytes: 0 };
+            let task = TaskInfo {
+                spec,
+                state: state.clone(),
+                target: String::new(),
+                epoch: 2,
+                ran: 0,
+                memory: 0,
+                log_bytes: 0,
+            };
             let text = serde_json::to_string(&task).expect("can be written");
             let back: TaskInfo = serde_json::from_str(&text).expect("can be read");
             assert_eq!(back.state, state);

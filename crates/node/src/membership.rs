@@ -10,72 +10,34 @@ use crate::link::Link;
 use crate::peers::{NodeMessage, Peer};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
+pub use wayfare_cluster::identity::Identity;
+use wayfare_cluster::token::{Token, check_name};
 use wayfare_store::atomic;
 use wayfare_transfer::Kind;
 use wayfare_transfer::channel::Credentials;
-use wayfare_transfer::identity::{Authority, Certificate, Claims, NAME_MAX, Revocations};
+use wayfare_transfer::identity::{Authority, Certificate, Claims, Revocations};
 
 /// How long a certificate holds.
 const TERM: u64 = 365 * 24 * 3600;
 
-/// What a node knows of itself.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Identity {
-    /// The cluster's name, for people.
-    pub cluster: String,
-    /// The authority's public key.
-    pub authority: [u8; 32],
-    /// This node's name.
-    pub name: String,
-    /// Its static secret key.
-    secret: [u8; 32],
-    /// Its certificate.
-    certificate: Certificate,
+/// What a directory's node knows of itself.
+pub(crate) fn load(dirs: &Dirs) -> Result<Identity> {
+    let path = dirs.file("identity.json");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
+            "{} is no node yet: `wayfare node init` makes a cluster, `wayfare node join` enters one",
+            dirs.root().display()
+        ),
+        Err(e) => return Err(e).with_context(|| path.display().to_string()),
+    };
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
-impl Identity {
-    pub(crate) fn load(dirs: &Dirs) -> Result<Identity> {
-        let path = dirs.file("identity.json");
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => bail!(
-                "{} is no node yet: `wayfare node init` makes a cluster, `wayfare node join` enters one",
-                dirs.root().display()
-            ),
-            Err(e) => return Err(e).with_context(|| path.display().to_string()),
-        };
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
-    }
-
-    fn store(&self, dirs: &Dirs) -> Result<()> {
-        let path = dirs.file("identity.json");
-        atomic::write(&path, &serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    /// For handshakes.
-    pub fn credentials(&self, revoked: Revocations) -> Credentials {
-        Credentials {
-            secret: self.secret,
-            certificate: Some(self.certificate.clone()),
-            cluster: self.authority,
-            revoked,
-        }
-    }
-
-    /// Its certificate's claims.
-    pub fn claims(&self) -> Option<Claims> {
-        self.certificate.claims()
-    }
-}
-
-fn check_name(name: &str) -> Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if name.is_empty() || name.len() > NAME_MAX || name.starts_with('-') || !name.chars().all(good) {
-        bail!("{name:?} cannot be a node's name: use up to {NAME_MAX} letters, digits and '-'");
-    }
-    Ok(())
+fn store(dirs: &Dirs, identity: &Identity) -> Result<()> {
+    let path = dirs.file("identity.json");
+    atomic::write(&path, &serde_json::to_vec(identity)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn authority(dirs: &Dirs) -> Result<Authority> {
@@ -106,7 +68,7 @@ fn certify(db: &Db, authority: &Authority, name: &str, key: [u8; 32]) -> Result<
 pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     check_name(name)?;
     if dirs.file("identity.json").exists() {
-        let there = Identity::load(dirs)?;
+        let there = load(dirs)?;
         bail!(
             "this node is {} of the cluster {} already: remove {} to begin anew",
             there.name,
@@ -122,65 +84,8 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
     let certificate = certify(&db, &authority, name, Credentials::public_key(&secret))?;
     let identity =
         Identity { cluster: cluster.into(), authority: authority.public(), name: name.into(), secret, certificate };
-    identity.store(dirs)?;
+    store(dirs, &identity)?;
     Ok(identity)
-}
-
-/// A wish to join, as it is typed.
-pub struct Token {
-    invitation: [u8; 8],
-    secret: [u8; 16],
-    authority: [u8; 32],
-}
-
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-const PREFIX: &str = "wf1-";
-/// Of 56 bytes, five bits each.
-const DIGITS: usize = 90;
-
-impl std::fmt::Display for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = [&self.invitation[..], &self.secret, &self.authority].concat();
-        f.write_str(PREFIX)?;
-        for chunk in bytes.chunks(5) {
-            let mut block = [0; 8];
-            block[3..3 + chunk.len()].copy_from_slice(chunk);
-            let bits = u64::from_be_bytes(block);
-            for i in 0..(chunk.len() * 8).div_ceil(5) {
-                let five = bits >> (35 - 5 * i) & 31;
-                write!(f, "{}", char::from(ALPHABET[five as usize]))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl std::str::FromStr for Token {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Token> {
-        let wrong = || anyhow!("{text:?} is no token: it begins with {PREFIX}, as `wayfare node invite` prints it");
-        let digits = text.strip_prefix(PREFIX).filter(|d| d.len() == DIGITS).ok_or_else(wrong)?;
-        let mut bytes = Vec::new();
-        let (mut bits, mut count) = (0u32, 0);
-        for c in digits.bytes() {
-            let five = ALPHABET.iter().position(|a| *a == c).ok_or_else(wrong)? as u32;
-            (bits, count) = (bits << 5 | five, count + 5);
-            if count >= 8 {
-                count -= 8;
-                bytes.push((bits >> count) as u8);
-            }
-        }
-        let mut token = Token { invitation: [0; 8], secret: [0; 16], authority: [0; 32] };
-        token.invitation.copy_from_slice(&bytes[..8]);
-        token.secret.copy_from_slice(&bytes[8..24]);
-        token.authority.copy_from_slice(&bytes[24..]);
-        Ok(token)
-    }
-}
-
-fn secret_hash(secret: &[u8; 16]) -> [u8; 32] {
-    blake3::derive_key("wayfare invitation 1", secret)
 }
 
 /// Makes an invitation that is good for one node and a short time.
@@ -190,7 +95,7 @@ fn secret_hash(secret: &[u8; 16]) -> [u8; 32] {
 pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
     let authority = authority(dirs)?.public();
     let token = Token { invitation: random()?, secret: random()?, authority };
-    Db::open(dirs)?.invite(&token.invitation, &secret_hash(&token.secret), unix_now() + valid.as_secs())?;
+    Db::open(dirs)?.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
     Ok(token)
 }
 
@@ -199,9 +104,8 @@ pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
 /// # Errors
 /// When this is a member already, the token is not good, or nobody answers.
 pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Result<Identity> {
-    check_name(name)?;
     if dirs.file("identity.json").exists() {
-        let there = Identity::load(dirs)?;
+        let there = load(dirs)?;
         bail!(
             "this node is {} of the cluster {} already: remove {} to leave it",
             there.name,
@@ -209,6 +113,21 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
             dirs.root().display()
         );
     }
+    let (identity, peers) = enter(token, address, name).await?;
+    store(dirs, &identity)?;
+    let db = Db::open(dirs)?;
+    for peer in peers {
+        db.put_peer(&peer)?;
+    }
+    Ok(identity)
+}
+
+/// Enters a cluster with a new key, for a node that may be another machine than this one; and the nodes that are there.
+///
+/// # Errors
+/// When the token is not good, the name cannot be, or nobody answers.
+pub async fn enter(token: &Token, address: &str, name: &str) -> Result<(Identity, Vec<Peer>)> {
+    check_name(name)?;
     let secret: [u8; 32] = random()?;
     let credentials =
         Credentials { secret, certificate: None, cluster: token.authority, revoked: Revocations::default() };
@@ -222,13 +141,7 @@ pub async fn join(dirs: &Dirs, token: &Token, address: &str, name: &str) -> Resu
     };
     let key = Credentials::public_key(&secret);
     let claims = certificate.verify(&token.authority, &key, unix_now(), &Revocations::default())?;
-    let identity = Identity { cluster, authority: token.authority, name: claims.name, secret, certificate };
-    identity.store(dirs)?;
-    let db = Db::open(dirs)?;
-    for peer in peers {
-        db.put_peer(&peer)?;
-    }
-    Ok(identity)
+    Ok((Identity { cluster, authority: token.authority, name: claims.name, secret, certificate }, peers))
 }
 
 /// Answers a wish to join, on the node with the cluster's key.
@@ -250,7 +163,7 @@ pub(crate) fn admit(
         if db.serials_of(&name)?.iter().any(|serial| !revoked.contains(*serial)) {
             bail!("there is a node named {name}: join by another --name");
         }
-        if !db.redeem(&invitation, &secret_hash(&secret), &name)? {
+        if !db.redeem(&invitation, &Token::hash(&secret), &name)? {
             bail!("the invitation is unknown, used or too old: ask for a new one (`wayfare node invite`)");
         }
         let certificate = certify(db, &authority, &name, key)?;
@@ -291,7 +204,7 @@ pub fn revoke(dirs: &Dirs, name: &str) -> Result<()> {
 /// # Errors
 /// When that node does not answer or refuses.
 pub async fn rotate(dirs: &Dirs, address: Option<&str>) -> Result<()> {
-    let (mut identity, db) = (Identity::load(dirs)?, Db::open(dirs)?);
+    let (mut identity, db) = (load(dirs)?, Db::open(dirs)?);
     let secret: [u8; 32] = random()?;
     let key = Credentials::public_key(&secret);
     let certificate = if dirs.file("authority.key").exists() {
@@ -309,23 +222,12 @@ pub async fn rotate(dirs: &Dirs, address: Option<&str>) -> Result<()> {
     };
     certificate.verify(&identity.authority, &key, unix_now(), &Revocations::default())?;
     (identity.secret, identity.certificate) = (secret, certificate);
-    identity.store(dirs)
+    store(dirs, &identity)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_is_read_as_it_was_written() {
-        let token = Token { invitation: [1; 8], secret: [0xfe; 16], authority: std::array::from_fn(|i| i as u8 * 7) };
-        let text = token.to_string();
-        let back: Token = text.parse().unwrap();
-        assert_eq!((back.invitation, back.secret, back.authority), (token.invitation, token.secret, token.authority));
-        for bad in ["", "wf1-", "wf1-abc", &text[..text.len() - 3], &text.to_uppercase()] {
-            assert!(bad.parse::<Token>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn an_invitation_is_good_once_and_for_a_while() {
@@ -359,7 +261,7 @@ mod tests {
         };
         revoke(&dirs, "nobody").unwrap_err();
         revoke(&dirs, "b").unwrap();
-        let cluster = Identity::load(&dirs).unwrap().authority;
+        let cluster = load(&dirs).unwrap().authority;
         certificate.verify(&cluster, &[5; 32], unix_now(), &db.revocations().unwrap()).unwrap_err();
         revoke(&dirs, "b").unwrap_err();
     }

@@ -1,8 +1,9 @@
 //! What a node makes of its journal: it picks its tasks up when the agent is started anew, asks others about those of
 //! which it does not know, and answers them.
 
-use crate::agent::{Agent, Entry, State, Visit, limits, lock};
+use crate::agent::{Agent, Entry, Visit, limits, lock};
 use crate::capacity::Need;
+use crate::control::State;
 use crate::link::Link;
 use crate::service::Sockets;
 use crate::spec::Spec;

@@ -4,13 +4,15 @@
 use crate::agent::Agent;
 use crate::link::Link;
 use crate::peers::{NodeMessage, Peer};
-use crate::{arrive, local, membership, service, unix_now};
+use crate::{arrive, compiler, local, membership, service, unix_nanos, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use wayfare_engine::Key;
+use wayfare_snapshot::Digest;
 use wayfare_transfer::channel::Kind;
 use wayfare_transfer::message::Message;
 use wayfare_transfer::{Incoming, Peer as Remote};
@@ -123,6 +125,10 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
         },
         Kind::Node => match NodeMessage::decode(&first.payload)? {
             NodeMessage::Attach { task, epoch } => service::serve(agent, link, task, epoch).await,
+            NodeMessage::Request(request) => local::from_node(agent, link, &request).await,
+            NodeMessage::Compile { module, canonical_nan, target, key } => {
+                compiler::serve(link, Digest(module), canonical_nan, &target, Key(key)).await
+            }
             message => converse(&agent, link, message).await,
         },
         _ => bail!("a message that begins nothing"),
@@ -145,7 +151,7 @@ async fn join(agent: &Agent, mut link: Link, key: [u8; 32], first: &Incoming) ->
 async fn converse(agent: &Agent, mut link: Link, message: NodeMessage) -> Result<()> {
     let Some(Remote::Member(claims)) = link.channel.peer().cloned() else { bail!("no member") };
     let answer = match message {
-        NodeMessage::Hello { me, peers, revoked } => {
+        NodeMessage::Hello { me, peers, revoked, .. } => {
             // It speaks for itself only.
             if me.name == claims.name {
                 agent.learn(vec![Peer { seen: unix_now(), ..me }], &revoked)?;
@@ -167,7 +173,7 @@ async fn converse(agent: &Agent, mut link: Link, message: NodeMessage) -> Result
 impl Agent {
     fn hello(&self) -> Result<NodeMessage> {
         let (me, peers, revoked) = (self.me()?, self.db.peers()?, self.db.revocations()?);
-        Ok(NodeMessage::Hello { me, peers, revoked })
+        Ok(NodeMessage::Hello { me, peers, revoked, clock: unix_nanos() })
     }
 
     /// Takes over what another node has heard.
@@ -190,7 +196,7 @@ impl Agent {
         let mut link = Link::dial(address, self.credentials()?).await?;
         link.send(Kind::Node, &self.hello()?.encode()).await?;
         let answer = NodeMessage::decode(&link.expect(Kind::Node).await?)?;
-        let NodeMessage::Hello { me, peers, revoked } = answer else { bail!("it answered something else") };
+        let NodeMessage::Hello { me, peers, revoked, .. } = answer else { bail!("it answered something else") };
         anyhow::ensure!(link.peer() == Some(&me.name), "it says that it is another node");
         self.learn(vec![Peer { seen: unix_now(), ..me.clone() }], &revoked)?;
         self.learn(peers, &revoked)?;

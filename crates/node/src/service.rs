@@ -1,7 +1,8 @@
 //! A task's listeners and connections, as its host sees them: one [`TaskEnd`] for each published port, and the way of
 //! its segments to the ingress, which owns the clients' connections and stays where it is when the task moves.
 
-use crate::agent::{Agent, Entry, State, lock};
+use crate::agent::{Agent, Entry, lock};
+use crate::control::State;
 use crate::link::Link;
 use crate::peers::NodeMessage;
 use anyhow::{Context, Result, anyhow, bail};

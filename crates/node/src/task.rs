@@ -12,7 +12,6 @@ use crate::dirs::Dirs;
 use crate::service::Sockets;
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow};
-use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
+use wayfare_cluster::envelope::Envelope;
 use wayfare_engine::{Error, Freezer, Frozen, Handle, Outcome, Stopped, THREAD_STACK, Task, Watch, wasmtime};
 use wayfare_snapshot::{Compression, Snapshot};
 use wayfare_wasi::Stream;
@@ -41,32 +41,6 @@ pub enum End {
     Lost,
     /// It cannot go on here, for this reason.
     Broken(String),
-}
-
-/// What travels in the moment in which a task stands still.
-#[derive(Serialize, Deserialize)]
-pub struct Envelope {
-    /// A snapshot without pages.
-    pub snapshot: Vec<u8>,
-    /// What the task has logged since the move began.
-    pub log: Vec<u8>,
-    /// Its connections, by port.
-    pub sockets: Vec<Vec<u8>>,
-}
-
-impl Envelope {
-    /// Its bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        postcard::to_allocvec(self).unwrap_or_default()
-    }
-
-    /// Reads one, from a peer.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        postcard::from_bytes(bytes).map_err(|_| anyhow!("a state that is none"))
-    }
 }
 
 /// What becomes of a task that stands still.

@@ -176,6 +176,21 @@ pub fn from_module(wasm: &[u8], digest: Digest, wanted: &Wanted) -> Result<Image
     Ok(Image::load(&bytes, &key)?)
 }
 
+/// The image of a module for another machine, signed with a key of that machine's; compiled if need be.
+///
+/// # Errors
+/// As [`from_module`].
+pub fn image_for(wasm: &[u8], digest: Digest, wanted: &Wanted, their_key: &Key) -> Result<Vec<u8>> {
+    let key = locations::key()?;
+    let kept = std::fs::read(locations::image(digest, &wanted.target, wanted.options, wanted.form)?);
+    if let Some(image) = kept.ok().and_then(|image| wayfare_engine::sign_again(image, &key, their_key).ok()) {
+        return Ok(image);
+    }
+    let image = compile(wasm, digest, wanted, &key)?;
+    keep_image(digest, wanted, &image)?;
+    Ok(wayfare_engine::sign_again(image, &key, their_key)?)
+}
+
 enum Cached {
     Usable(Image),
     Refused(String),

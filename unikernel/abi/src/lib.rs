@@ -50,6 +50,8 @@ pub enum Call {
     /// Which pages of a linear memory were written since the last time: window, first page, their number, address of one
     /// bit for each.
     Written,
+    /// Which pages of a linear memory are there, written or not; arguments as for [`Call::Written`], which goes on from here.
+    Present,
     /// Gives memory for devices: pages, address of a [`Dma`] to fill in.
     Dma,
     /// Lets a device interrupt: its line, address of a number that goes up by one then. Once: call it again after the
@@ -63,7 +65,7 @@ pub enum Call {
 }
 
 impl Call {
-    const ALL: [Call; 14] = [
+    const ALL: [Call; 15] = [
         Call::Exit,
         Call::Write,
         Call::Resize,
@@ -74,6 +76,7 @@ impl Call {
         Call::Wait,
         Call::Wake,
         Call::Written,
+        Call::Present,
         Call::Dma,
         Call::Listen,
         Call::Catch,

@@ -45,7 +45,8 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
             threads.wait(first, c as u64);
         }
         Call::Wake => return Ok(threads.wake(first, b) as isize),
-        Call::Written => space::written(a, second, c as u64, d as u64)?,
+        Call::Written => space::written(a, second, c as u64, d as u64, false)?,
+        Call::Present => space::written(a, second, c as u64, d as u64, true)?,
         Call::Dma => {
             let dma = space::dma(first)?;
             let place = space::write(second, 16)?;

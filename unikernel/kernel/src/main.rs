@@ -1,7 +1,7 @@
 //! The privileged part of Wayfare on a machine without an operating system: boots, gives out pages, switches threads,
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
-//! `aarch64/`, `riscv64/` and `x86_64/` are what processors and their boards ask for; everything else is the same on every
+//! `aarch64/`, `riscv64/`, `x86_64/` are what the processor and its board ask for; everything else is the same on every
 //! machine. The kernel is on one processor and is never interrupted.
 #![no_std]
 #![no_main]

@@ -129,8 +129,8 @@ pub fn protect(from: u64, len: u64, rights: Rights) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sets a bit for each page of a linear memory that was written since the last time.
-pub fn written(window: usize, first: u64, count: u64, bits: u64) -> Result<(), Error> {
+/// Sets a bit for each page of a linear memory that was written since the last time; with `all`, that is there.
+pub fn written(window: usize, first: u64, count: u64, bits: u64, all: bool) -> Result<(), Error> {
     let size = WINDOWS.get(window).ok_or(Error::Invalid)?.load(Ordering::Relaxed);
     // The bits are not in a linear memory: writing them would be among what is told, or not, as it comes.
     if first.checked_add(count).is_none_or(|end| end > size / PAGE)
@@ -141,7 +141,7 @@ pub fn written(window: usize, first: u64, count: u64, bits: u64) -> Result<(), E
     let bits = write(bits, count.div_ceil(8))?;
     bits.fill(0);
     let base = Area::Windows.place(window, size).start + first * PAGE;
-    paging::written(base, base + count * PAGE, |at| {
+    paging::written(base, base + count * PAGE, all, |at| {
         let page = ((at - base) / PAGE) as usize;
         bits[page / 8] |= 1 << (page % 8);
     });

@@ -1,8 +1,10 @@
-//! Time since the machine started, by the processor's counter.
+//! Time since the machine started, by the processor's counter, and the time of day, as the cluster says it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::Boot;
 
+/// What is to be added to the time since the start; 0 before somebody has said what time it is.
+static WALL: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
 /// Nanoseconds of a tick, times 2^32.
 static SCALE: AtomicU64 = AtomicU64::new(0);
@@ -38,4 +40,25 @@ fn counter() -> u64 {
 pub fn nanos() -> u64 {
     let ticks = counter().saturating_sub(START.load(Ordering::Relaxed));
     ((u128::from(ticks) * u128::from(SCALE.load(Ordering::Relaxed))) >> 32) as u64
+}
+
+/// Takes over what a node of the cluster says: nanoseconds since 1970. Small differences, which the way here makes, are left.
+pub fn set_wall(unix: u64) {
+    const SMALL: u64 = 500_000_000;
+    if unix != 0 && wall().abs_diff(unix) > SMALL {
+        WALL.store(unix.saturating_sub(nanos()), Ordering::Relaxed);
+    }
+}
+
+/// Nanoseconds since 1970; 0 before anybody has said what time it is.
+pub fn wall() -> u64 {
+    match WALL.load(Ordering::Relaxed) {
+        0 => 0,
+        offset => offset + nanos(),
+    }
+}
+
+/// Seconds since 1970, likewise.
+pub fn unix() -> u64 {
+    wall() / 1_000_000_000
 }

@@ -1,23 +1,37 @@
-//! Wayfare on a machine without an operating system, the unprivileged part: runs the task that is in its payload. What is
-//! below it is the kernel (`kernel/`).
+//! Wayfare on a machine without an operating system, the unprivileged part: the agent of a node, or one task and nothing
+//! else. What is below it is the kernel (`kernel/`).
 #![no_std]
 #![no_main]
 extern crate alloc;
 
+mod agent;
 mod clock;
+mod console;
 mod entropy;
+mod executor;
 mod host;
+mod link;
 mod memory;
+mod net;
 mod sync;
 mod sys;
 mod thread;
 
+use agent::Agent;
 use alloc::string::{String, ToString};
-use core::fmt::{self, Write};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use console::Console;
+use core::fmt::Write;
 use core::panic::PanicInfo;
-use wayfare_board::Payload;
-use wayfare_engine::{Image, Key, Outcome, bare};
-use wayfare_snapshot::Limits;
+use core::sync::atomic::Ordering;
+use executor::Executor;
+use host::{Board, Seat};
+use net::Net;
+use wayfare_board::{Payload, Role, Start};
+use wayfare_cluster::identity::Identity;
+use wayfare_cluster::peers::Peer;
+use wayfare_engine::{Image, Key, Limits, Outcome, bare};
 use wayfare_unikernel_abi::Boot;
 use wayfare_wasi::Ctx;
 
@@ -34,59 +48,77 @@ extern "C" fn _start(boot: &'static Boot) -> ! {
     memory::init();
     clock::init(boot);
     entropy::init(boot);
-    let code = match boot.payload_len {
-        0 => {
-            say("this kernel has no task: give it one with `wayfare unikernel build --task`");
-            TRAPPED
-        }
-        // SAFETY: the kernel has it there, for reading, as long as the machine runs.
-        len => only_task(unsafe { core::slice::from_raw_parts(boot.payload as *const u8, len as usize) }),
+    // SAFETY: the kernel has it there, for reading, as long as the machine runs.
+    let text = |at: u64, len: u64| unsafe { core::slice::from_raw_parts(at as *const u8, len as usize) };
+    if boot.payload_len == 0 {
+        fail("this kernel is nobody: `wayfare unikernel build` makes a task's image of it, or a node's");
+    }
+    let payload = match Payload::decode(text(boot.payload, boot.payload_len)) {
+        Ok(payload) => payload,
+        Err(e) => fail(&e.to_string()),
     };
-    sys::exit(code)
+    let command_line = core::str::from_utf8(text(boot.command_line, boot.command_line_len)).unwrap_or_default();
+    match payload.role {
+        Role::Task(start) => sys::exit(only_task(start, payload.image, payload.snapshot)),
+        Role::Node { identity, peers } => node(boot, identity, peers, command_line),
+    }
+}
+
+fn fail(why: &str) -> ! {
+    console::line(why);
+    sys::exit(TRAPPED)
+}
+
+/// A setting on the command line.
+fn setting<'t>(command_line: &'t str, name: &str) -> Option<&'t str> {
+    command_line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Is a node of a cluster, for ever.
+fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -> ! {
+    let mut seed = [0; 8];
+    if !entropy::fill(&mut seed) {
+        fail("this machine has no source of randomness, without which it cannot speak to others in secret");
+    }
+    let loopback = setting(command_line, "wayfare.loopback").and_then(|text| text.parse().ok());
+    let Some(net) = Net::find(boot, u64::from_le_bytes(seed), loopback) else {
+        fail("this machine has no network card that is known (virtio)");
+    };
+    let executor = Executor::default();
+    let address = setting(command_line, "wayfare.address").map(String::from);
+    let agent = Agent::new(&executor, &net, identity, peers, address);
+    executor.spawn(agent.serve());
+    executor.run(|| net.serve())
 }
 
 /// Runs the one task that there is, and gives the machine's exit code.
-fn only_task(payload: &[u8]) -> u8 {
-    match run(payload) {
+fn only_task(start: Start, image: &[u8], snapshot: &[u8]) -> u8 {
+    thread::ONLY_TASK.store(true, Ordering::Relaxed);
+    match run(start, image, snapshot) {
         Ok(Outcome::Exited(status)) => return EXITED.saturating_add(status.min(124) as u8),
-        Ok(Outcome::Trapped(e)) if thread::was_exhausted() => say(&alloc::format!("out of memory: {e}")),
-        Ok(Outcome::Trapped(e)) => say(&e.to_string()),
-        Ok(Outcome::Captured) => say("captured, and nobody asked for it"),
-        Err(e) => say(&e),
+        Ok(Outcome::Trapped(e)) if thread::was_exhausted() => console::line(&alloc::format!("out of memory: {e}")),
+        Ok(Outcome::Trapped(e)) => console::line(&e.to_string()),
+        Ok(Outcome::Captured) => console::line("captured, and nobody asked for it"),
+        Err(e) => console::line(&e),
     }
     TRAPPED
 }
 
-fn run(bytes: &[u8]) -> Result<Outcome, String> {
-    let payload = Payload::decode(bytes).map_err(|e| e.to_string())?;
-    let key = Key(payload.start.key);
-    let image = Image::load_on(payload.image, &key, memory::tell).map_err(|e| e.to_string())?;
-    let task = if payload.snapshot.is_empty() {
-        let mut ctx = Ctx::builder().args(payload.start.args);
-        for (name, value) in payload.start.env {
+fn run(start: Start, image: &[u8], snapshot: &[u8]) -> Result<Outcome, String> {
+    let image = Image::load_on(image, &Key(start.key), memory::tell).map_err(|e| e.to_string())?;
+    let board = Board(Arc::new(Seat::loud()));
+    let task = if snapshot.is_empty() {
+        let mut ctx = Ctx::builder().args(start.args);
+        for (name, value) in start.env {
             ctx = ctx.env(name, value);
         }
-        bare::Task::start(&image, ctx.build(), host::Board)
+        bare::Task::start(&image, "task", ctx.build(), board, Limits::default())
     } else {
-        let packed = wayfare_snapshot::open(payload.snapshot, &Limits::default()).map_err(|e| e.to_string())?;
-        bare::Task::resume(&image, &packed, host::Board)
+        let limits = wayfare_snapshot::Limits::default();
+        let packed = wayfare_snapshot::open(snapshot, &limits).map_err(|e| e.to_string())?;
+        bare::Task::resume(&image, &packed, board, Limits::default())
     };
     Ok(task.map_err(|e| e.to_string())?.run())
-}
-
-/// Writes a line to the console.
-fn say(text: &str) {
-    let _ = writeln!(Console, "wayfare: {text}");
-}
-
-/// The console.
-struct Console;
-
-impl fmt::Write for Console {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        sys::write(text.as_bytes());
-        Ok(())
-    }
 }
 
 #[panic_handler]

@@ -8,6 +8,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use talc::{ErrOnOom, Span, Talc, Talck};
 use wayfare_engine::wasmtime::{Config, CustomCodeMemory, LinearMemory, MemoryCreator, MemoryType, Result, bail};
@@ -134,4 +136,33 @@ fn rights(ptr: *const u8, len: usize, rights: Rights) -> Result<()> {
         bail!("code that is in no memory");
     }
     Ok(())
+}
+
+/// Bytes of the linear memory that begins at an address.
+pub fn size_of(base: usize) -> usize {
+    match window_of(base).map(|window| SIZES[window].load(Ordering::Relaxed)) {
+        Some(FREE) | None => 0,
+        Some(size) => size,
+    }
+}
+
+/// The window that an address is in.
+pub fn window_of(base: usize) -> Option<usize> {
+    Area::of(base as u64).filter(|(area, _)| *area == Area::Windows).map(|(_, slot)| slot)
+}
+
+/// Which pages of a part of a linear memory, from a page's beginning on, are there: a bit for each.
+pub fn there(bytes: &[u8]) -> Vec<u8> {
+    let pages = bytes.len().div_ceil(PAGE as usize);
+    let mut bits = vec![0; pages.div_ceil(8)];
+    let address = bytes.as_ptr().addr();
+    let listed = window_of(address).map(|window| {
+        let first = (address as u64 - Area::Windows.place(window, 0).start) / PAGE;
+        sys::written(window, first, pages as u64, &mut bits, true)
+    });
+    // What is not known to be absent may be there.
+    if listed != Some(Ok(())) {
+        bits.fill(0xff);
+    }
+    bits
 }

@@ -78,10 +78,14 @@ pub fn wake(word: &AtomicU32, most: usize) {
     let _ = call(Call::Wake, [word.as_ptr().addr(), most, 0, 0]);
 }
 
-/// Which pages of a linear memory were written since the last time: a bit for each.
-pub fn written(window: usize, first: u64, count: u64, bits: &mut [u8]) -> Result<(), Error> {
+/// Which pages of a linear memory were written since the last time, a bit for each; with `all`, those that are there.
+pub fn written(window: usize, first: u64, count: u64, bits: &mut [u8], all: bool) -> Result<(), Error> {
     assert!(bits.len() as u64 >= count.div_ceil(8), "a bit for each page");
-    call(Call::Written, [window, first as usize, count as usize, bits.as_mut_ptr().addr()]).map(drop)
+    call(
+        if all { Call::Present } else { Call::Written },
+        [window, first as usize, count as usize, bits.as_mut_ptr().addr()],
+    )
+    .map(drop)
 }
 
 /// Memory for devices.

@@ -1,6 +1,6 @@
 //! Threads, what belongs to each, and what is done when one faults.
 
-use crate::sys;
+use crate::{console, sys};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use wayfare_unikernel_abi::{Area, Error, Fault, THREADS_MOST};
@@ -23,6 +23,9 @@ fn own() -> &'static Own {
     let number = ((&raw const here).addr() as u64 - Area::Stacks.base()) / Area::Stacks.slot();
     &OWN[number as usize]
 }
+
+/// There is one task, and the machine ends with it.
+pub static ONLY_TASK: AtomicBool = AtomicBool::new(false);
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -89,6 +92,12 @@ extern "C" fn caught(at: usize, frame: usize, address: usize, fault: usize) -> !
         let handler = unsafe { core::mem::transmute::<usize, Handler>(handler) };
         // It does not come back if it knows the place.
         handler(at, frame, fault != Fault::Instruction, address);
+    }
+    let is_linear = Area::of(address as u64).is_some_and(|(area, _)| area == Area::Windows);
+    if fault == Fault::Full && is_linear && ONLY_TASK.load(Ordering::Relaxed) {
+        // In a function of the engine's that works on the task's memory: it cannot go back, and with it its task.
+        console::line("out of memory");
+        sys::exit(crate::TRAPPED);
     }
     let what = if fault == Fault::Full { "out of memory" } else { "a fault" };
     panic!("{what} ({fault:?}) at {at:#x}, address {address:#x}")

@@ -14,6 +14,16 @@ pub struct At {
     pub state: Option<PathBuf>,
 }
 
+/// Which agent, and whom it is to ask.
+#[derive(Clone, Debug, Args)]
+pub struct Asked {
+    #[command(flatten)]
+    pub at: At,
+    /// Ask this node of the cluster, rather than the one here
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+}
+
 /// `wayfare node ...`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
@@ -182,11 +192,11 @@ Examples:
   wayfare migrate sim --to gateway --limit 100Mbit
   wayfare migrate sim --to gateway --mode post-copy     writes faster than the link carries
 
-The task runs on here until it runs there. Whatever fails before, it stays here; Ctrl-C calls the move off.
+A task that has left is followed: it need not be here. The task runs on where it is until it runs there. Whatever fails before, it stays here; Ctrl-C calls the move off.
 It is kept here as it was until it is on the other node's disk: if that node dies before, it goes on here.")]
 pub struct Migrate {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// The task
     pub name: String,
     /// The node
@@ -217,7 +227,7 @@ pub struct Migrate {
 #[derive(Debug, Args)]
 pub struct OfAgent {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// The task
     pub name: String,
 }
@@ -227,7 +237,7 @@ pub struct OfAgent {
 #[command(after_help = "Examples:\n  wayfare logs sim\n  wayfare logs -f sim")]
 pub struct Logs {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// The task
     pub name: String,
     /// Go on with what it writes, until it ends or moves away
@@ -240,7 +250,7 @@ pub struct Logs {
 #[command(after_help = "Examples:\n  wayfare stats\n  wayfare stats -o json")]
 pub struct Stats {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wayfare_node::local::{MoveLine, MoveOrder, MoveReport, Reply, Request};
+use wayfare_node::control::{Line, Order, Reply, Report, Request};
 use wayfare_transfer::Mode;
 
 /// A port that was free a moment ago.
@@ -205,7 +205,7 @@ pub fn migrate_by(from: &Node, to: &Node, name: &str, options: &[&str]) -> Value
 /// A move that was begun the way `wayfare migrate` does it, and is watched.
 pub struct Move {
     lines: BufReader<UnixStream>,
-    end: Option<Result<MoveReport, String>>,
+    end: Option<Result<Report, String>>,
     /// The phases that it has told of, in order.
     pub phases: Vec<String>,
 }
@@ -219,7 +219,7 @@ impl Move {
     pub fn begin_by(from: &Node, to: &Node, name: &str, mode: Mode, limit: Option<u64>) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
-        let order = MoveOrder {
+        let order = Order {
             name: name.into(),
             to: to.name.into(),
             mode,
@@ -235,7 +235,7 @@ impl Move {
     }
 
     /// The next line of progress, unless it is over.
-    fn next(&mut self) -> Option<MoveLine> {
+    fn next(&mut self) -> Option<Line> {
         if self.end.is_some() {
             return None;
         }
@@ -269,7 +269,7 @@ impl Move {
     }
 
     /// How it ended.
-    pub fn end(&mut self) -> Result<MoveReport, String> {
+    pub fn end(&mut self) -> Result<Report, String> {
         while self.next().is_some() {}
         self.end.clone().unwrap()
     }

@@ -291,13 +291,16 @@ fn show_code(from: u64, to: u64) {
     unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
-/// Calls for each page of a range that was written since the last time.
-pub fn written(from: u64, to: u64, mut found: impl FnMut(u64)) {
+/// Calls for each page of a range that was written since the last time; with `all`, that is there.
+pub fn written(from: u64, to: u64, all: bool, mut found: impl FnMut(u64)) {
     let mut any = false;
     each(from, to, |address, entry| {
-        if *entry & (WRITABLE | READ_ONLY) == WRITABLE {
+        let is_written = *entry & (WRITABLE | READ_ONLY) == WRITABLE;
+        if is_written {
             *entry |= READ_ONLY;
             any = true;
+        }
+        if all || is_written {
             found(address);
         }
     });

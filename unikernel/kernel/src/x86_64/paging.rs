@@ -223,11 +223,11 @@ pub fn protect(from: u64, to: u64, rights: Rights) {
     flush();
 }
 
-/// Calls for each page of a range that was written since the last time.
-pub fn written(from: u64, to: u64, mut found: impl FnMut(u64)) {
+/// Calls for each page of a range that was written since the last time; with `all`, that is there.
+pub fn written(from: u64, to: u64, all: bool, mut found: impl FnMut(u64)) {
     let mut any = false;
     each(from, to, |address, entry| {
-        if *entry & DIRTY != 0 {
+        if all || *entry & DIRTY != 0 {
             *entry &= !DIRTY;
             any = true;
             found(address);

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use wayfare_node::agent::State;
-use wayfare_node::local::{MoveOrder, MoveReport, Reply, Request, TaskInfo};
+use wayfare_node::control::State;
+use wayfare_node::control::{Order, Reply, Report, Request, TaskInfo};
 use wayfare_sim::proxy::{Proxy, Shape};
 use wayfare_transfer::message::Mode;
 
@@ -244,8 +244,8 @@ fn keep_to(process: i32, cores: &CpuSet) -> Result<()> {
 }
 
 /// An order as `wayfare migrate` gives it if nothing else is said.
-pub fn order(name: &str, to: &Node) -> MoveOrder {
-    MoveOrder {
+pub fn order(name: &str, to: &Node) -> Order {
+    Order {
         name: name.into(),
         to: to.name.into(),
         mode: Mode::PreCopy,
@@ -260,7 +260,7 @@ pub fn order(name: &str, to: &Node) -> MoveOrder {
 ///
 /// # Errors
 /// When it stays where it is.
-pub fn migrate(from: &Node, order: MoveOrder) -> Result<MoveReport> {
+pub fn migrate(from: &Node, order: Order) -> Result<Report> {
     let mut client = Client::connect(Some(&from.state()))?;
     let mut reply = client.ask(&Request::Migrate { order })?;
     loop {

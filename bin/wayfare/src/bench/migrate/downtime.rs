@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use wayfare_node::local::MoveReport;
+use wayfare_node::control::Report;
 use wayfare_transfer::message::Mode;
 
 /// What is moved.
@@ -27,7 +27,7 @@ struct Case {
 }
 
 /// One move of a task that has just been started: nothing of it is known there but its code.
-fn once(setting: &Setting<'_>, case: &Case, run: u32, mode: Mode, port: Option<u16>) -> Result<MoveReport> {
+fn once(setting: &Setting<'_>, case: &Case, run: u32, mode: Mode, port: Option<u16>) -> Result<Report> {
     let cluster = &setting.cluster;
     let name = format!("{}-{mode:?}", case.program).to_lowercase();
     cluster.a.run(&name, &setting.program(case.program)?, port, case.args)?;
@@ -43,7 +43,7 @@ fn once(setting: &Setting<'_>, case: &Case, run: u32, mode: Mode, port: Option<u
 }
 
 struct Figures {
-    reports: Vec<MoveReport>,
+    reports: Vec<Report>,
     downtimes: Vec<f64>,
     /// Of the same task at the same moment, moved all at once: milliseconds that it stood still, and packed bytes of all
     /// pages that it had touched.
@@ -66,7 +66,7 @@ fn figures(setting: &Setting<'_>, case: &Case, mode: Mode) -> Result<Figures> {
 }
 
 impl Figures {
-    fn each(&self, of: impl Fn(&MoveReport) -> f64) -> Vec<f64> {
+    fn each(&self, of: impl Fn(&Report) -> f64) -> Vec<f64> {
         self.reports.iter().map(of).collect()
     }
 
@@ -114,7 +114,7 @@ pub fn cg(setting: &Setting<'_>, ours: &mut Vec<Downtime>) -> Result<Vec<Row>> {
     };
     let mut figures = figures(setting, &case, Mode::PreCopy)?;
     let mut rows = figures.rows(setting, "CG class A", 10.0);
-    let bound = |r: &MoveReport| 2.0 * setting.once(r.last_bytes) * 1e9;
+    let bound = |r: &Report| 2.0 * setting.once(r.last_bytes) * 1e9;
     let mut ratios = figures.each(|r| r.downtime as f64 / bound(r));
     let note = format!("bound {:.2} ms; {}", median(&mut figures.each(|r| bound(r) / 1e6)), spread(&ratios));
     let name = "the same / 2 x (last pages / rate + RTT)";

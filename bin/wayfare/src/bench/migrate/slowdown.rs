@@ -16,7 +16,7 @@ use super::{RATE, Setting, row, spread};
 use crate::bench::Row;
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
-use wayfare_node::agent::State;
+use wayfare_node::control::State;
 use wayfare_sim::proxy::Shape;
 
 const PROGRAMS: [(&str, &[&str]); 2] = [("npb_cg", &["A"]), ("sqlite", &["150000", "2"])];

@@ -5,7 +5,7 @@ use super::{Setting, row};
 use crate::bench::{PROGRAMS, Program, Row, geometric_mean};
 use anyhow::{Context, Result, anyhow};
 use std::time::Duration;
-use wayfare_node::local::MoveReport;
+use wayfare_node::control::Report;
 use wayfare_snapshot::PAGE_SIZE;
 use wayfare_transfer::message::Mode;
 
@@ -32,7 +32,7 @@ pub fn measure(setting: &Setting<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn one(setting: &Setting<'_>, program: &Program) -> Result<MoveReport> {
+fn one(setting: &Setting<'_>, program: &Program) -> Result<Report> {
     let (cluster, name) = (&setting.cluster, program.name);
     let mut order = order(name, &cluster.b);
     order.mode = Mode::Stop;

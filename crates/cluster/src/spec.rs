@@ -1,14 +1,15 @@
 //! What a task is, apart from what it has computed: travels with it, and is what it is started from anew.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use wayfare_transfer::TaskId;
 
 /// A directory of the machine that a task uses; shared storage, the same at each node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dir {
     /// On the machine.
-    pub host: PathBuf,
+    pub host: String,
     /// In the program.
     pub guest: String,
     /// Whether it may only be read.

@@ -1,5 +1,7 @@
 //! The other nodes, as far as this one has heard of them: what nodes tell each other, and whom they tell.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use wayfare_transfer::TaskId;
 use wayfare_transfer::identity::{Certificate, Revocations};
@@ -11,10 +13,25 @@ pub struct Peer {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// What it runs on.
+    /// What it runs on: an instruction set, with [`BARE`] after it where there is no operating system.
     pub isa: String,
     /// When it last spoke to somebody, seconds since 1970.
     pub seen: u64,
+}
+
+/// After the instruction set of a node without an operating system.
+pub const BARE: &str = "-none";
+
+impl Peer {
+    /// Its instruction set.
+    pub fn instruction_set(&self) -> &str {
+        self.isa.strip_suffix(BARE).unwrap_or(&self.isa)
+    }
+
+    /// Whether it has no operating system: it runs tasks, and compiles none.
+    pub fn is_bare(&self) -> bool {
+        self.isa.ends_with(BARE)
+    }
 }
 
 /// Most nodes in one message.
@@ -31,6 +48,8 @@ pub enum NodeMessage {
         peers: Vec<Peer>,
         /// Certificates that hold no longer.
         revoked: Revocations,
+        /// The sender's clock, nanoseconds since 1970; 0 if it has none.
+        clock: u64,
     },
     /// I was invited.
     Join {
@@ -66,6 +85,29 @@ pub enum NodeMessage {
     Attached,
     /// The task has ended, and has said all.
     Ended,
+    /// Compile this program for me: I cannot. The answer is `Image`, or `Unknown` if the program is to be sent first, as
+    /// parts ([`wayfare_transfer::message::Long::Module`]).
+    Compile {
+        /// BLAKE3 of the module.
+        module: [u8; 32],
+        /// Whether NaNs are canonical.
+        canonical_nan: bool,
+        /// For what, by the short name of the target.
+        target: String,
+        /// With this key the image is to be signed; it is used for nothing else.
+        key: [u8; 32],
+    },
+    /// The program is not here.
+    Unknown,
+    /// The image follows, as parts.
+    Image,
+    /// A user's wish, as another node has got it ([`crate::control::Request`]); the answers are `Reply`, and `Bytes` of a
+    /// log, until the link closes.
+    Request(Vec<u8>),
+    /// An answer ([`crate::control::Reply`]).
+    Reply(Vec<u8>),
+    /// Some of a log.
+    Bytes(Vec<u8>),
     /// No.
     Refused(String),
 }

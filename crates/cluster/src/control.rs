@@ -1,0 +1,277 @@
+//! What users ask of an agent, and what it answers: by this machine's socket, or from another node.
+
+use crate::peers::Peer;
+use crate::spec::Spec;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use wayfare_transfer::message::Mode;
+use wayfare_transfer::source::Progress;
+
+/// A question.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub enum Request {
+    /// Start a task.
+    Run {
+        /// Which; its identity, module and times are the agent's to set.
+        spec: Spec,
+    },
+    /// The tasks.
+    List,
+    /// What a task has written.
+    Logs {
+        /// Which.
+        name: String,
+        /// And what it will.
+        follow: bool,
+    },
+    /// Stop a task.
+    Stop {
+        /// Which.
+        name: String,
+    },
+    /// Forget a task that is over.
+    Remove {
+        /// Which.
+        name: String,
+    },
+    /// Move a task.
+    Migrate {
+        /// How.
+        order: Order,
+    },
+    /// Write a snapshot of a task.
+    Capture {
+        /// Which.
+        name: String,
+        /// The file, absolute.
+        output: String,
+        /// Whether it runs on.
+        keep_running: bool,
+    },
+    /// Decide what became of a task that may be on another node.
+    Resolve {
+        /// Which.
+        name: String,
+        /// Whether it is to go on here.
+        here: bool,
+    },
+    /// The nodes that are known.
+    Nodes,
+    /// Ask another node.
+    At {
+        /// Which.
+        node: String,
+        /// What.
+        request: Box<Request>,
+    },
+}
+
+impl Request {
+    /// The task that it is about, and that may have moved on.
+    pub fn task(&self) -> Option<&str> {
+        match self {
+            Request::Logs { name, .. } | Request::Stop { name } => Some(name),
+            Request::Migrate { order } => Some(&order.name),
+            _ => None,
+        }
+    }
+
+    /// Whether it may come from another node: what has to do with files may not.
+    pub fn is_for_others(&self) -> bool {
+        matches!(
+            self,
+            Request::List
+                | Request::Logs { .. }
+                | Request::Stop { .. }
+                | Request::Remove { .. }
+                | Request::Migrate { .. }
+                | Request::Resolve { .. }
+                | Request::Nodes
+        )
+    }
+}
+
+/// A task, for a listing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TaskInfo {
+    /// What it is.
+    #[serde(flatten)]
+    pub spec: Spec,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub state: State,
+    /// What it is compiled for there, by the target's short name.
+    pub target: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Nanoseconds that it has run.
+    pub ran: u64,
+    /// Bytes of its memories.
+    pub memory: u64,
+    /// Bytes that it has written.
+    pub log_bytes: u64,
+}
+
+/// A node, for a listing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Which.
+    #[serde(flatten)]
+    pub peer: Peer,
+    /// Whether it is the one that answers.
+    pub this: bool,
+}
+
+/// An answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "lowercase")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// It runs.
+    Started {
+        /// Under this name.
+        name: String,
+    },
+    /// The tasks.
+    Tasks {
+        /// All of them.
+        tasks: Vec<TaskInfo>,
+    },
+    /// The nodes.
+    Nodes {
+        /// All of them.
+        nodes: Vec<NodeInfo>,
+    },
+    /// The log's bytes follow, to the end of the connection.
+    Log,
+    /// A move goes on.
+    Moving {
+        /// How.
+        line: Line,
+    },
+    /// It has moved.
+    Moved {
+        /// How that went.
+        report: Report,
+    },
+    /// The task has moved on: ask there.
+    Elsewhere {
+        /// Which node.
+        node: String,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+/// What a task is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum State {
+    /// It runs.
+    Running,
+    /// It runs, and is on its way to another node.
+    Moving {
+        /// Which.
+        to: String,
+    },
+    /// It stands still: the other node may have it, and does not answer.
+    Unknown {
+        /// Which.
+        to: String,
+        /// The epoch at which it may have it.
+        claimed: u64,
+    },
+    /// It ended by itself.
+    Exited {
+        /// With this status.
+        status: u32,
+    },
+    /// It trapped.
+    Trapped {
+        /// How.
+        why: String,
+    },
+    /// It was stopped.
+    Stopped {
+        /// By whom or what.
+        why: String,
+    },
+    /// It is on another node.
+    Left {
+        /// Which.
+        to: String,
+        /// It is on the disk there. Until then it is kept here as it was when it left, and goes on here if it is lost.
+        saved: bool,
+    },
+    /// It cannot go on here.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl State {
+    /// Whether it may still run here.
+    pub fn is_alive(&self) -> bool {
+        matches!(self, State::Running | State::Moving { .. } | State::Unknown { .. })
+    }
+
+    /// Whether it may run here yet, now or again: its name is not to be had.
+    pub fn holds_name(&self) -> bool {
+        self.is_alive() || matches!(self, State::Left { saved: false, .. })
+    }
+}
+
+/// How to move a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The task's name.
+    pub name: String,
+    /// The node's name.
+    pub to: String,
+    /// How memory comes along.
+    pub mode: Mode,
+    /// The bound on the downtime, nanoseconds.
+    pub max_downtime: u64,
+    /// Whether to leave the task where it is if the bound cannot be kept.
+    pub give_up: bool,
+    /// Bytes per second, at most.
+    pub limit: Option<u64>,
+    /// Connections that pages go by, at most eight.
+    pub streams: u8,
+}
+
+/// A line of progress.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// What is being done.
+    pub phase: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// How a move went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The last line.
+    pub last: Line,
+    /// From the moment at which the task stood still to the word that it runs there, nanoseconds.
+    pub downtime: u64,
+    /// Until it runs there with all of its pages, nanoseconds.
+    pub total: u64,
+    /// Round-trip time of the link, nanoseconds.
+    pub rtt: u64,
+    /// Bytes of all that is not memory and went while the task stood still.
+    pub state_bytes: u64,
+    /// Bytes of the last pages, packed, which went then too.
+    pub last_bytes: u64,
+}

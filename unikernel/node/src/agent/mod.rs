@@ -1,0 +1,376 @@
+//! The agent of a board: greets the cluster, takes tasks in, gives them away, and answers what is asked about them. It
+//! speaks what agents on Linux speak (`wayfare_transfer`, `wayfare_cluster`).
+//!
+//! ```text
+//! serve     connections of other nodes
+//! greet     tells the others that this one is here, and hears what time it is
+//! arrive    drives transfer::Destination   images: compiled by nodes that have a compiler
+//! depart    drives transfer::Source
+//! control   what users ask
+//! task      one task on its thread
+//! ```
+//! What it knows is in memory. A board that is switched off loses its tasks, and what it has promised about them: about a
+//! task of which it knows nothing it says that it is lost here, which is true, and lets whoever still has it go on with it.
+
+mod arrive;
+mod control;
+mod depart;
+mod greet;
+mod images;
+mod task;
+
+use crate::clock;
+use crate::executor::Executor;
+use crate::host::{End, Said, Seat, Verdict};
+use crate::link::Link;
+use crate::net::Net;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use anyhow::{Context as _, Result, anyhow, bail};
+use core::cell::{Cell, RefCell};
+use core::task::{Context, Poll, Waker};
+use task::Live;
+use wayfare_cluster::control::State;
+use wayfare_cluster::identity::Identity;
+use wayfare_cluster::peers::{NodeMessage, Peer};
+use wayfare_cluster::spec::Spec;
+use wayfare_transfer::channel::Credentials;
+use wayfare_transfer::identity::Revocations;
+use wayfare_transfer::journal::{self, Facts, Record};
+use wayfare_transfer::message::{Answer, Message};
+use wayfare_transfer::{Incoming, Kind, TaskId};
+
+/// Where boards listen, unless they are told otherwise.
+pub const PORT: u16 = 7600;
+/// Connections at once.
+const CONNECTIONS: usize = 32;
+/// A connection on which nothing is said is closed after so many milliseconds.
+const SILENCE: u64 = 15_000;
+
+/// What goes from one future to another.
+pub struct Queue<T>(Rc<(RefCell<VecDeque<T>>, RefCell<Option<Waker>>)>);
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Queue(self.0.clone())
+    }
+}
+
+impl<T> Queue<T> {
+    fn new() -> Queue<T> {
+        Queue(Rc::new((RefCell::default(), RefCell::default())))
+    }
+
+    fn push(&self, item: T) {
+        self.0.0.borrow_mut().push_back(item);
+        if let Some(waker) = self.0.1.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<T> {
+        match self.0.0.borrow_mut().pop_front() {
+            Some(item) => Poll::Ready(item),
+            None => {
+                *self.0.1.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_same(&self, other: &Queue<T>) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// A task of this board, or one that was.
+struct Entry {
+    spec: Spec,
+    state: RefCell<State>,
+    live: RefCell<Option<Rc<Live>>>,
+    /// Of the task, or of the one that was: its log.
+    seat: RefCell<Option<Arc<Seat>>>,
+    epoch: Cell<u64>,
+    began: Cell<u64>,
+    /// Something moves it, or brings it.
+    moving: Cell<bool>,
+    /// A person's word on what became of it.
+    decision: Cell<Option<Answer>>,
+}
+
+impl Entry {
+    fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    fn set_state(&self, state: State) {
+        *self.state.borrow_mut() = state;
+    }
+
+    fn live(&self) -> Result<Rc<Live>> {
+        let live = self.live.borrow().clone();
+        live.ok_or_else(|| anyhow!("{} does not run on that board", self.spec.name))
+    }
+}
+
+/// How others reach a move to this node.
+#[derive(Clone)]
+struct Visitors {
+    epoch: u64,
+    peer: String,
+    door: Queue<Visit>,
+}
+
+/// What others want of a move to this node.
+enum Visit {
+    /// The source has dialled again.
+    Reattached(Box<Link>),
+    /// The source asks what became of it, and has closed, or lost, the link that it had.
+    Asked,
+}
+
+/// See the module.
+pub struct Agent {
+    executor: Executor,
+    net: Net,
+    identity: Identity,
+    address: RefCell<String>,
+    peers: RefCell<BTreeMap<String, Peer>>,
+    revoked: RefCell<Revocations>,
+    tasks: RefCell<BTreeMap<String, Rc<Entry>>>,
+    journal: RefCell<BTreeMap<TaskId, Record>>,
+    arriving: RefCell<BTreeMap<TaskId, Visitors>>,
+    programs: images::Programs,
+    connections: Cell<usize>,
+}
+
+/// What this runs on, as nodes tell each other.
+pub fn target() -> String {
+    wayfare_engine::Target::host().to_string()
+}
+
+/// A line for people, on the console.
+macro_rules! log {
+    ($($arg:tt)*) => { $crate::console::line(&alloc::format!($($arg)*)) };
+}
+pub(crate) use log;
+
+impl Agent {
+    /// A node that is not at work yet. `address` is how others reach it; else it is the one that it gets by DHCP.
+    pub fn new(
+        executor: &Executor,
+        net: &Net,
+        identity: Identity,
+        peers: Vec<Peer>,
+        address: Option<String>,
+    ) -> Rc<Agent> {
+        let peers = peers.into_iter().map(|peer| (peer.name.clone(), peer)).collect();
+        Rc::new(Agent {
+            executor: executor.clone(),
+            net: net.clone(),
+            identity,
+            address: RefCell::new(address.unwrap_or_default()),
+            peers: RefCell::new(peers),
+            revoked: RefCell::default(),
+            tasks: RefCell::default(),
+            journal: RefCell::default(),
+            arriving: RefCell::default(),
+            programs: images::Programs::default(),
+            connections: Cell::new(0),
+        })
+    }
+
+    /// Serves for ever.
+    pub async fn serve(self: Rc<Self>) {
+        let address = self.net.address().await;
+        if self.address.borrow().is_empty() {
+            *self.address.borrow_mut() = format!("{address}:{PORT}");
+        }
+        log!(
+            "{} of {} is at {address}, port {PORT}, after {} ms",
+            self.identity.name,
+            self.identity.cluster,
+            clock::nanos() / 1_000_000
+        );
+        let mut listener = self.net.listen(PORT);
+        self.executor.spawn(self.clone().greet_for_ever());
+        loop {
+            let stream = listener.accept().await;
+            if self.connections.get() >= CONNECTIONS {
+                continue;
+            }
+            self.connections.set(self.connections.get() + 1);
+            let agent = self.clone();
+            self.executor.spawn(async move {
+                let served = match Link::accept(&agent.executor, stream, agent.credentials()).await {
+                    Ok(link) => agent.clone().handle(link).await,
+                    Err(e) => Err(e.context("a handshake failed")),
+                };
+                if let Err(e) = served {
+                    log!("a connection: {e:#}");
+                }
+                agent.connections.set(agent.connections.get() - 1);
+            });
+        }
+    }
+
+    fn credentials(&self) -> Credentials {
+        self.identity.credentials(self.revoked.borrow().clone())
+    }
+
+    async fn handle(self: Rc<Self>, mut link: Link) -> Result<()> {
+        let first = link.receive(SILENCE).await.context("nothing was said")?;
+        match first.kind {
+            Kind::Transfer => match Message::decode(&first.payload)? {
+                Message::Offer(_) => arrive::arrive(self, link, first).await,
+                Message::Reattach { task, epoch } => self.reattach(link, task, epoch).await,
+                Message::Ask { task, epoch, .. } => {
+                    let peer = link.peer().unwrap_or_default().to_string();
+                    let answer = self.answer(&peer, task, epoch);
+                    link.send(Kind::Transfer, &Message::Answer(answer).encode()).await?;
+                    link.part().await;
+                    Ok(())
+                }
+                // Pages that would come by it come by the first link.
+                Message::Lane { .. } => Ok(()),
+                _ => bail!("a message that begins nothing"),
+            },
+            Kind::Node => self.converse(link, &first).await,
+            _ => bail!("a message that begins nothing"),
+        }
+    }
+
+    async fn converse(self: Rc<Self>, mut link: Link, first: &Incoming) -> Result<()> {
+        match NodeMessage::decode(&first.payload)? {
+            NodeMessage::Hello { me, peers, revoked, clock } => {
+                self.hear(link.peer() == Some(&me.name), me, peers, revoked, clock);
+                link.send(Kind::Node, &self.hello().encode()).await?;
+            }
+            NodeMessage::Request(request) => control::answer(self, &mut link, &request).await?,
+            NodeMessage::Compile { .. } => {
+                let refused = NodeMessage::Refused("that node has no compiler".into());
+                link.send(Kind::Node, &refused.encode()).await?;
+            }
+            _ => bail!("a message that begins nothing"),
+        }
+        link.part().await;
+        Ok(())
+    }
+
+    /// A task by its name.
+    fn task(&self, name: &str) -> Result<Rc<Entry>> {
+        let found = self.tasks.borrow().get(name).cloned();
+        found.ok_or_else(|| anyhow!("no task named {name} is on {}", self.identity.name))
+    }
+
+    fn record(&self, task: TaskId) -> Option<Record> {
+        self.journal.borrow().get(&task).cloned()
+    }
+
+    fn set_record(&self, task: TaskId, record: Record) {
+        self.journal.borrow_mut().insert(task, record);
+    }
+
+    /// Whether a task is in memory and goes by that epoch.
+    fn runs(&self, task: TaskId, epoch: u64) -> bool {
+        let tasks = self.tasks.borrow();
+        tasks.values().any(|e| e.spec.id == task && e.epoch.get() == epoch && e.state().is_alive())
+    }
+
+    /// Answers another node's question.
+    fn answer(&self, peer: &str, task: TaskId, epoch: u64) -> Answer {
+        // Its commit may be in a buffer here. Nobody who asks still sends, so it can be called off.
+        let deciding = self.visit(peer, task, epoch, Visit::Asked).is_none();
+        let record = self.record(task);
+        if record.is_none() && !deciding {
+            // It may have been here before the board was switched on.
+            self.set_record(task, Record::Lost { epoch });
+            return Answer::Lost;
+        }
+        let facts = Facts { runs: self.runs(task, epoch), deciding, holds: true };
+        let (answer, promise) = journal::answer(record.as_ref(), epoch, facts);
+        if let Some(promise) = promise {
+            self.set_record(task, promise);
+        }
+        answer
+    }
+
+    /// Brings something to a move to this node. Gives it back if there is none from that node at that epoch.
+    fn visit(&self, peer: &str, task: TaskId, epoch: u64, visit: Visit) -> Option<Visit> {
+        let visitors = self.arriving.borrow().get(&task).cloned();
+        match visitors.filter(|v| v.epoch == epoch && v.peer == peer) {
+            Some(visitors) => {
+                visitors.door.push(visit);
+                None
+            }
+            None => Some(visit),
+        }
+    }
+
+    async fn reattach(&self, link: Link, task: TaskId, epoch: u64) -> Result<()> {
+        let peer = link.peer().context("a stranger asks for a task")?.to_string();
+        let Some(Visit::Reattached(mut link)) = self.visit(&peer, task, epoch, Visit::Reattached(Box::new(link)))
+        else {
+            return Ok(());
+        };
+        let said = match self.answer(&peer, task, epoch) {
+            Answer::Owns => Message::Received,
+            Answer::Lost => Message::Answer(Answer::Lost),
+            _ => bail!("{peer} has pages of a task that is not here"),
+        };
+        link.send(Kind::Transfer, &said.encode()).await?;
+        link.part().await;
+        Ok(())
+    }
+
+    /// Waits for a task's end, if it comes by itself.
+    async fn look_after(self: Rc<Self>, entry: Rc<Entry>) {
+        loop {
+            // Whoever moves it listens meanwhile.
+            if entry.moving.get() {
+                self.executor.sleep(20).await;
+                continue;
+            }
+            let Ok(live) = entry.live() else { return };
+            let said = live.seat.said.lock().take();
+            match said {
+                Some(Said::Ended(end)) => return self.ended(&entry, &end),
+                // A capture that nobody waits for any more.
+                Some(Said::Frozen(Ok(_), _)) => live.judge(Verdict::Thaw(None)),
+                Some(Said::Frozen(Err(_), _)) => {}
+                None => self.executor.sleep(20).await,
+            }
+        }
+    }
+
+    /// A task has ended here.
+    fn ended(&self, entry: &Entry, end: &End) {
+        *entry.live.borrow_mut() = None;
+        let state = match end {
+            End::Exited(status) => State::Exited { status: *status },
+            End::Trapped(why) => State::Trapped { why: why.clone() },
+            End::Dropped => return,
+        };
+        log!(
+            "{}: {}",
+            entry.spec.name,
+            match &state {
+                State::Exited { status } => format!("exited ({status})"),
+                _ => format!(
+                    "trapped: {}",
+                    match end {
+                        End::Trapped(why) => why,
+                        _ => "",
+                    }
+                ),
+            }
+        );
+        entry.set_state(state);
+        self.set_record(entry.spec.id, Record::Ended { epoch: entry.epoch.get() });
+    }
+}

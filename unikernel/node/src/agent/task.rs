@@ -1,0 +1,203 @@
+//! One task on its thread: it runs, stands still when it is told to, goes on, or goes away.
+
+use crate::executor::Executor;
+use crate::host::{Board, End, Said, Seat, Verdict};
+use crate::{clock, memory, sys, thread};
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use anyhow::{Result, anyhow};
+use core::future::poll_fn;
+use core::sync::atomic::Ordering;
+use core::task::Poll;
+use wayfare_cluster::envelope::Envelope;
+use wayfare_engine::{Outcome, Trigger, bare};
+use wayfare_snapshot::{Compression, PAGE_SIZE};
+use wayfare_transfer::pages::PageRange;
+use wayfare_transfer::source::Guest;
+
+/// How often a request to stand still is repeated: one that comes while the task goes back into its stack is lost.
+const REPEAT: u64 = 1;
+
+/// A task that is alive here.
+pub struct Live {
+    /// What it says, and is told.
+    pub seat: Arc<Seat>,
+    trigger: Trigger,
+    /// Its memories: index, and where it begins.
+    places: Vec<(u32, usize)>,
+}
+
+impl Live {
+    /// Gives a task its thread.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub fn start(mut task: bare::Task<Board>, seat: Arc<Seat>) -> Result<Live> {
+        let trigger = task.trigger();
+        let places = task.places().iter().map(|place| (place.index, place.base.expose_provenance())).collect();
+        let of = seat.clone();
+        let started = thread::spawn(false, move || {
+            let end = run(&mut task, &of);
+            of.over.store(true, Ordering::SeqCst);
+            drop(task);
+            of.say(Said::Ended(end));
+        });
+        started.map_err(|_| anyhow!("there are too many tasks on that board, or there is no memory for one more"))?;
+        Ok(Live { seat, trigger, places })
+    }
+
+    /// Bytes of its memories.
+    pub fn memory(&self) -> u64 {
+        self.places.iter().map(|(_, base)| memory::size_of(*base) as u64).sum()
+    }
+
+    /// Its memories' sizes, by index.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.places.iter().map(|(_, base)| memory::size_of(*base) as u64).collect()
+    }
+
+    /// Its memory, to be copied while it runs.
+    pub fn guest(&self) -> Memory {
+        Memory { seat: self.seat.clone(), places: self.places.clone(), listed: false }
+    }
+
+    /// Asks it to stand still. What comes of it is said by its seat.
+    pub fn want(&self) {
+        self.seat.wanted.store(true, Ordering::SeqCst);
+        self.trigger.fire();
+        self.seat.nudge();
+    }
+
+    /// What it says next, while it is asked again and again to stand still.
+    pub async fn stop(&self, executor: &Executor) -> Said {
+        self.want();
+        loop {
+            if let Some(said) = executor.within(REPEAT, self.said()).await {
+                return said;
+            }
+            self.want();
+        }
+    }
+
+    /// What it says next.
+    pub async fn said(&self) -> Said {
+        poll_fn(|cx| {
+            self.seat.waker.register(cx.waker());
+            self.seat.said.lock().take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Says what becomes of it.
+    pub fn judge(&self, verdict: Verdict) {
+        *self.seat.verdict.lock() = Some(verdict);
+        self.seat.nudge();
+    }
+}
+
+fn run(task: &mut bare::Task<Board>, seat: &Seat) -> End {
+    loop {
+        let began = clock::nanos();
+        let outcome = task.run();
+        task.progress += clock::nanos() - began;
+        match outcome {
+            Outcome::Exited(status) => return End::Exited(status),
+            Outcome::Trapped(e) => {
+                let full = if thread::was_exhausted() { "out of memory: " } else { "" };
+                return End::Trapped(alloc::format!("{full}{}", first_line(&e.to_string())));
+            }
+            // Nobody wants it any more.
+            Outcome::Captured if !seat.wanted.load(Ordering::SeqCst) => continue,
+            Outcome::Captured => {}
+        }
+        let since = clock::nanos();
+        let state = state(task);
+        let failed = state.is_err();
+        seat.wanted.store(false, Ordering::SeqCst);
+        seat.say(Said::Frozen(state, since));
+        if failed {
+            continue;
+        }
+        match seat.judged() {
+            Verdict::Drop => return End::Dropped,
+            Verdict::Thaw(epoch) => {
+                task.epoch = epoch.unwrap_or(task.epoch);
+                task.unpause();
+            }
+        }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_start_matches("wasm trap: ").into()
+}
+
+/// The state as it travels, but for the log.
+fn state(task: &mut bare::Task<Board>) -> Result<Vec<u8>, String> {
+    let snapshot = task.state().map_err(|e| e.to_string())?;
+    wayfare_snapshot::encode(&snapshot, Compression::Lz4).map_err(|e| e.to_string())
+}
+
+/// What goes along with the state.
+pub fn envelope(snapshot: Vec<u8>, log: Vec<u8>) -> Vec<u8> {
+    Envelope { snapshot, log, sockets: Vec::new() }.encode()
+}
+
+/// A task's memory while it moves. The agent interrupts the task, so that what is read is what was there at a moment.
+pub struct Memory {
+    seat: Arc<Seat>,
+    places: Vec<(u32, usize)>,
+    /// What is there was listed once.
+    listed: bool,
+}
+
+impl Memory {
+    fn list(&mut self, all: bool) -> Vec<PageRange> {
+        let mut ranges: Vec<PageRange> = Vec::new();
+        if self.seat.over.load(Ordering::SeqCst) {
+            return ranges;
+        }
+        for (index, base) in &self.places {
+            let pages = memory::size_of(*base).div_ceil(PAGE_SIZE) as u64;
+            let mut bits = vec![0; pages.div_ceil(8) as usize];
+            let Some(window) = memory::window_of(*base) else { continue };
+            // Fails only for a memory that is gone: then the task has ended, and that will be found out.
+            if sys::written(window, 0, pages, &mut bits, all).is_err() {
+                continue;
+            }
+            for page in (0..pages).filter(|page| bits[(page / 8) as usize] & 1 << (page % 8) != 0) {
+                match ranges.last_mut() {
+                    Some(last) if last.memory == *index && last.first + last.count == page => last.count += 1,
+                    _ => ranges.push(PageRange { memory: *index, first: page, count: 1 }),
+                }
+            }
+        }
+        ranges
+    }
+}
+
+impl Guest for Memory {
+    fn dirty(&mut self) -> Vec<PageRange> {
+        let all = !core::mem::replace(&mut self.listed, true);
+        self.list(all)
+    }
+
+    fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
+        if self.seat.over.load(Ordering::SeqCst) {
+            return false;
+        }
+        let Some((_, base)) = self.places.iter().find(|(index, _)| *index == range.memory) else { return false };
+        let size = memory::size_of(*base);
+        let from = range.first as usize * PAGE_SIZE;
+        let len = (range.count as usize * PAGE_SIZE).min(size.saturating_sub(from));
+        if len == 0 || sys::populate((base + from) as *const u8, len).is_err() {
+            return false;
+        }
+        let bytes: *const u8 = core::ptr::with_exposed_provenance(base + from);
+        // SAFETY: a linear memory lies there, so large; its thread does not run while this one does.
+        into.extend_from_slice(unsafe { core::slice::from_raw_parts(bytes, len) });
+        true
+    }
+}
