@@ -25,6 +25,41 @@ pub const RANDOM: u64 = 1;
 /// Never: a deadline that does not come.
 pub const NEVER: u64 = u64::MAX;
 
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// What [`scale`] multiplies by: so many of one thing for so many of another.
+pub const fn ratio(of: u64, by: u64) -> u64 {
+    (((of as u128) << 32) / (if by == 0 { 1 } else { by }) as u128) as u64
+}
+
+/// A number times a [`ratio`].
+pub fn scale(value: u64, ratio: u64) -> u64 {
+    ((u128::from(value) * u128::from(ratio)) >> 32) as u64
+}
+
+/// What the processor's counter means.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Clock {
+    /// What it was at the start.
+    pub start: u64,
+    /// Nanoseconds of a tick ([`ratio`]).
+    pub nanos: u64,
+}
+
+impl Clock {
+    /// Of a counter that goes up by so much in a second.
+    pub const fn new(start: u64, frequency: u64) -> Clock {
+        Clock { start, nanos: ratio(SECOND, frequency) }
+    }
+
+    /// Nanoseconds since the start, when it is this.
+    pub fn at(&self, counter: u64) -> u64 {
+        scale(counter.saturating_sub(self.start), self.nanos)
+    }
+}
+
 /// What the kernel does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
@@ -193,10 +228,8 @@ pub struct Boot {
     pub command_line: u64,
     /// Its length.
     pub command_line_len: u64,
-    /// What the processor's counter was at the start.
-    pub counter: u64,
-    /// By how much it goes up in a second.
-    pub frequency: u64,
+    /// What the processor's counter means.
+    pub clock: Clock,
     /// Bytes of memory in all.
     pub memory: u64,
     /// What the processor has that not all have: [`RANDOM`].

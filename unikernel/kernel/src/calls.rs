@@ -9,16 +9,11 @@ use wayfare_unikernel_abi::{Area, Call, Error, Fault, PAGE, Rights};
 /// The thread that runs has called the kernel. Its result is in its context when it goes on.
 pub fn call(threads: &mut Threads) {
     let (number, arguments) = threads.current().call();
-    let waits_from = threads.number();
     let result = match Call::from_number(number) {
         Some(call) => answer(threads, call, arguments),
         None => Err(Error::Invalid),
     };
-    let result = result.unwrap_or_else(|e| e as isize);
-    // One that waits is told when it goes on; one that has ended, nothing.
-    if waits_from == threads.number() {
-        threads.current().set_result(result);
-    }
+    threads.current().set_result(result.unwrap_or_else(|e| e as isize));
 }
 
 fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result<isize, Error> {

@@ -16,9 +16,11 @@ mod arch;
 #[path = "x86_64/mod.rs"]
 mod arch;
 mod calls;
+mod clock;
 mod frames;
 mod program;
 mod space;
+mod tables;
 mod threads;
 #[cfg(not(target_arch = "x86_64"))]
 mod tree;
@@ -55,10 +57,6 @@ pub struct Found {
     pub devices: [(u64, u64, usize); DEVICES_MOST],
     /// How many.
     pub devices_len: usize,
-    /// What the processor's counter was at the start.
-    pub counter: u64,
-    /// By how much it goes up in a second.
-    pub frequency: u64,
     /// What the processor has that not all have, as the node is told.
     pub features: u64,
 }
@@ -71,8 +69,6 @@ impl Found {
             command_line_len: 0,
             devices: [(0, 0, 0); DEVICES_MOST],
             devices_len: 0,
-            counter: 0,
-            frequency: 0,
             features: 0,
         }
     }
@@ -94,11 +90,11 @@ impl Found {
 }
 
 /// The node's first thread, in a machine whose pages, clock and interrupts are set up.
-fn begin(found: &Found) {
+fn begin(found: &Found, measured: &clock::Measured) {
     let entry = program::load();
     // What it is told lies at the end of what the node's program may have, and is only read.
     let (at, frame) = (wayfare_unikernel_abi::NODE.end - PAGE, frames::take().expect("memory"));
-    assert!(arch::paging::map_frame(at, frame, Rights::Write), "there is no memory for the node");
+    assert!(tables::map_frame(at, frame, Rights::Write), "there is no memory for the node");
     let text = at + size_of::<Boot>() as u64;
     let (payload, payload_len) = payload_place().unwrap_or((0, 0));
     let mut boot = Boot {
@@ -106,8 +102,7 @@ fn begin(found: &Found) {
         payload_len,
         command_line: text,
         command_line_len: found.command_line_len as u64,
-        counter: found.counter,
-        frequency: found.frequency,
+        clock: clock::init(measured),
         memory: frames::free(),
         features: found.features,
         devices: [Device::default(); DEVICES_MOST],
@@ -123,7 +118,7 @@ fn begin(found: &Found) {
         core::ptr::write(at as *mut Boot, boot);
         core::ptr::copy_nonoverlapping(found.command_line.as_ptr(), text as *mut u8, found.command_line_len);
     }
-    arch::paging::protect(at, at + PAGE, Rights::Read);
+    tables::protect(at, at + PAGE, Rights::Read);
     space::resize(Area::Heap, 0, Area::Heap.slot()).expect("a heap");
     // SAFETY: nothing runs yet.
     let threads = unsafe { threads::threads() };

@@ -1,7 +1,6 @@
 //! The node's program: an ELF file that the kernel brings along, put where it wants to be.
 
-use crate::arch::paging;
-use crate::frames;
+use crate::{frames, tables};
 use wayfare_unikernel_abi::{NODE, PAGE, Rights};
 
 /// The file, as `./x unikernel` has built it.
@@ -50,9 +49,9 @@ fn segment(flags: u32, [offset, address, len, size]: [u64; 4]) {
     for page in (0..to - from).step_by(PAGE as usize) {
         let mapped = if rights == Rights::Write {
             let frame = frames::take();
-            frame.is_some_and(|frame| paging::map_frame(from + page, frame, Rights::Write))
+            frame.is_some_and(|frame| tables::map_frame(from + page, frame, Rights::Write))
         } else {
-            paging::map_frame(from + page, bytes + page, rights)
+            tables::map_frame(from + page, bytes + page, rights)
         };
         assert!(mapped, "there is no memory for the node");
     }

@@ -1,7 +1,7 @@
 //! The node's address space: how large its slots are, and the pages that they get when they are touched.
 
 use crate::arch::paging;
-use crate::frames;
+use crate::{frames, tables};
 use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_MOST, WINDOWS_MOST};
 
@@ -45,14 +45,14 @@ pub fn touch(address: u64) -> Touch {
         return Touch::NotThere;
     }
     let left = area != Area::Windows || frames::free() > RESERVE;
-    if !left || !paging::map(address) {
+    if !left || !tables::map(address) {
         return Touch::Full;
     }
     // Who touches one page of a linear memory mostly touches the next ones, and coming here costs more than a page does.
     if area == Area::Windows && frames::free() > PLENTY {
         let end = area.place(slot, size).end.min((address | (AROUND - 1)) + 1);
         for next in ((address & !(PAGE - 1)) + PAGE..end).step_by(PAGE as usize) {
-            if paging::is_there(next) || !paging::map(next) {
+            if tables::is_there(next) || !tables::map(next) {
                 break;
             }
         }
@@ -70,7 +70,7 @@ pub fn resize(area: Area, slot: usize, size: u64) -> Result<(), Error> {
     if size < before {
         let (old, new) = (area.place(slot, before), area.place(slot, size));
         let gone = if area == Area::Stacks { old.start..new.start } else { new.end..old.end };
-        paging::unmap(gone.start, gone.end);
+        tables::unmap(gone.start, gone.end);
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ pub fn resize(area: Area, slot: usize, size: u64) -> Result<(), Error> {
 pub fn populate(from: u64, len: u64) -> Result<(), Error> {
     let to = from.checked_add(len).ok_or(Error::Invalid)?;
     for at in (from & !(PAGE - 1)..to).step_by(PAGE as usize) {
-        if paging::is_there(at) {
+        if tables::is_there(at) {
             continue;
         }
         match touch(at) {
@@ -125,7 +125,7 @@ pub fn protect(from: u64, len: u64, rights: Rights) -> Result<(), Error> {
         return Err(Error::Invalid);
     }
     populate(from, len)?;
-    paging::protect(from, to.next_multiple_of(PAGE), rights);
+    tables::protect(from, to.next_multiple_of(PAGE), rights);
     Ok(())
 }
 
@@ -141,7 +141,7 @@ pub fn written(window: usize, first: u64, count: u64, bits: u64, all: bool) -> R
     let bits = write(bits, count.div_ceil(8))?;
     bits.fill(0);
     let base = Area::Windows.place(window, size).start + first * PAGE;
-    paging::written(base, base + count * PAGE, all, |at| {
+    tables::written(base, base + count * PAGE, all, |at| {
         let page = ((at - base) / PAGE) as usize;
         bits[page / 8] |= 1 << (page % 8);
     });
@@ -156,7 +156,7 @@ pub fn dma(pages: u64) -> Result<Dma, Error> {
     let physical = frames::take_row(pages).ok_or(Error::Full)?;
     let address = NEXT_DMA.fetch_add((pages + 1) * PAGE, Ordering::Relaxed);
     for page in 0..pages {
-        if !paging::map_frame(address + page * PAGE, physical + page * PAGE, Rights::Write) {
+        if !tables::map_frame(address + page * PAGE, physical + page * PAGE, Rights::Write) {
             return Err(Error::Full);
         }
     }
@@ -170,7 +170,7 @@ pub fn registers(physical: u64, len: u64) -> Option<u64> {
     let (from, to) = (physical & !(PAGE - 1), (physical + len).next_multiple_of(PAGE));
     let address = NEXT_DMA.fetch_add(to - from + PAGE, Ordering::Relaxed);
     for offset in (0..to - from).step_by(PAGE as usize) {
-        if !paging::map_registers(address + offset, from + offset) {
+        if !tables::map_registers(address + offset, from + offset) {
             return None;
         }
     }

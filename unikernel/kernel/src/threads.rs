@@ -3,8 +3,8 @@
 //! The processor writes what was interrupted into the thread's [`Context`], where it stays until the thread runs again.
 //! The kernel itself is never interrupted.
 
-use crate::arch::{Context, clock};
-use crate::space;
+use crate::arch::Context;
+use crate::{clock, space};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use wayfare_unikernel_abi::{Area, Error, NEVER, STACK, THREADS_MOST};
 
@@ -87,11 +87,6 @@ impl Threads {
         &mut self.all[self.current].context
     }
 
-    /// Its number.
-    pub fn number(&self) -> usize {
-        self.current
-    }
-
     /// What runs when nothing else does.
     pub fn set_idle(&mut self, context: Context) {
         self.all[IDLE].context = context;
@@ -161,10 +156,17 @@ impl Threads {
         self.wake(listener.at, usize::MAX);
     }
 
-    /// Chooses who runs now, and sees to it that the kernel is entered again in time. Gives its number.
-    pub fn schedule(&mut self) -> usize {
+    /// Leaves the kernel: the thread that goes on.
+    pub fn go_on(&mut self) -> &Context {
+        self.schedule();
+        leave();
+        self.current()
+    }
+
+    /// Chooses who runs now, and sees to it that the kernel is entered again in time.
+    fn schedule(&mut self) {
         let now = clock::nanos();
-        let (mut next_deadline, mut ready) = (NEVER, 0u64);
+        let (mut next_deadline, mut ready, mut urgent) = (NEVER, 0u64, 0u64);
         for (number, thread) in self.all[..self.end].iter_mut().enumerate() {
             match thread.state {
                 State::Waiting { deadline, .. } if deadline <= now => {
@@ -174,9 +176,10 @@ impl Threads {
                 State::Waiting { deadline, .. } => next_deadline = next_deadline.min(deadline),
                 _ => {}
             }
-            ready |= u64::from(thread.state == State::Ready) << number;
+            let is_ready = u64::from(thread.state == State::Ready) << number;
+            ready |= is_ready;
+            urgent |= if thread.urgent { is_ready } else { 0 };
         }
-        let urgent = (0..self.end).filter(|of| self.all[*of].urgent).fold(0, |all, of| all | 1 << of) & ready;
         let stays = self.current != IDLE && ready & 1 << self.current != 0 && now < self.turn_ends;
         let chosen = match (urgent, ready) {
             (0, 0) => IDLE,
@@ -196,7 +199,6 @@ impl Threads {
             self.all[chosen].context.take_up();
             self.current = chosen;
         }
-        chosen
     }
 }
 

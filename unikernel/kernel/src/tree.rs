@@ -1,7 +1,7 @@
 //! What a board tells of itself: the device tree that its boot loader hands over. It is read before memory is given out,
 //! which it lies in.
 
-use crate::Found;
+use crate::{Found, frames};
 use core::ops::Range;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node as _, Property as _};
@@ -48,14 +48,25 @@ impl Tree {
         first
     }
 
+    /// Gives out all memory but what is used and what is somebody else's; says what that was.
+    pub fn give_out(&self, used: Range<u64>) -> Ranges {
+        let (mut kept, mut left) = (Ranges::new(), Ranges::new());
+        kept.push(used);
+        self.reserved(&mut |range| kept.push(range));
+        self.memory(&mut |range| cut(range, kept.all(), &mut left));
+        frames::init(left.all().iter().map(|range| range.start).min().unwrap_or(0));
+        left.all().iter().for_each(|range| frames::add(range.start, range.end));
+        left
+    }
+
     /// Calls for each range of memory.
-    pub fn memory(&self, found: &mut dyn FnMut(Range<u64>)) {
+    fn memory(&self, found: &mut dyn FnMut(Range<u64>)) {
         let is_memory = |node: &Node| node.0.name_without_address() == "memory";
         Node(self.0.root()).children().filter(is_memory).for_each(|node| node.each_range(found));
     }
 
     /// Calls for each range of memory that is somebody else's.
-    pub fn reserved(&self, found: &mut dyn FnMut(Range<u64>)) {
+    fn reserved(&self, found: &mut dyn FnMut(Range<u64>)) {
         for reservation in self.0.memory_reservations() {
             found(range(reservation.address(), reservation.size()));
         }
@@ -67,6 +78,44 @@ impl Tree {
         if let Some(text) = self.find("/chosen").and_then(|chosen| chosen.text("bootargs")) {
             found.set_command_line(text.as_bytes());
         }
+    }
+}
+
+/// Most ranges of memory that are somebody else's, and most that are left between them.
+const RANGES_MOST: usize = 16;
+
+/// Ranges of memory.
+pub struct Ranges {
+    all: [Range<u64>; RANGES_MOST],
+    len: usize,
+}
+
+impl Ranges {
+    fn new() -> Ranges {
+        Ranges { all: [const { 0..0 }; RANGES_MOST], len: 0 }
+    }
+
+    fn push(&mut self, range: Range<u64>) {
+        assert!(self.len < RANGES_MOST, "memory has more parts than are kept track of");
+        self.all[self.len] = range;
+        self.len += 1;
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[Range<u64>] {
+        &self.all[..self.len]
+    }
+}
+
+/// What is left of a range without those that are kept.
+fn cut(range: Range<u64>, kept: &[Range<u64>], left: &mut Ranges) {
+    match kept.split_first() {
+        _ if range.is_empty() => {}
+        Some((first, rest)) => {
+            cut(range.start..range.end.min(first.start), rest, left);
+            cut(range.start.max(first.end)..range.end, rest, left);
+        }
+        None => left.push(range),
     }
 }
 

@@ -1,19 +1,18 @@
 //! Time since the machine started, by the processor's counter, and the time of day, as the cluster says it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use wayfare_unikernel_abi::Boot;
+use wayfare_unikernel_abi::{Boot, Clock, SECOND};
 
 /// What is to be added to the time since the start; 0 before somebody has said what time it is.
 static WALL: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds of a tick, times 2^32.
+/// Nanoseconds of a tick.
 static SCALE: AtomicU64 = AtomicU64::new(0);
 
 /// Takes over what the kernel has found out.
 pub fn init(boot: &Boot) {
-    START.store(boot.counter, Ordering::Relaxed);
-    let scale = (1_000_000_000u128 << 32) / u128::from(boot.frequency.max(1));
-    SCALE.store(scale as u64, Ordering::Relaxed);
+    START.store(boot.clock.start, Ordering::Relaxed);
+    SCALE.store(boot.clock.nanos, Ordering::Relaxed);
 }
 
 fn counter() -> u64 {
@@ -38,8 +37,8 @@ fn counter() -> u64 {
 
 /// Nanoseconds since the start.
 pub fn nanos() -> u64 {
-    let ticks = counter().saturating_sub(START.load(Ordering::Relaxed));
-    ((u128::from(ticks) * u128::from(SCALE.load(Ordering::Relaxed))) >> 32) as u64
+    let clock = Clock { start: START.load(Ordering::Relaxed), nanos: SCALE.load(Ordering::Relaxed) };
+    clock.at(counter())
 }
 
 /// Takes over what a node of the cluster says: nanoseconds since 1970. Small differences, which the way here makes, are left.
@@ -60,5 +59,5 @@ pub fn wall() -> u64 {
 
 /// Seconds since 1970, likewise.
 pub fn unix() -> u64 {
-    wall() / 1_000_000_000
+    wall() / SECOND
 }

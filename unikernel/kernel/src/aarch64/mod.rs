@@ -9,30 +9,21 @@ mod traps;
 pub use gic::unmask;
 pub use traps::Context;
 
+use crate::Found;
+use crate::tables::{self, Part};
 use crate::tree::Tree;
-use crate::{Found, frames};
 use aarch64_cpu::asm::wfi;
 use aarch64_cpu::registers::{ID_AA64ISAR0_EL1, Readable};
 use core::arch::asm;
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use paging::Part;
-use wayfare_unikernel_abi::{PAGE, RANDOM, Rights};
-
-unsafe extern "C" {
-    static __text_start: u8;
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __end: u8;
-}
+use wayfare_unikernel_abi::RANDOM;
 
 /// Where QEMU puts the device tree if it takes the kernel for no Linux: at the beginning of its memory.
 const TREE: u64 = 0x4000_0000;
 /// So far all is as it lies on the boot tables.
 const BOOT_END: u64 = 512 << 30;
-/// Most ranges of memory that are somebody else's.
-const RESERVED_MOST: usize = 16;
 
 // An interrupt is three numbers: whose it is, which, and how it is shown.
 const SHARED: u32 = 0;
@@ -64,27 +55,13 @@ extern "C" fn main(told: u64) -> ! {
     if ID_AA64ISAR0_EL1.get() >> 60 != 0 {
         found.features |= RANDOM;
     }
-    let address = |symbol: *const u8| symbol as u64;
-    // SAFETY: only their addresses are taken.
-    let (text, text_end, rodata_end, end) =
-        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
-    let (from, to) = crate::payload_place().map_or((end, end), |(at, len)| (at, (at + len).next_multiple_of(PAGE)));
+    let [text, rodata, data, payload] = tables::own_parts();
     // The payload follows the kernel.
-    memory(&tree, text..to);
-    let part = |from, to, rights| Part { from, to, rights, is_shared: false, is_device: false };
-    let registers = |of: Range<u64>| Part { is_device: true, ..part(of.start, of.end, Rights::Write) };
-    paging::init(&[
-        part(text, text_end, Rights::Execute),
-        part(text_end, rodata_end, Rights::Read),
-        part(rodata_end, end, Rights::Write),
-        Part { is_shared: true, ..part(from, to, Rights::Read) },
-        registers(serial),
-        registers(distributor),
-        registers(interface),
-    ]);
+    tree.give_out(text.from..payload.to);
+    let [serial, distributor, interface] = [serial, distributor, interface].map(Part::registers);
+    paging::init(&[text, rodata, data, payload, serial, distributor, interface]);
     traps::init();
-    (found.counter, found.frequency) = clock::init();
-    crate::begin(&found);
+    crate::begin(&found, &clock::init());
     traps::run()
 }
 
@@ -109,32 +86,6 @@ fn devices(tree: &Tree, found: &mut Found) {
             gic::set_pulsed(line);
         }
     });
-}
-
-/// Gives out all memory but what is used and what is somebody else's.
-fn memory(tree: &Tree, used: Range<u64>) {
-    let (mut kept, mut len) = ([const { 0..0 }; RESERVED_MOST], 1);
-    kept[0] = used;
-    tree.reserved(&mut |range| {
-        assert!(len < RESERVED_MOST, "more memory is reserved than is kept track of");
-        kept[len] = range;
-        len += 1;
-    });
-    let mut base = u64::MAX;
-    tree.memory(&mut |range| base = base.min(range.start));
-    frames::init(base);
-    tree.memory(&mut |range| add(range, &kept[..len]));
-}
-
-fn add(range: Range<u64>, kept: &[Range<u64>]) {
-    match kept.split_first() {
-        _ if range.is_empty() => {}
-        Some((first, rest)) => {
-            add(range.start..range.end.min(first.start), rest);
-            add(range.start.max(first.end)..range.end, rest);
-        }
-        None => frames::add(range.start, range.end),
-    }
 }
 
 /// Writes to the console.

@@ -5,15 +5,15 @@
 //! Which pages were written is found out by the first write to each, which faults: older processors do not note it. A page
 //! that is new counts as written, so that nothing faults before somebody has asked.
 
-use crate::frames;
+use crate::tables::{self, ENTRIES, LOWEST, Part};
 use aarch64_cpu::registers::{SCTLR_EL1, TTBR0_EL1, Writeable};
 use core::arch::asm;
 use wayfare_unikernel_abi::{PAGE, Rights};
 
 /// A page, or a table.
-const PRESENT: u64 = 0b11;
+pub const PRESENT: u64 = 0b11;
 const DEVICE: u64 = 1 << 2;
-const USER: u64 = 1 << 6;
+pub const USER: u64 = 1 << 6;
 const READ_ONLY: u64 = 1 << 7;
 /// As all processors see it.
 const SHARED: u64 = 3 << 8;
@@ -24,9 +24,9 @@ const NO_EXECUTE_USER: u64 = 1 << 54;
 /// The node may write there. If it is read-only all the same, it was not written since somebody asked.
 const WRITABLE: u64 = 1 << 55;
 /// The node's frame, which is not one to give back.
-const BORROWED: u64 = 1 << 56;
+pub const BORROWED: u64 = 1 << 56;
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-const TABLE: u64 = PRESENT | SHARED | ACCESSED | NO_EXECUTE_KERNEL | NO_EXECUTE_USER;
+pub const TABLE: u64 = PRESENT | SHARED | ACCESSED | NO_EXECUTE_KERNEL | NO_EXECUTE_USER;
 const RIGHTS: u64 = READ_ONLY | NO_EXECUTE_KERNEL | NO_EXECUTE_USER | WRITABLE;
 
 /// The kinds of memory that entries name by number: 0, all caches; 1, registers (what `DEVICE` is).
@@ -36,65 +36,47 @@ pub const TCR: u64 = 16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 30;
 /// Paging, caches, stacks that are aligned; the other bits are as on processors that have nothing else.
 pub const SCTLR: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 12;
 
-const ENTRIES: u64 = 512;
 /// From the highest table to the lowest: how far an address is shifted to be an index.
-const SHIFTS: [u32; 4] = [39, 30, 21, 12];
+pub const SHIFTS: [u32; 4] = [39, 30, 21, 12];
 const ADDRESS_BITS: u32 = 48;
 
-fn flags(rights: Rights, user: u64) -> u64 {
+/// Of a page that the kernel has, and the node if it is shared.
+pub fn flags(rights: Rights, is_shared: bool, is_device: bool) -> u64 {
     let not_executable = NO_EXECUTE_KERNEL | NO_EXECUTE_USER;
-    let (is_user, rest) = (user != 0, PRESENT | SHARED | ACCESSED | user);
-    rest | match rights {
+    let shared = if is_shared { USER } else { 0 };
+    let device = if is_device { DEVICE } else { 0 };
+    let rights = match rights {
         Rights::Read => not_executable | READ_ONLY,
         Rights::Write => not_executable | WRITABLE,
-        Rights::Execute if is_user => NO_EXECUTE_KERNEL | READ_ONLY,
+        Rights::Execute if is_shared => NO_EXECUTE_KERNEL | READ_ONLY,
         Rights::Execute => NO_EXECUTE_USER | READ_ONLY,
-    }
+    };
+    PRESENT | SHARED | ACCESSED | shared | device | rights
 }
 
-/// A part of the address space that stays where it is.
-pub struct Part {
-    pub from: u64,
-    pub to: u64,
-    pub rights: Rights,
-    /// The node may use it too.
-    pub is_shared: bool,
-    /// Registers.
-    pub is_device: bool,
+/// An entry for what is at a physical address, and back.
+pub fn of_frame(physical: u64, flags: u64) -> u64 {
+    physical | flags
+}
+
+/// See [`of_frame`].
+pub fn frame(entry: u64) -> u64 {
+    entry & ADDRESS
+}
+
+/// Whether an entry that is no page's leads to a table.
+pub fn is_table(entry: u64) -> bool {
+    entry & PRESENT != 0
 }
 
 /// Makes the tables and goes over to them.
 ///
 /// Runs on the boot tables, where memory is as it lies.
 pub fn init(parts: &[Part]) {
-    let table = || {
-        let at = frames::take().expect("memory for page tables");
-        // SAFETY: on the boot tables a frame is at its own address, and it was just taken.
-        unsafe { core::ptr::write_bytes(at as *mut u8, 0, PAGE as usize) };
-        at
-    };
-    let place = |table: u64, index: u64| (table + index % ENTRIES * 8) as *mut u64;
-    let top = table();
-    for part in parts {
-        let user = if part.is_shared { USER } else { 0 };
-        let device = if part.is_device { DEVICE } else { 0 };
-        for at in (part.from & !(PAGE - 1)..part.to).step_by(PAGE as usize) {
-            let mut level = top;
-            // SAFETY: entries of tables that were made here.
-            unsafe {
-                for shift in &SHIFTS[..3] {
-                    let entry = place(level, at >> shift);
-                    if *entry == 0 {
-                        *entry = table() | TABLE;
-                    }
-                    level = *entry & ADDRESS;
-                }
-                *place(level, at >> 12) = at | flags(part.rights, user) | device | BORROWED;
-            }
-        }
-    }
+    let top = tables::table();
+    tables::lay(top, parts);
     // SAFETY: the last entry, which no part uses; what runs and what it works with, this stack too, are among the parts.
-    unsafe { *place(top, ENTRIES - 1) = top | TABLE };
+    unsafe { *((top as *mut u64).add(ENTRIES - 1)) = of_frame(top, TABLE) };
     settle();
     TTBR0_EL1.set(top);
     settle();
@@ -111,7 +93,8 @@ fn settle() {
     unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
 }
 
-fn flush() {
+/// The processor is to forget what it knows of the tables.
+pub fn flush() {
     // SAFETY: what was known of all addresses is forgotten.
     unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
@@ -133,76 +116,46 @@ fn entry(level: usize, address: u64) -> *mut u64 {
     place as *mut u64
 }
 
-/// The entry of the page at an address, if the tables above it are there; else the level at which one is not.
-fn find(address: u64) -> Result<*mut u64, usize> {
-    for level in 0..3 {
-        // SAFETY: the tables above were looked at.
-        if unsafe { *entry(level, address) } & PRESENT == 0 {
-            return Err(level);
-        }
+/// The entry for an address in the table of a level; or the level at which there is no next table.
+pub fn walk(address: u64, to: usize) -> Result<*mut u64, usize> {
+    // SAFETY: each only if those above it were there.
+    match (0..to).find(|level| unsafe { *entry(*level, address) } & PRESENT == 0) {
+        Some(level) => Err(level),
+        None => Ok(entry(to, address)),
     }
-    Ok(entry(3, address))
 }
 
-/// Nothing is at that address so far.
-fn put(address: u64, value: u64) -> bool {
-    while let Err(level) = find(address) {
-        let Some(frame) = frames::take() else { return false };
-        let table = entry(level + 1, address) as u64 & !(PAGE - 1);
-        // SAFETY: the entry is in a table that is there; with it the new one is where it is cleared.
-        unsafe {
-            *entry(level, address) = frame | TABLE;
-            settle();
-            core::ptr::write_bytes(table as *mut u8, 0, PAGE as usize);
-        }
+/// The table that an entry leads to.
+pub fn below(level: usize, address: u64) -> *mut [u64; ENTRIES] {
+    (entry(level + 1, address) as u64 & !(PAGE - 1)) as *mut _
+}
+
+/// Makes a frame the table that is missing below a level.
+pub fn link(level: usize, address: u64, frame: u64) -> bool {
+    // SAFETY: the entry is in a table that is there; with it the new one is where it is cleared.
+    unsafe {
+        *entry(level, address) = of_frame(frame, TABLE);
+        settle();
+        below(level, address).write_bytes(0, 1);
     }
-    // SAFETY: the tables are there now.
-    unsafe { *entry(3, address) = value };
+    true
+}
+
+/// A page is there now where there was none.
+pub fn arrived(_address: u64) {
     settle();
-    true
-}
-
-/// Puts a zeroed page of memory at an address. `false` when there is no memory left.
-pub fn map(address: u64) -> bool {
-    let Some(frame) = frames::take() else { return false };
-    let page = address & !(PAGE - 1);
-    if !put(page, frame | flags(Rights::Write, USER)) {
-        frames::give(frame);
-        return false;
-    }
-    // SAFETY: it was mapped for us this moment, to be written to.
-    unsafe { core::ptr::write_bytes(page as *mut u8, 0, PAGE as usize) };
-    true
-}
-
-/// Shows the node a frame at an address.
-pub fn map_frame(address: u64, frame: u64, rights: Rights) -> bool {
-    put(address, frame | flags(rights, USER) | BORROWED)
-}
-
-/// Shows the node registers of a device.
-pub fn map_registers(address: u64, physical: u64) -> bool {
-    put(address, physical | flags(Rights::Write, USER) | DEVICE | BORROWED)
-}
-
-fn at(address: u64) -> u64 {
-    // SAFETY: the tables are there.
-    find(address).map_or(0, |entry| unsafe { *entry })
-}
-
-/// Whether the node has a page there.
-pub fn is_there(address: u64) -> bool {
-    at(address) & (PRESENT | USER) == PRESENT | USER
 }
 
 /// Whether the node may write to all of a range. Whoever asks is about to do it: the pages count as written.
 pub fn is_writable(from: u64, to: u64) -> bool {
-    (from & !(PAGE - 1)..to).step_by(PAGE as usize).all(|address| at(address) & READ_ONLY == 0 || write_first(address))
+    (from & !(PAGE - 1)..to)
+        .step_by(PAGE as usize)
+        .all(|address| tables::at(address) & READ_ONLY == 0 || write_first(address))
 }
 
 /// The first write to a page since somebody asked which ones were written. `false` if the node may not write there.
 pub fn write_first(address: u64) -> bool {
-    let Ok(entry) = find(address) else { return false };
+    let Ok(entry) = walk(address, LOWEST) else { return false };
     // SAFETY: the tables are there, and nobody else has them.
     let entry = unsafe { &mut *entry };
     let is_first = *entry & (PRESENT | READ_ONLY | WRITABLE) == PRESENT | READ_ONLY | WRITABLE;
@@ -213,73 +166,13 @@ pub fn write_first(address: u64) -> bool {
     is_first
 }
 
-/// Calls for the entry of each page of a range that is there.
-fn each(from: u64, to: u64, mut found: impl FnMut(u64, &mut u64)) {
-    let mut address = from;
-    while address < to {
-        match find(address) {
-            Ok(entry) => {
-                // SAFETY: the tables are there, and nobody else has them.
-                let entry = unsafe { &mut *entry };
-                if *entry & PRESENT != 0 {
-                    found(address, entry);
-                }
-                address += PAGE;
-            }
-            // Nothing is there as far as that table reaches.
-            Err(level) => address = ((address >> SHIFTS[level]) + 1) << SHIFTS[level],
-        }
-    }
-}
-
-/// Takes back the pages of a range, and the tables that are empty then.
-pub fn unmap(from: u64, to: u64) {
-    each(from, to, |_, entry| {
-        if *entry & BORROWED == 0 {
-            frames::give(*entry & ADDRESS);
-        }
-        *entry = 0;
-    });
-    for level in [2, 1, 0] {
-        let reach = 1u64 << SHIFTS[level];
-        let mut address = from & !(reach - 1);
-        while address < to {
-            let is_there = (0..level).all(|above| {
-                // SAFETY: from the highest on, each only if the one before is there.
-                unsafe { *entry(above, address) & PRESENT != 0 }
-            });
-            if !is_there {
-                address += reach;
-                continue;
-            }
-            let slot = entry(level, address);
-            let table = (entry(level + 1, address) as u64 & !(PAGE - 1)) as *const [u64; ENTRIES as usize];
-            // SAFETY: the table is there if its entry says so.
-            unsafe {
-                if *slot & PRESENT != 0 && (*table).iter().all(|entry| *entry == 0) {
-                    frames::give(*slot & ADDRESS);
-                    *slot = 0;
-                    // What is reached through it now is another table.
-                    flush();
-                }
-            }
-            address += reach;
-        }
-    }
-    flush();
-}
-
-/// Gives the pages of a range other rights.
-pub fn protect(from: u64, to: u64, rights: Rights) {
-    each(from, to, |_, entry| *entry = *entry & !RIGHTS | flags(rights, *entry & USER));
-    flush();
-    if rights == Rights::Execute {
-        show_code(from, to);
-    }
+/// Gives a page other rights.
+pub fn set_rights(entry: &mut u64, rights: Rights) {
+    *entry = *entry & !RIGHTS | flags(rights, *entry & USER != 0, false);
 }
 
 /// What was written to these pages, which are there, is seen when it is executed.
-fn show_code(from: u64, to: u64) {
+pub fn show_code(from: u64, to: u64) {
     let caches: u64;
     // SAFETY: asks the processor what its caches are like.
     unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
@@ -291,20 +184,11 @@ fn show_code(from: u64, to: u64) {
     unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
-/// Calls for each page of a range that was written since the last time; with `all`, that is there.
-pub fn written(from: u64, to: u64, all: bool, mut found: impl FnMut(u64)) {
-    let mut any = false;
-    each(from, to, |address, entry| {
-        let is_written = *entry & (WRITABLE | READ_ONLY) == WRITABLE;
-        if is_written {
-            *entry |= READ_ONLY;
-            any = true;
-        }
-        if all || is_written {
-            found(address);
-        }
-    });
-    if any {
-        flush();
+/// Whether a page was written since the last time.
+pub fn take_written(entry: &mut u64) -> bool {
+    let is_written = *entry & (WRITABLE | READ_ONLY) == WRITABLE;
+    if is_written {
+        *entry |= READ_ONLY;
     }
+    is_written
 }

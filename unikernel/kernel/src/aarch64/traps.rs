@@ -4,9 +4,9 @@
 //! kernel's stack pointer is the end of it), and the kernel goes on on a stack of its own. What waits when no thread runs is
 //! privileged, but on the stack pointer of the unprivileged.
 
-use super::{clock, gic, paging};
-use crate::calls;
+use super::{gic, paging};
 use crate::threads::{self, threads};
+use crate::{calls, clock};
 use aarch64_cpu::asm::{barrier, wfi};
 use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, Readable, VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
@@ -296,7 +296,7 @@ extern "C" fn handle(frame: &Frame, kind: u64) -> *const Frame {
     let threads = unsafe { threads() };
     if kind == INTERRUPT {
         interrupted(threads);
-        return go_on(threads);
+        return &raw const threads.go_on().frame;
     }
     match syndrome >> 26 & 0x3f {
         // Only the node's program calls: in compiled code there are none.
@@ -318,7 +318,7 @@ extern "C" fn handle(frame: &Frame, kind: u64) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    go_on(threads)
+    &raw const threads.go_on().frame
 }
 
 fn interrupted(threads: &mut threads::Threads) {
@@ -334,18 +334,12 @@ fn interrupted(threads: &mut threads::Threads) {
     }
 }
 
-fn go_on(threads: &mut threads::Threads) -> *const Frame {
-    threads.schedule();
-    threads::leave();
-    &raw const threads.current().frame
-}
-
 /// Lets the first thread run.
 pub fn run() -> ! {
     // SAFETY: the only entry but `handle`, before which it is.
     let threads = unsafe { threads() };
     threads.set_idle(Context::idle());
-    let frame = go_on(threads);
+    let frame = &raw const threads.go_on().frame;
     // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
     unsafe { asm!("b trap_leave", in("x0") frame, options(noreturn)) }
 }

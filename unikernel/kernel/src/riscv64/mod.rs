@@ -10,23 +10,13 @@ mod traps;
 pub use plic::unmask;
 pub use traps::Context;
 
+use crate::Found;
+use crate::tables::{self, Part};
 use crate::tree::Tree;
-use crate::{Found, frames};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
-use paging::Part;
-use wayfare_unikernel_abi::{PAGE, Rights};
 
-unsafe extern "C" {
-    static __text_start: u8;
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __end: u8;
-}
-
-/// Most ranges of memory that are somebody else's, and most that are left between them.
-const RANGES_MOST: usize = 16;
 /// What the firmware has said ends with this: on a board the console is shared with it.
 const START_OF_TEXT: u8 = 2;
 
@@ -54,33 +44,13 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
         let (Some(registers), Some(line)) = (node.registers(0), node.number("interrupts", 0)) else { return };
         found.add_device(registers.start, registers.end - registers.start, line as usize);
     });
-    (found.counter, found.frequency) = clock::init(&tree);
-    let address = |symbol: *const u8| symbol as u64;
-    // SAFETY: only their addresses are taken.
-    let (text, text_end, rodata_end, end) =
-        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
-    let (from, to) = crate::payload_place().map_or((end, end), |(at, len)| (at, (at + len).next_multiple_of(PAGE)));
+    let measured = clock::init(&tree);
+    let [text, rodata, data, payload] = tables::own_parts();
     // The payload follows the kernel. With the first frame that is taken the device tree may be gone.
-    let memory = memory(&tree, text..to);
-    frames::init(memory.all().iter().map(|range| range.start).min().unwrap_or(0));
-    memory.all().iter().for_each(|range| frames::add(range.start, range.end));
-    let part = |from, to, rights| Part { from, to, rights, is_shared: false };
-    let registers = |of: Range<u64>| part(of.start, of.end, Rights::Write);
-    paging::init(
-        &[
-            part(text, text_end, Rights::Execute),
-            part(text_end, rodata_end, Rights::Read),
-            part(rodata_end, end, Rights::Write),
-            Part { is_shared: true, ..part(from, to, Rights::Read) },
-            registers(serial),
-            registers(exit),
-            registers(lines),
-            registers(enabled),
-            registers(taken),
-        ],
-        memory.all(),
-    );
-    crate::begin(&found);
+    let memory = tree.give_out(text.from..payload.to);
+    let [serial, exit, lines, enabled, taken] = [serial, exit, lines, enabled, taken].map(Part::registers);
+    paging::init(&[text, rodata, data, payload, serial, exit, lines, enabled, taken], memory.all());
+    crate::begin(&found, &measured);
     traps::run()
 }
 
@@ -92,48 +62,6 @@ fn registers(tree: &Tree, compatible: &[&str], place: &AtomicU64) -> Range<u64> 
     };
     place.store(registers.start, Ordering::Relaxed);
     registers
-}
-
-/// Ranges of memory.
-struct Ranges {
-    all: [Range<u64>; RANGES_MOST],
-    len: usize,
-}
-
-impl Ranges {
-    fn new() -> Ranges {
-        Ranges { all: [const { 0..0 }; RANGES_MOST], len: 0 }
-    }
-
-    fn push(&mut self, range: Range<u64>) {
-        assert!(self.len < RANGES_MOST, "memory has more parts than are kept track of");
-        self.all[self.len] = range;
-        self.len += 1;
-    }
-
-    fn all(&self) -> &[Range<u64>] {
-        &self.all[..self.len]
-    }
-}
-
-/// All memory but what is used and what is somebody else's.
-fn memory(tree: &Tree, used: Range<u64>) -> Ranges {
-    let (mut kept, mut left) = (Ranges::new(), Ranges::new());
-    kept.push(used);
-    tree.reserved(&mut |range| kept.push(range));
-    tree.memory(&mut |range| add(range, kept.all(), &mut left));
-    left
-}
-
-fn add(range: Range<u64>, kept: &[Range<u64>], left: &mut Ranges) {
-    match kept.split_first() {
-        _ if range.is_empty() => {}
-        Some((first, rest)) => {
-            add(range.start..range.end.min(first.start), rest, left);
-            add(range.start.max(first.end)..range.end, rest, left);
-        }
-        None => left.push(range),
-    }
 }
 
 /// Writes to the console.

@@ -3,9 +3,9 @@
 //! Whatever comes, the stub writes what was interrupted into the context of the thread that runs (while that runs, `sscratch`
 //! is the address of it; in the kernel it is 0), and the kernel goes on on a stack of its own.
 
-use super::{clock, paging, plic};
-use crate::calls;
+use super::{paging, plic};
 use crate::threads::{self, threads};
+use crate::{calls, clock, tables};
 use core::arch::{asm, global_asm};
 use riscv::register::{scause, sepc, sstatus, stval};
 use wayfare_unikernel_abi::{Fault, NODE};
@@ -254,7 +254,7 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         // The same thread goes on.
         FETCH_PAGE | LOAD_PAGE | STORE_PAGE => {
             if cause != STORE_PAGE || !paging::write_first(address) {
-                calls::touched(threads, address, paging::is_there(address));
+                calls::touched(threads, address, tables::is_there(address));
             }
             threads::leave();
             return frame;
@@ -269,13 +269,7 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    go_on(threads)
-}
-
-fn go_on(threads: &mut threads::Threads) -> *const Frame {
-    threads.schedule();
-    threads::leave();
-    &raw const threads.current().frame
+    &raw const threads.go_on().frame
 }
 
 /// Lets the first thread run.
@@ -283,7 +277,7 @@ pub fn run() -> ! {
     // SAFETY: the only entry but `handle`, before which it is.
     let threads = unsafe { threads() };
     threads.set_idle(Context::idle());
-    let frame = go_on(threads);
+    let frame = &raw const threads.go_on().frame;
     // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
     unsafe { asm!("j trap_leave", in("a0") frame, options(noreturn)) }
 }

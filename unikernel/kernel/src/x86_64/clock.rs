@@ -1,10 +1,8 @@
-//! Time since the machine started, by the processor's counter, and the timer that brings the processor back into the
-//! kernel. The PIT says how fast both are.
+//! The processor's counter, and its timer. The PIT says how fast both are.
 
 use super::apic;
+use crate::clock::Measured;
 use core::arch::x86_64::_rdtsc;
-use core::sync::atomic::{AtomicU64, Ordering};
-use wayfare_unikernel_abi::NEVER;
 use x86_64::instructions::port::Port;
 
 /// Of the PIT, Hz.
@@ -12,21 +10,20 @@ const PIT: u64 = 1_193_182;
 /// For so many of its ticks it is compared: 5 ms.
 const TICKS: u16 = 5966;
 
-static START: AtomicU64 = AtomicU64::new(0);
-/// Nanoseconds of a tick of the counter, times 2^32.
-static SCALE: AtomicU64 = AtomicU64::new(0);
-/// Ticks of the timer in a nanosecond, times 2^32.
-static TIMER: AtomicU64 = AtomicU64::new(0);
-/// For when the timer is set.
-static ALARM: AtomicU64 = AtomicU64::new(NEVER);
-
-fn counter() -> u64 {
+/// The processor's counter.
+pub fn counter() -> u64 {
     // SAFETY: every x86-64 processor has it.
     unsafe { _rdtsc() }
 }
 
-/// Compares them. Gives what the counter was, and by how much it goes up in a second.
-pub fn init() -> (u64, u64) {
+/// Has the timer interrupt after so many ticks; never, if there are none.
+pub fn start_timer(ticks: Option<u64>) {
+    // Who is woken too early looks again.
+    apic::start_timer(ticks.map_or(0, |ticks| ticks.min(u32::MAX.into()) as u32));
+}
+
+/// Compares them.
+pub fn init() -> Measured {
     let (mut command, mut data) = (Port::<u8>::new(0x43), Port::<u8>::new(0x40));
     let mut count = || {
         // SAFETY: latches channel 0 and reads it, low byte first.
@@ -56,36 +53,5 @@ pub fn init() -> (u64, u64) {
         }
         None => (1_000_000_000, 1_000_000_000),
     };
-    let scaled = |of: u64, by: u64| ((u128::from(of) << 32) / u128::from(by)) as u64;
-    START.store(began, Ordering::Relaxed);
-    SCALE.store(scaled(1_000_000_000, frequency), Ordering::Relaxed);
-    TIMER.store(scaled(timer_frequency, 1_000_000_000), Ordering::Relaxed);
-    (began, frequency)
-}
-
-fn scale(ticks: u64, by: &AtomicU64) -> u64 {
-    ((u128::from(ticks) * u128::from(by.load(Ordering::Relaxed))) >> 32) as u64
-}
-
-/// Nanoseconds since the start.
-pub fn nanos() -> u64 {
-    scale(counter() - START.load(Ordering::Relaxed), &SCALE)
-}
-
-/// Lets the processor come back into the kernel at that time, or a little after.
-pub fn set_alarm(at: u64) {
-    // Setting it costs more than looking.
-    if ALARM.swap(at, Ordering::Relaxed) == at {
-        return;
-    }
-    let ticks = match at {
-        NEVER => 0,
-        at => scale(at.saturating_sub(nanos()), &TIMER).clamp(1, u64::from(u32::MAX)) as u32,
-    };
-    apic::start_timer(ticks);
-}
-
-/// The timer has interrupted.
-pub fn rang() {
-    ALARM.store(NEVER, Ordering::Relaxed);
+    Measured { counter: began, frequency, timer: timer_frequency }
 }

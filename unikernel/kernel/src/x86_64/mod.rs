@@ -10,20 +10,13 @@ mod traps;
 pub use apic::unmask;
 pub use traps::Context;
 
+use crate::tables::{self, Part};
 use crate::{Found, frames};
 use core::fmt;
-use paging::Part;
 use spin::Mutex;
 use uart_16550::SerialPort;
-use wayfare_unikernel_abi::{PAGE, RANDOM, Rights};
+use wayfare_unikernel_abi::RANDOM;
 use x86_64::instructions::{hlt, interrupts, port::Port};
-
-unsafe extern "C" {
-    static __text_start: u8;
-    static __text_end: u8;
-    static __rodata_end: u8;
-    static __end: u8;
-}
 
 /// `struct hvm_start_info` of the PVH boot protocol, version 1.
 #[repr(C)]
@@ -71,13 +64,9 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
     if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
         found.features |= RANDOM;
     }
-    let address = |symbol: *const u8| symbol as u64;
-    // SAFETY: only their addresses are taken.
-    let (text, text_end, rodata_end, end) =
-        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
-    let payload = crate::payload_place().map(|(at, len)| (at, (at + len).next_multiple_of(PAGE)));
+    let [text, rodata, data, payload] = tables::own_parts();
     // The payload follows the kernel.
-    let used = payload.map_or(end, |(_, end)| end);
+    let used = payload.to;
     frames::init(0);
     for i in 0..info.map_entries.min(128) as u64 {
         // SAFETY: the boot loader says that it is there; the first GiB is mapped.
@@ -87,21 +76,11 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
             frames::add(entry.at.max(LOW).max(used), entry.at.saturating_add(entry.size));
         }
     }
-    let (from, to) = payload.unwrap_or((end, end));
-    let part = |from, to, rights| Part { from, to, rights, is_shared: false, is_device: false };
-    let registers = |from| Part { is_device: true, ..part(from, from + apic::LEN, Rights::Write) };
-    paging::init(&[
-        part(text, text_end, Rights::Execute),
-        part(text_end, rodata_end, Rights::Read),
-        part(rodata_end, end, Rights::Write),
-        Part { is_shared: true, ..part(from, to, Rights::Read) },
-        registers(apic::LOCAL),
-        registers(apic::IO),
-    ]);
+    let registers = |from| Part::registers(from..from + apic::LEN);
+    paging::init(&[text, rodata, data, payload, registers(apic::LOCAL), registers(apic::IO)]);
     traps::init();
     apic::init();
-    (found.counter, found.frequency) = clock::init();
-    crate::begin(&found);
+    crate::begin(&found, &clock::init());
     traps::run()
 }
 

@@ -5,7 +5,7 @@
 
 use super::apic;
 use crate::threads::{self, threads};
-use crate::{calls, space};
+use crate::{calls, clock, space};
 use core::arch::{asm, global_asm};
 use spin::Once;
 use wayfare_unikernel_abi::{Fault, NODE};
@@ -318,7 +318,7 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         DIVIDE | INVALID => calls::faulted(threads, Fault::Instruction, None),
         apic::TIMER => {
-            super::clock::rang();
+            clock::rang();
             apic::end();
         }
         apic::SPURIOUS => {}
@@ -330,13 +330,7 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    go_on(threads)
-}
-
-fn go_on(threads: &mut threads::Threads) -> *const Frame {
-    threads.schedule();
-    threads::leave();
-    &raw const threads.current().frame
+    &raw const threads.go_on().frame
 }
 
 /// Lets the first thread run.
@@ -344,7 +338,7 @@ pub fn run() -> ! {
     // SAFETY: the only entry but `handle`, before which it is.
     let threads = unsafe { threads() };
     threads.set_idle(Context::idle());
-    let frame = go_on(threads);
+    let frame = &raw const threads.go_on().frame;
     // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
     unsafe { asm!("jmp trap_leave", in("rax") frame, options(noreturn)) }
 }
