@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use wayfare_transfer::message::Mode;
-use wayfare_transfer::source::Progress;
+use wayfare_transfer::source::{Phase, Progress, Source};
 
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -257,6 +257,28 @@ pub struct Line {
     /// How far it is.
     #[serde(flatten)]
     pub progress: Progress,
+}
+
+impl Line {
+    /// How far a source is; `connected` is false while it has no link.
+    pub fn of(source: &Source, connected: bool) -> Line {
+        let phase = match source.phase() {
+            Phase::Offering | Phase::Offered => "offering",
+            Phase::Module(_) => "sending the program",
+            Phase::Landing => "compiling there",
+            Phase::Extra(_) | Phase::Digesting => "comparing",
+            Phase::Copying | Phase::Round => "copying",
+            Phase::Clearing => "making room for what comes late",
+            Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
+            Phase::Unknown => "waiting for the word that it runs there",
+            Phase::Draining if !connected => "LINK LOST: it runs there without the pages that are still here",
+            Phase::Draining => "sending late pages",
+            Phase::Keeping => "kept until it is on the disk there",
+            Phase::Done => "done",
+            Phase::Failed(_) => "failed",
+        };
+        Line { phase: phase.into(), progress: source.progress() }
+    }
 }
 
 /// How a move went.

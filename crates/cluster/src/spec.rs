@@ -1,9 +1,11 @@
 //! What a task is, apart from what it has computed: travels with it, and is what it is started from anew.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use wayfare_transfer::TaskId;
+use wayfare_transfer::message::{Offer, Reason, Refusal};
 
 /// A directory of the machine that a task uses; shared storage, the same at each node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +101,19 @@ impl Spec {
     pub fn from_peer(bytes: &[u8]) -> anyhow::Result<Spec> {
         let spec: Spec = serde_json::from_slice(bytes)?;
         spec.check()?;
+        Ok(spec)
+    }
+
+    /// Reads an offer's settings, which must be those of the task that is offered.
+    ///
+    /// # Errors
+    /// As [`Spec::from_peer`]; when they are another task's.
+    pub fn of_offer(offer: &Offer) -> Result<Spec, Refusal> {
+        let bad = |e: anyhow::Error| Refusal::new(Reason::State, format!("the task's settings cannot be read: {e:#}"));
+        let spec = Spec::from_peer(&offer.settings).map_err(bad)?;
+        if spec.id != offer.task || spec.name != offer.name || spec.module != offer.digest().to_string() {
+            return Err(Refusal::new(Reason::State, "the task's settings are another task's"));
+        }
         Ok(spec)
     }
 

@@ -44,8 +44,6 @@ enum Done {
     Saved,
 }
 
-/// How long the source may say nothing when it is its turn.
-const SILENCE: Duration = Duration::from_secs(60);
 /// Batches of pages by further links that may wait.
 const LANE_BACKLOG: usize = 4;
 /// Most tasks on their way here at once.
@@ -197,8 +195,8 @@ impl Arriving {
     }
 
     fn is_silent(&mut self) -> bool {
-        let waits = matches!(self.destination.phase(), Phase::Module | Phase::Taking | Phase::Prepared);
-        waits && self.link.as_mut().is_some_and(|link| link.silence() > SILENCE)
+        let Some(patience) = self.destination.patience() else { return false };
+        self.link.as_mut().is_some_and(|link| link.silence() > Duration::from_nanos(patience))
     }
 
     fn lose(&mut self, why: &anyhow::Error) {
@@ -353,11 +351,7 @@ impl Arriving {
     fn admit(&mut self) -> Result<Accept, Refusal> {
         let offer = self.destination.offer().ok_or_else(|| Refusal::new(Reason::State, "no offer"))?;
         self.agent.capacity.count_offer(&self.peer)?;
-        let bad = |e: anyhow::Error| Refusal::new(Reason::State, format!("the task's settings cannot be read: {e:#}"));
-        let spec = Spec::from_peer(&offer.settings).map_err(bad)?;
-        if spec.id != offer.task || spec.name != offer.name || spec.module != offer.digest().to_string() {
-            return Err(Refusal::new(Reason::State, "the task's settings are another task's"));
-        }
+        let spec = Spec::of_offer(offer)?;
         let can_be_late = Arrival::can_be_late();
         if offer.mode == Mode::PostCopy && !can_be_late {
             let text =

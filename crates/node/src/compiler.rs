@@ -39,17 +39,10 @@ pub(crate) async fn serve(mut link: Link, module: Digest, canonical_nan: bool, t
         Err(e) => return refuse(link, &e).await,
     };
     link.send(Kind::Node, &NodeMessage::Image.encode()).await?;
-    let (mut at, mut bytes) = (0, Vec::new());
-    loop {
-        let part = Part::of(Long::Module, &image, at);
-        bytes.clear();
-        part.encode(&mut bytes);
-        link.send(Kind::Part, &bytes).await?;
-        if part.is_last() {
-            return Ok(());
-        }
-        at += part.bytes.len();
+    for part in Part::all(Long::Module, &image) {
+        link.send(Kind::Part, &part.to_vec()).await?;
     }
+    Ok(())
 }
 
 async fn refuse(mut link: Link, why: &anyhow::Error) -> Result<()> {

@@ -26,10 +26,6 @@ use wayfare_transfer::{Incoming, Kind};
 
 /// How long the log's beginning may be that goes along: what is before it stays.
 const LOG_ALONG: u64 = 4 << 20;
-/// How long the other side may say nothing when it is its turn.
-const SILENCE: Duration = Duration::from_secs(20);
-/// The same while it compiles.
-const COMPILING: Duration = Duration::from_secs(600);
 /// Between two tries to write to a disk that does not take it.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 /// How often progress is told.
@@ -390,14 +386,8 @@ impl Departure {
 
     /// An answer that takes the other side no work must come soon; compiling may take its time.
     fn listen(&mut self, done: &UnboundedSender<Done>) {
-        let patience = match self.source.phase() {
-            Phase::Landing => COMPILING,
-            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Clearing | Phase::Preparing | Phase::Unknown => {
-                SILENCE
-            }
-            _ => return,
-        };
-        if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
+        let Some(patience) = self.source.patience() else { return };
+        if self.link.as_mut().is_some_and(|link| link.silence() > Duration::from_nanos(patience)) {
             self.turned(Err(anyhow!("nothing is heard")), done);
         }
     }
@@ -554,22 +544,7 @@ impl Departure {
     }
 
     fn line(&self) -> Line {
-        let phase = match self.source.phase() {
-            Phase::Offering | Phase::Offered => "offering",
-            Phase::Module(_) => "sending the program",
-            Phase::Landing => "compiling there",
-            Phase::Extra(_) | Phase::Digesting => "comparing",
-            Phase::Copying | Phase::Round => "copying",
-            Phase::Clearing => "making room for what comes late",
-            Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
-            Phase::Unknown => "waiting for the word that it runs there",
-            Phase::Draining if self.link.is_none() => "LINK LOST: it runs there without the pages that are still here",
-            Phase::Draining => "sending late pages",
-            Phase::Keeping => "kept until it is on the disk there",
-            Phase::Done => "done",
-            Phase::Failed(_) => "failed",
-        };
-        Line { phase: phase.into(), progress: self.source.progress() }
+        Line::of(&self.source, self.link.is_some())
     }
 }
 

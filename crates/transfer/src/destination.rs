@@ -10,6 +10,7 @@
 //! Nothing is set aside for a task before its offer was admitted. The journal says that it may be here before the
 //! source hears that it could be, so that nothing is waited for when the source has given it away.
 
+use crate::Nanos;
 use crate::error::{ChannelError, Violation};
 use crate::message::{Accept, Assembly, Long, MEMORIES_MAX, Message, Offer, Part, Reason, Refusal};
 use crate::pages::{Batch, PageDigest, PageRange, Run};
@@ -137,6 +138,9 @@ impl Default for Caps {
     }
 }
 
+/// See [`Destination::patience`].
+const SILENCE: Nanos = 60_000_000_000;
+
 /// Answers that may wait to go out: more than an honest source has questions under way.
 const ANSWERS_MAX: usize = 8192;
 /// Pages of the largest memory there can be, 2^64 bytes.
@@ -195,6 +199,11 @@ impl Destination {
             fault: None,
             pages: 0,
         }
+    }
+
+    /// How long the source may say nothing now; none when it is not its turn.
+    pub fn patience(&self) -> Option<Nanos> {
+        matches!(self.phase, Phase::Module | Phase::Taking | Phase::Prepared).then_some(SILENCE)
     }
 
     /// Where it stands.

@@ -298,6 +298,23 @@ impl<'b> Part<'b> {
         Part { what, offset: offset as u64, total: whole.len() as u64, bytes }
     }
 
+    /// All parts of `whole`, in order: one at least.
+    pub fn all(what: Long, whole: &'b [u8]) -> impl Iterator<Item = Part<'b>> {
+        let mut next = Some(0);
+        core::iter::from_fn(move || {
+            let part = Part::of(what, whole, next?);
+            next = (!part.is_last()).then(|| part.offset as usize + part.bytes.len());
+            Some(part)
+        })
+    }
+
+    /// Its bytes.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(17 + self.bytes.len());
+        self.encode(&mut bytes);
+        bytes
+    }
+
     /// Whether it is the last.
     pub fn is_last(&self) -> bool {
         self.offset + self.bytes.len() as u64 == self.total
@@ -365,10 +382,11 @@ mod tests {
         for len in [0, 1, Part::LEN - 1, Part::LEN, Part::LEN + 1, 3 * Part::LEN] {
             let whole: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
             let (mut assembly, mut at) = (Assembly::default(), 0);
+            let mut all = Part::all(Long::State, &whole);
             loop {
                 let part = Part::of(Long::State, &whole, at);
-                let mut bytes = Vec::new();
-                part.encode(&mut bytes);
+                assert_eq!(all.next(), Some(part));
+                let bytes = part.to_vec();
                 let back = Part::decode(&bytes).unwrap();
                 assert_eq!(back, part);
                 at += part.bytes.len();
@@ -377,6 +395,7 @@ mod tests {
                     break;
                 }
             }
+            assert_eq!(all.next(), None);
         }
         let mut assembly = Assembly::default();
         let part = Part { what: Long::State, offset: 0, total: 100, bytes: &[1; 10] };

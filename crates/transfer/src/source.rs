@@ -48,6 +48,10 @@ pub trait Guest {
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool;
 }
 
+/// See [`Source::patience`].
+const SILENCE: Nanos = 20_000_000_000;
+const COMPILING: Nanos = 600_000_000_000;
+
 /// What to do when rounds do not get smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStall {
@@ -587,6 +591,18 @@ impl Source {
         // The first pages are sent, hot or not: a round in which nothing is sent says nothing about the link.
         self.looked = PageRange { count: LOOK_PAGES, ..self.queue.front().copied().unwrap_or(self.looked) };
         self.outdated.clear();
+    }
+
+    /// How long the other side may say nothing now; none when it is not its turn. An answer that takes it no work must come
+    /// soon; compiling may take its time.
+    pub fn patience(&self) -> Option<Nanos> {
+        match self.phase {
+            Phase::Landing => Some(COMPILING),
+            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Clearing | Phase::Preparing | Phase::Unknown => {
+                Some(SILENCE)
+            }
+            _ => None,
+        }
     }
 
     /// When [`Source::poll_message`] is to be called again though nothing has happened.

@@ -29,8 +29,6 @@ use wayfare_transfer::message::{Accept, Message, Mode, Offer, Part, Reason, Refu
 use wayfare_transfer::pages::{Batch, PageDigest, PageRange};
 use wayfare_transfer::{Incoming, Kind};
 
-/// How long the source may say nothing when it is its turn, milliseconds.
-const SILENCE: u64 = 60_000;
 /// Most tasks on their way here at once.
 const ARRIVALS_MAX: usize = 4;
 /// What a task takes besides its memory, at least: its code, and what the engine keeps.
@@ -224,8 +222,8 @@ impl Arriving {
     }
 
     fn is_silent(&mut self) -> bool {
-        let waits = matches!(self.destination.phase(), Phase::Module | Phase::Taking | Phase::Prepared);
-        waits && self.link.as_mut().is_some_and(|link| link.silence() > SILENCE)
+        let Some(patience) = self.destination.patience() else { return false };
+        self.link.as_mut().is_some_and(|link| link.silence() * 1_000_000 > patience)
     }
 
     fn lose(&mut self, why: &anyhow::Error) {
@@ -330,11 +328,7 @@ impl Arriving {
     /// Is there room, and everything else that the task needs?
     fn admit(&mut self) -> Result<Accept, Refusal> {
         let offer = self.destination.offer().ok_or_else(|| Refusal::new(Reason::State, "no offer"))?;
-        let bad = |e: anyhow::Error| Refusal::new(Reason::State, format!("the task's settings cannot be read: {e:#}"));
-        let spec = Spec::from_peer(&offer.settings).map_err(bad)?;
-        if spec.id != offer.task || spec.name != offer.name || spec.module != offer.digest().to_string() {
-            return Err(Refusal::new(Reason::State, "the task's settings are another task's"));
-        }
+        let spec = Spec::of_offer(offer)?;
         if !spec.dirs.is_empty() {
             let text = format!("the task uses {}, and a board has no directories", spec.dirs[0].host);
             return Err(Refusal::new(Reason::Missing, text));
@@ -428,17 +422,18 @@ impl Arriving {
         });
         let (id, name) = (entry.spec.id, entry.spec.name.clone());
         self.agent.tasks.borrow_mut().insert(name.clone(), entry.clone());
-        match Live::start(task, seat) {
-            Ok(live) => *entry.live.borrow_mut() = Some(Rc::new(live)),
+        let live = match Live::start(task, seat) {
+            Ok(live) => Rc::new(live),
             Err(e) => {
                 // As after a crash: the node that it came from still has it.
                 self.agent.set_record(id, Record::Lost { epoch });
                 self.agent.tasks.borrow_mut().remove(&name);
                 return Err(e);
             }
-        }
+        };
+        *entry.live.borrow_mut() = Some(live.clone());
         log!("{name} has come from {}, epoch {epoch}", self.peer);
-        self.agent.executor.spawn(self.agent.clone().look_after(entry.clone()));
+        self.agent.executor.spawn(self.agent.clone().look_after(entry.clone(), live));
         self.entry = Some(entry);
         Ok(())
     }

@@ -75,10 +75,7 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
                     agent.set_record(entry.spec.id, Record::Ended { epoch: entry.epoch.get() });
                 }
                 Said::Frozen(Err(why), _) => bail!("{why}"),
-                Said::Ended(end) => {
-                    agent.ended(&entry, &end);
-                    bail!("{name} is not running");
-                }
+                Said::Ended(_) => bail!("{name} is not running"),
             }
             Reply::Done
         }

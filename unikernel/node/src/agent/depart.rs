@@ -22,10 +22,6 @@ use wayfare_transfer::message::{Answer, Message, Offer, Reason, Refusal};
 use wayfare_transfer::source::{Action, Event, OnStall, Phase, Policy, Source};
 use wayfare_transfer::{Incoming, Kind};
 
-/// How long the other side may say nothing when it is its turn, milliseconds.
-const SILENCE: u64 = 20_000;
-/// The same while it compiles.
-const COMPILING: u64 = 600_000;
 /// How often progress is told, milliseconds.
 const TELL: u64 = 100;
 /// Bytes that may wait to go out.
@@ -255,14 +251,8 @@ impl Departure {
 
     /// An answer that takes the other side no work must come soon; compiling may take its time.
     fn listen(&mut self) {
-        let patience = match self.source.phase() {
-            Phase::Landing => COMPILING,
-            Phase::Offered | Phase::Digesting | Phase::Round | Phase::Clearing | Phase::Preparing | Phase::Unknown => {
-                SILENCE
-            }
-            _ => return,
-        };
-        if self.link.as_mut().is_some_and(|link| link.silence() > patience) {
+        let Some(patience) = self.source.patience() else { return };
+        if self.link.as_mut().is_some_and(|link| link.silence() * 1_000_000 > patience) {
             self.turned(Err(anyhow!("nothing is heard")));
         }
     }
@@ -285,8 +275,7 @@ impl Departure {
             Done::Said(Said::Frozen(Err(why), _)) => {
                 self.source.handle_event(Event::NotFrozen(Refusal::new(Reason::Unmovable, why)));
             }
-            Done::Said(Said::Ended(end)) => {
-                self.agent.ended(&self.entry, &end);
+            Done::Said(Said::Ended(_)) => {
                 self.source.handle_event(Event::NotFrozen(Refusal::new(Reason::Ended, "the task has ended")));
             }
         }
@@ -340,21 +329,7 @@ impl Departure {
     }
 
     fn line(&self) -> Line {
-        let phase = match self.source.phase() {
-            Phase::Offering | Phase::Offered => "offering",
-            Phase::Module(_) => "sending the program",
-            Phase::Landing => "compiling there",
-            Phase::Extra(_) | Phase::Digesting => "comparing",
-            Phase::Copying | Phase::Round => "copying",
-            Phase::Clearing => "making room for what comes late",
-            Phase::Freezing | Phase::Final(_) | Phase::Preparing => "switching",
-            Phase::Unknown => "waiting for the word that it runs there",
-            Phase::Draining => "sending late pages",
-            Phase::Keeping => "kept until it is on the disk there",
-            Phase::Done => "done",
-            Phase::Failed(_) => "failed",
-        };
-        Line { phase: phase.into(), progress: self.source.progress() }
+        Line::of(&self.source, self.link.is_some())
     }
 }
 

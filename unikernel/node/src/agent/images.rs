@@ -6,7 +6,7 @@ use super::Agent;
 use crate::{entropy, memory};
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use anyhow::{Context, Result, bail};
 use core::cell::RefCell;
@@ -96,7 +96,7 @@ impl Agent {
                 Ok(image) => {
                     let program = Program { module, image, digest, canonical_nan };
                     let used = |digest: &Digest| {
-                        let name = alloc::string::ToString::to_string(digest);
+                        let name = digest.to_string();
                         self.tasks.borrow().values().any(|e| e.spec.module == name && e.live.borrow().is_some())
                     };
                     self.programs.put(program.clone(), used);
@@ -121,16 +121,8 @@ impl Agent {
             anyhow::ensure!(message.kind == Kind::Node, "it answered something else");
             match NodeMessage::decode(&message.payload)? {
                 NodeMessage::Unknown => {
-                    let (mut at, mut bytes) = (0, Vec::new());
-                    loop {
-                        let part = Part::of(Long::Module, module, at);
-                        bytes.clear();
-                        part.encode(&mut bytes);
-                        link.send(Kind::Part, &bytes).await?;
-                        if part.is_last() {
-                            break;
-                        }
-                        at += part.bytes.len();
+                    for part in Part::all(Long::Module, module) {
+                        link.send(Kind::Part, &part.to_vec()).await?;
                     }
                 }
                 NodeMessage::Image => break,

@@ -33,6 +33,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use anyhow::{Context as _, Result, anyhow, bail};
 use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 use task::Live;
 use wayfare_cluster::control::State;
@@ -81,6 +82,10 @@ impl<T> Queue<T> {
                 Poll::Pending
             }
         }
+    }
+
+    async fn next(&self) -> T {
+        poll_fn(|cx| self.poll(cx)).await
     }
 
     fn is_same(&self, other: &Queue<T>) -> bool {
@@ -328,22 +333,26 @@ impl Agent {
         Ok(())
     }
 
-    /// Waits for a task's end, if it comes by itself.
-    async fn look_after(self: Rc<Self>, entry: Rc<Entry>) {
+    /// Hears what a task says: its end, and that it stands still, which whoever has asked for that is told.
+    async fn look_after(self: Rc<Self>, entry: Rc<Entry>, live: Rc<Live>) {
         loop {
-            // Whoever moves it listens meanwhile.
-            if entry.moving.get() {
-                self.executor.sleep(20).await;
-                continue;
+            let said = live.said().await;
+            let end = match &said {
+                Said::Ended(end) => Some(end.clone()),
+                Said::Frozen(..) => None,
+            };
+            if let Some(end) = &end {
+                self.ended(&entry, end);
+                live.end.replace(Some(end.clone()));
             }
-            let Ok(live) = entry.live() else { return };
-            let said = live.seat.said.lock().take();
-            match said {
-                Some(Said::Ended(end)) => return self.ended(&entry, &end),
-                // A capture that nobody waits for any more.
-                Some(Said::Frozen(Ok(_), _)) => live.judge(Verdict::Thaw(None)),
-                Some(Said::Frozen(Err(_), _)) => {}
-                None => self.executor.sleep(20).await,
+            match (live.listener.take(), said) {
+                (Some(listener), said) => listener.push(said),
+                // Nobody waits for it any more.
+                (None, Said::Frozen(Ok(_), _)) => live.judge(Verdict::Thaw(None)),
+                (None, _) => {}
+            }
+            if end.is_some() {
+                return;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! One task on its thread: it runs, stands still when it is told to, goes on, or goes away.
 
+use super::Queue;
 use crate::executor::Executor;
 use crate::host::{Board, End, Said, Seat, Verdict};
 use crate::{clock, memory, sys, thread};
@@ -8,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use anyhow::{Result, anyhow};
+use core::cell::RefCell;
 use core::future::poll_fn;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
@@ -24,6 +26,10 @@ const REPEAT: u64 = 1;
 pub struct Live {
     /// What it says, and is told.
     pub seat: Arc<Seat>,
+    /// Who is to hear what it says next, besides those who always do.
+    pub listener: RefCell<Option<Queue<Said>>>,
+    /// How it ended, once that is heard.
+    pub end: RefCell<Option<End>>,
     trigger: Trigger,
     /// Its memories: index, and where it begins.
     places: Vec<(u32, usize)>,
@@ -45,7 +51,7 @@ impl Live {
             of.say(Said::Ended(end));
         });
         started.map_err(|_| anyhow!("there are too many tasks on that board, or there is no memory for one more"))?;
-        Ok(Live { seat, trigger, places })
+        Ok(Live { seat, listener: RefCell::default(), end: RefCell::default(), trigger, places })
     }
 
     /// Bytes of its memories.
@@ -63,18 +69,24 @@ impl Live {
         Memory { seat: self.seat.clone(), places: self.places.clone(), listed: false }
     }
 
-    /// Asks it to stand still. What comes of it is said by its seat.
-    pub fn want(&self) {
+    /// Asks it to stand still.
+    fn want(&self) {
         self.seat.wanted.store(true, Ordering::SeqCst);
         self.trigger.fire();
         self.seat.nudge();
     }
 
-    /// What it says next, while it is asked again and again to stand still.
+    /// Has it stand still: what it says then.
     pub async fn stop(&self, executor: &Executor) -> Said {
+        // It has said its last word before anybody asked.
+        if let Some(end) = self.end.borrow().clone() {
+            return Said::Ended(end);
+        }
+        let listener = Queue::new();
+        self.listener.replace(Some(listener.clone()));
         self.want();
         loop {
-            if let Some(said) = executor.within(REPEAT, self.said()).await {
+            if let Some(said) = executor.within(REPEAT, listener.next()).await {
                 return said;
             }
             self.want();
