@@ -83,6 +83,7 @@ pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> 
     read.read_until(b'\n', &mut line).await?;
     let mut asker = Asker::User { read: read.into_inner().into_inner(), write };
     match serde_json::from_slice(&line) {
+        Ok(Request::At { node, request }) if node == agent.identity()?.name => respond(agent, *request, asker).await,
         Ok(Request::At { node, request }) => relay(&agent, node, &request, &mut asker).await,
         Ok(request) => match elsewhere(&agent, &request) {
             Some(node) => relay(&agent, node, &request, &mut asker).await,
@@ -111,7 +112,7 @@ pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> 
 /// The node that a task is on which is asked about, if it has left here.
 fn elsewhere(agent: &Agent, request: &Request) -> Option<String> {
     match agent.task(request.task()?).ok()?.state() {
-        State::Left { to, saved: true } => Some(to),
+        State::Left { to, .. } => Some(to),
         _ => None,
     }
 }
@@ -124,7 +125,7 @@ async fn relay(agent: &Agent, mut node: String, request: &Request, asker: &mut A
     let me = agent.identity()?.name;
     for _ in 0..HOPS {
         if node == me {
-            return asker.say(&failed(anyhow!("{me} is this node"))).await;
+            return asker.say(&failed(anyhow!("the task is said to be here, and is not: it may be on its way"))).await;
         }
         match relay_to(agent, &node, request, asker).await {
             Ok(None) => return Ok(()),
@@ -219,7 +220,6 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             if !agent.stop(&entry, "told to").await {
                 match entry.state() {
                     State::Moving { to } => bail!("{name} is being moved to {to}: stop it there"),
-                    State::Left { to, .. } => bail!("{name} is on {to}: stop it there"),
                     _ => bail!("{name} is not running"),
                 }
             }

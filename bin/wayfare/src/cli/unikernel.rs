@@ -22,10 +22,10 @@ Examples:
   wayfare unikernel run node.img --memory 64M
   wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o node.img
 
-The image is an ELF file that boots by PVH (QEMU -kernel). It has a console to write to and a
-clock; files, standard input and the network are not there yet.")]
+The image is an ELF file (QEMU -kernel; how to boot it elsewhere: docs/unikernel.md). The program finds
+a console to write to and a clock; files, standard input and the network are not there yet.")]
 pub struct UnikernelBuild {
-    /// What kind of machine: x86_64
+    /// What kind of machine: x86_64, aarch64 or riscv64
     #[arg(long)]
     pub target: String,
     /// The program, a module

@@ -8,7 +8,7 @@ use wayfare_node::Dirs;
 use wayfare_transfer::channel::Credentials;
 use wayfare_transfer::identity::Revocations;
 use wayfare_transfer::message::Message;
-use wayfare_transfer::{Channel, Kind};
+use wayfare_transfer::{Channel, Incoming, Kind};
 
 /// What a node shows in handshakes.
 pub fn credentials(node: &Node) -> Credentials {
@@ -84,11 +84,27 @@ impl Wire {
     /// # Errors
     /// When there is none.
     pub fn ask(&mut self, message: &Message) -> Result<Message, String> {
-        self.channel.send(Kind::Transfer, &message.encode()).map_err(|e| e.to_string())?;
-        self.flush()?;
+        self.send(Kind::Transfer, &message.encode())?;
+        Message::decode(&self.receive()?.payload).map_err(|e| e.to_string())
+    }
+
+    /// Says anything.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), String> {
+        self.channel.send(kind, payload).map_err(|e| e.to_string())?;
+        self.flush()
+    }
+
+    /// What the agent says next.
+    ///
+    /// # Errors
+    /// When it says nothing.
+    pub fn receive(&mut self) -> Result<Incoming, String> {
         loop {
-            if let Some(answer) = self.channel.poll() {
-                return Message::decode(&answer.payload).map_err(|e| e.to_string());
+            if let Some(message) = self.channel.poll() {
+                return Ok(message);
             }
             self.read()?;
         }

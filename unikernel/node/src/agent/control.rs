@@ -39,7 +39,7 @@ pub(super) async fn answer(agent: Rc<Agent>, link: &mut Link, request: &[u8]) ->
     };
     if let Some(name) = request.task()
         && let Ok(entry) = agent.task(name)
-        && let State::Left { to, saved: true } = entry.state()
+        && let State::Left { to, .. } = entry.state()
     {
         return say(link, &Reply::Elsewhere { node: to }).await;
     }
