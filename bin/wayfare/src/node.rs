@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use wayfare_node::agent::{Agent, Settings};
 use wayfare_node::control::{NodeInfo, Reply, Request};
+use wayfare_node::token::Token;
 use wayfare_node::{Dirs, membership};
 
 /// Does it.
@@ -53,14 +54,26 @@ fn invite(args: &Invite) -> Result<()> {
     output::print(&format!("{token}\n"))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+/// What futures run on.
+///
+/// # Errors
+/// When there can be no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
 
+/// Takes `TOKEN@ADDRESS` apart.
+///
+/// # Errors
+/// When it is something else.
+pub fn invitation(text: &str) -> Result<(Token, &str)> {
+    let (token, address) = text.rsplit_once('@').context("say TOKEN@ADDRESS: where is the agent to ask?")?;
+    Ok((token.parse()?, address))
+}
+
 fn join(args: &Join) -> Result<()> {
-    let (token, address) = args.token.rsplit_once('@').context("say TOKEN@ADDRESS: where is the agent to ask?")?;
+    let (token, address) = invitation(&args.token)?;
     let dirs = Dirs::open(args.at.state.as_deref())?;
-    let token = token.parse()?;
     let name = host_name(args.name.as_ref());
     let identity = runtime()?.block_on(membership::join(&dirs, &token, address, &name))?;
     output::print(&format!(

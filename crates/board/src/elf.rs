@@ -43,18 +43,42 @@ fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
         .collect()
 }
 
+/// Where in a kernel's file it says where its payload is. What comes behind the kernel does not count.
+fn place(kernel: &[u8]) -> Result<usize, Error> {
+    let mut places = kernel.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
+    match (places.next(), places.next()) {
+        (Some((at, _)), None) => Ok(at + MAGIC.len()),
+        (None, _) => Err(Error::NotAKernel("it has no place for a payload")),
+        _ => Err(Error::NotAKernel("it has several places for a payload")),
+    }
+}
+
+/// The payload of an image; `None` for a kernel that has none.
+///
+/// # Errors
+/// [`Error::NotAKernel`], [`Error::Damaged`].
+pub fn payload_of(image: &[u8]) -> Result<Option<&[u8]>, Error> {
+    // The last one that is loaded: a payload may say anything, the magic of places too.
+    let loaded = headers(image)?.into_iter().filter(|h| h.kind == PT_LOAD);
+    let Some(last) = loaded.max_by_key(|h| h.physical) else { return Err(Error::NotAKernel("it loads nothing")) };
+    let from = usize::try_from(u64_at(image, last.at + 8)?).map_err(|_| Error::Damaged)?;
+    let before = place(image.get(..from).ok_or(Error::Damaged)?);
+    let at = match before {
+        Ok(at) if u64_at(image, at)? == last.physical => at,
+        // That was a part of the kernel.
+        _ => return place(image).map(|_| None),
+    };
+    let len = usize::try_from(u64_at(image, at + 8)?).map_err(|_| Error::Damaged)?;
+    from.checked_add(len).and_then(|end| image.get(from..end)).map(Some).ok_or(Error::Damaged)
+}
+
 /// A node's image: the kernel with a payload.
 ///
 /// # Errors
 /// [`Error::NotAKernel`], [`Error::Full`].
 pub fn attach(kernel: &[u8], payload: &[u8]) -> Result<Vec<u8>, Error> {
     let headers = headers(kernel)?;
-    let mut places = kernel.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
-    let place = match (places.next(), places.next()) {
-        (Some((at, _)), None) => at + MAGIC.len(),
-        (None, _) => return Err(Error::NotAKernel("it has no place for a payload")),
-        _ => return Err(Error::NotAKernel("it has several places for a payload")),
-    };
+    let place = place(kernel)?;
     if u64_at(kernel, place + 8)? != 0 {
         return Err(Error::Full);
     }
@@ -107,6 +131,10 @@ mod tests {
         let offset = u64_at(&image, headers[1].at + 8).unwrap() as usize;
         assert_eq!((offset % PAGE as usize, &image[offset..]), (0, &b"payload"[..]));
         let place = kernel().len() - 16;
+        assert_eq!((payload_of(&kernel()), payload_of(&image)), (Ok(None), Ok(Some(&b"payload"[..]))));
+        let misleading = attach(&kernel(), &MAGIC).unwrap();
+        assert_eq!(payload_of(&misleading), Ok(Some(&MAGIC[..])));
+        assert_eq!(payload_of(&image[..image.len() - 1]), Err(Error::Damaged));
         assert_eq!((u64_at(&image, place), u64_at(&image, place + 8)), (Ok(0x10_2000), Ok(7)));
         assert_eq!(attach(&image, b"another"), Err(Error::Full));
     }

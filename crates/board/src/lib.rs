@@ -16,7 +16,7 @@ mod payload;
 mod place;
 
 #[cfg(feature = "payload")]
-pub use elf::attach;
+pub use elf::{attach, payload_of};
 #[cfg(feature = "payload")]
 pub use payload::{Payload, Role, Start};
 pub use place::Place;

@@ -2,12 +2,13 @@
 
 use crate::units;
 use clap::{Args, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// `wayfare unikernel ...`.
 #[derive(Debug, Subcommand)]
 pub enum UnikernelCommand {
-    /// Make an image that a machine without an operating system boots, with a program to run
+    /// Make an image that a machine without an operating system boots: a node of a cluster, or one program
     Build(UnikernelBuild),
     /// Boot an image in QEMU, to try it
     Run(UnikernelRun),
@@ -17,37 +18,45 @@ pub enum UnikernelCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  wayfare unikernel build --target x86_64 --task app.wasm -o node.img
-  wayfare unikernel build --target x86_64 --task app.wasm --env LEVEL=2 -o node.img -- --verbose
-  wayfare unikernel run node.img --memory 64M
-  wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o node.img
+  wayfare unikernel build --target aarch64 --join wf1-...@192.0.2.7:7600 --name board1 -o board1.img
+  wayfare unikernel build --target riscv64 -o node.img
+  wayfare unikernel run node.img --join wf1-...@127.0.0.1:7600 --name board2
+  wayfare unikernel build --target x86_64 --task app.wasm --env LEVEL=2 -o app.img -- --verbose
+  wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o app.img
 
-The image is an ELF file (QEMU -kernel; how to boot it elsewhere: docs/unikernel.md). The program finds
-a console to write to and a clock; files, standard input and the network are not there yet.")]
+With --join the image is that node wherever it boots, and holds its key: let one machine boot it, and keep
+it as you keep a key. With --task it runs a program and ends; the program finds a console to write to and a
+clock. How machines boot an image: docs/unikernel.md.")]
 pub struct UnikernelBuild {
     /// What kind of machine: x86_64, aarch64 or riscv64
     #[arg(long)]
     pub target: String,
-    /// The program, a module
+    /// Make it a node of the cluster that this invitation is of (`wayfare node invite`)
+    #[arg(long, value_name = "TOKEN@ADDRESS", conflicts_with = "task")]
+    pub join: Option<String>,
+    /// The node's name (default: the image's)
+    #[arg(long, requires = "join")]
+    pub name: Option<String>,
+    /// Make it a machine that runs this program, a module, and nothing else
     #[arg(long, value_name = "PROG.wasm")]
-    pub task: PathBuf,
+    pub task: Option<PathBuf>,
     /// Go on from where the program was captured, with the arguments and the environment that it had
-    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["env", "args", "canonical_nan"])]
+    #[arg(long, value_name = "SNAPSHOT", requires = "task", conflicts_with_all = ["env", "args", "canonical_nan"])]
     pub snapshot: Option<PathBuf>,
     /// The image
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Set an environment variable of the program
-    #[arg(long, value_name = "NAME=VALUE", value_parser = units::variable)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = units::variable, requires = "task")]
     pub env: Vec<(String, String)>,
     /// Give every NaN the same bits on every machine (floating-point loops get slower)
-    #[arg(long)]
+    #[arg(long, requires = "task")]
     pub canonical_nan: bool,
     /// The kernel (default: the one that comes with this program)
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
     /// The program's arguments
-    #[arg(last = true)]
+    #[arg(last = true, requires = "task")]
     pub args: Vec<String>,
 }
 
@@ -55,20 +64,43 @@ pub struct UnikernelBuild {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  wayfare unikernel run node.img
-  wayfare unikernel run node.img --memory 16M
+  wayfare unikernel run app.img --memory 16M
+  wayfare unikernel run node.img --join wf1-...@127.0.0.1:7600 --name board1
+  wayfare unikernel run board1.img --memory 256M --listen 0.0.0.0:7601 --advertise 192.0.2.7:7601
+  wayfare unikernel run board1.img -- -monitor unix:monitor.sock,server,nowait
+
+A node runs until it is switched off: Ctrl-C. Its tasks are in its memory and end with it: move them away
+first.
 
 Exit status: the program's own (124 for any above), 134 when it trapped, 1 when the machine failed.")]
 pub struct UnikernelRun {
     /// The image
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
+    /// Make the machine a node of the cluster that this invitation is of; its image is then NAME.img, beside IMAGE
+    #[arg(long, value_name = "TOKEN@ADDRESS")]
+    pub join: Option<String>,
+    /// The node's name
+    #[arg(long, default_value = "board", requires = "join")]
+    pub name: String,
+    /// Where others reach the node on this machine (default: a free port of 127.0.0.1)
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// How other nodes reach it (default: the address it listens on)
+    #[arg(long, value_name = "ADDRESS")]
+    pub advertise: Option<String>,
+    /// Processors of the machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    pub cpus: u8,
     /// Memory of the machine
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     pub memory: u64,
     /// What runs it: QEMU's own translator, or the processor by KVM (only where KVM runs a kernel's code natively)
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
+    /// Anything else for QEMU
+    #[arg(last = true, value_name = "QEMU-OPTIONS")]
+    pub qemu: Vec<std::ffi::OsString>,
 }
 
 /// What runs the machine's code.
