@@ -16,6 +16,7 @@ mod net;
 mod sync;
 mod sys;
 mod thread;
+mod virtio;
 
 use agent::Agent;
 use alloc::string::{String, ToString};

@@ -1,7 +1,7 @@
 //! The network card: packets in buffers that stay with it, so that nothing waits for one to be sent.
 
-use super::virtio::{self, Machine};
 use crate::sys;
+use crate::virtio::{self, Machine};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::sync::atomic::AtomicU32;

@@ -2,6 +2,5 @@
 
 mod card;
 mod stack;
-mod virtio;
 
 pub use stack::{Net, Stream};
