@@ -141,7 +141,7 @@ fn system(node: &NodeInfo) -> &'static str {
 /// # Errors
 /// When no agent is at work.
 pub fn list(args: &Nodes) -> Result<ExitCode> {
-    let reply = Client::connect(args.at.state.as_deref())?.ask(&Request::Nodes)?;
+    let (_, reply) = Client::ask_at(&args.asked, Request::Nodes)?;
     let Reply::Nodes { nodes } = reply else { bail!("the agent answered something else") };
     if args.output == Format::Json {
         let json = |node: &NodeInfo| -> Result<serde_json::Value> {
@@ -156,16 +156,19 @@ pub fn list(args: &Nodes) -> Result<ExitCode> {
     let now = wayfare_node::unix_now();
     let row = |n: &NodeInfo| {
         let seen = match (n.this, n.peer.seen) {
-            (true, _) => "this node".into(),
+            (true, _) if args.asked.node.is_none() => "this node".into(),
+            (true, _) => "now".into(),
             (false, 0) => "never".into(),
             (false, seen) => {
                 let ago = Duration::from_secs(now.saturating_sub(seen));
                 format!("{} ago", output::long_duration(ago).replace(".0s", "s"))
             }
         };
-        vec![n.peer.name.clone(), n.peer.instruction_set().into(), system(n).into(), n.peer.address.clone(), seen]
+        let free = n.free.map_or_else(|| "-".into(), output::bytes);
+        let (isa, system) = (n.peer.instruction_set().into(), system(n).into());
+        vec![n.peer.name.clone(), isa, system, n.peer.address.clone(), free, seen]
     };
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
+    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "FREE", "SEEN"], &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }

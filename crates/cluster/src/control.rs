@@ -124,6 +124,9 @@ pub struct NodeInfo {
     pub peer: Peer,
     /// Whether it is the one that answers.
     pub this: bool,
+    /// Bytes of memory that tasks could take now, of the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
 }
 
 /// An answer.

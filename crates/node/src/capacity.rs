@@ -85,15 +85,9 @@ impl Capacity {
     pub fn promise(&self, task: TaskId, need: Need) -> Result<(), Refusal> {
         let mut promised = self.promised.lock().unwrap_or_else(PoisonError::into_inner);
         let others = || promised.iter().filter(|(id, _)| **id != task).map(|(_, need)| need);
-        let memory: u64 = others().map(|n| n.memory).sum();
         let cpus: u32 = others().map(|n| n.cpus).sum();
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        // What others were promised they may not have taken yet, so the free memory says too little of that; a limit
-        // that was set says all.
-        let free = match self.total.memory {
-            Some(total) => total.saturating_sub(memory),
-            None => available_memory().saturating_sub(SPARE),
-        };
+        let free = self.beside(others().map(|n| n.memory).sum());
         if need.memory > free {
             let text = format!("the task needs {} MiB of memory, and {} MiB are free", mib(need.memory), mib(free));
             return Err(Refusal::new(Reason::Memory, text));
@@ -106,6 +100,21 @@ impl Capacity {
         }
         promised.insert(task, need);
         Ok(())
+    }
+
+    /// Bytes of memory that a further task could be promised.
+    pub fn free(&self) -> u64 {
+        self.beside(self.promised.lock().unwrap_or_else(PoisonError::into_inner).values().map(|n| n.memory).sum())
+    }
+
+    /// What is free when so much was promised.
+    fn beside(&self, memory: u64) -> u64 {
+        // What others were promised they may not have taken yet, so the free memory says too little of that; a limit
+        // that was set says all.
+        match self.total.memory {
+            Some(total) => total.saturating_sub(memory),
+            None => available_memory().saturating_sub(SPARE),
+        }
     }
 
     /// Takes a promise back.

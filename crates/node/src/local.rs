@@ -248,8 +248,8 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true }];
-            nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo { peer, this: false }));
+            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free: Some(agent.capacity.free()) }];
+            nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo { peer, this: false, free: None }));
             Reply::Nodes { nodes }
         }
         Request::Logs { .. } | Request::Migrate { .. } | Request::At { .. } => bail!("not here"),

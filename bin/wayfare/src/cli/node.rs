@@ -149,10 +149,14 @@ pub struct Rotate {
 
 /// `wayfare nodes`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare nodes\n  wayfare nodes -o json")]
+#[command(after_help = "\
+Examples:
+  wayfare nodes
+  wayfare nodes -o json
+  wayfare nodes --node board1    as that one sees them")]
 pub struct Nodes {
     #[command(flatten)]
-    pub at: At,
+    pub asked: Asked,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,

@@ -2,7 +2,7 @@
 
 use super::depart::{Audience, Told, migrate};
 use super::{Agent, Entry, Queue, target};
-use crate::clock;
+use crate::{clock, sys};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
 use alloc::format;
@@ -95,8 +95,9 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true }]);
-            nodes.extend(agent.peers.borrow().values().cloned().map(|peer| NodeInfo { peer, this: false }));
+            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free: Some(sys::free()) }]);
+            let others = agent.peers.borrow();
+            nodes.extend(others.values().cloned().map(|peer| NodeInfo { peer, this: false, free: None }));
             Reply::Nodes { nodes }
         }
         _ => bail!("a board cannot do this"),

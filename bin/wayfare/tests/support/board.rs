@@ -1,0 +1,141 @@
+//! Boards of a cluster: machines without an operating system, in QEMU, that joined it.
+
+use super::cluster::{Node, PATIENCE, free_port, until};
+use super::{Done, WAYFARE};
+use serde_json::Value;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What there are kernels for.
+pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
+
+/// A board, which a node of the same cluster speaks for.
+pub struct Board<'n> {
+    /// The node that has invited it, in whose directory its image is.
+    pub by: &'n Node,
+    pub name: String,
+    /// Where it can be reached.
+    pub address: String,
+    advertised: Option<String>,
+    memory: &'static str,
+    machine: Option<Child>,
+}
+
+impl<'n> Board<'n> {
+    /// Makes one, and switches it on.
+    pub fn new(by: &'n Node, target: &str, name: &str) -> Board<'n> {
+        let mut board = Board::made(by, target, name, "128M");
+        board.switch_on();
+        board
+    }
+
+    /// One with so much memory, which is not switched on.
+    pub fn made(by: &'n Node, target: &str, name: &str, memory: &'static str) -> Board<'n> {
+        let token = format!("{}@{}", by.run(&["node", "invite"]).ok().stdout.trim(), by.address);
+        let image = format!("{name}.img");
+        by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
+        let address = format!("127.0.0.1:{}", free_port());
+        Board { by, name: name.into(), address, advertised: None, memory, machine: None }
+    }
+
+    /// Others are to reach it there.
+    pub fn advertise(&mut self, address: String) {
+        self.advertised = Some(address);
+    }
+
+    /// Boots it; it is a member when this returns.
+    pub fn switch_on(&mut self) {
+        let (image, monitor) = (format!("{}.img", self.name), format!("unix:{}.mon,server,nowait", self.name));
+        let mut args = vec!["unikernel", "run", &image, "--memory", self.memory, "--listen", &self.address];
+        if let Some(advertised) = &self.advertised {
+            args.extend(["--advertise", advertised]);
+        }
+        args.extend(["--", "-monitor", &monitor]);
+        let console = std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
+        let mut command = self.by.home.here(Command::new(WAYFARE), &args);
+        let errors = console.try_clone().unwrap();
+        self.machine = Some(command.stdin(Stdio::null()).stdout(console).stderr(errors).spawn().unwrap());
+        let joined = self.log().matches("joined after").count();
+        until(&format!("{} joins: {}", self.name, self.log()), PATIENCE, || {
+            self.log().matches("joined after").count() > joined
+        });
+    }
+
+    fn path(&self, suffix: &str) -> std::path::PathBuf {
+        self.by.home.path(&format!("{}.{suffix}", self.name))
+    }
+
+    /// What it has said on its console.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// The power is cut. Gives how QEMU was ended.
+    pub fn switch_off(&mut self) {
+        let mut machine = self.machine.take().unwrap();
+        Command::new("kill").arg(machine.id().to_string()).status().unwrap();
+        assert!(machine.wait().unwrap().success(), "{}", self.log());
+    }
+
+    /// Pulls the cable, or puts it in again.
+    pub fn plug(&self, is_in: bool) {
+        let mut monitor = UnixStream::connect(self.path("mon")).unwrap();
+        let word = if is_in { "on" } else { "off" };
+        writeln!(monitor, "set_link net {word}").unwrap();
+        // It reads what was said before it sees the end.
+        monitor.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = std::io::copy(&mut monitor, &mut std::io::sink());
+    }
+
+    /// Its tasks, as `ps` shows them.
+    pub fn tasks(&self) -> Vec<Value> {
+        let listed = self.by.run(&["ps", "-a", "--node", &self.name, "-o", "json"]).ok().stdout;
+        serde_json::from_str(&listed).unwrap()
+    }
+
+    pub fn state(&self, task: &str) -> String {
+        let tasks = self.tasks();
+        let found = tasks.iter().find(|t| t["name"] == task);
+        found.map_or_else(|| "none".into(), |t| t["state"].as_str().unwrap().into())
+    }
+
+    #[track_caller]
+    pub fn wait(&self, task: &str, state: &str) {
+        until(&format!("{task} is {state}: {}", self.log()), PATIENCE, || self.state(task) == state);
+    }
+
+    /// Bytes of its memory that are free.
+    pub fn free(&self) -> u64 {
+        let listed = self.by.run(&["nodes", "--node", &self.name, "-o", "json"]).ok().stdout;
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
+        listed.iter().find(|n| n["this"] == true).unwrap()["free"].as_u64().unwrap()
+    }
+}
+
+impl Drop for Board<'_> {
+    fn drop(&mut self) {
+        if let Some(mut machine) = self.machine.take() {
+            let _ = Command::new("kill").arg(machine.id().to_string()).status();
+            let _ = machine.wait();
+        }
+    }
+}
+
+/// Moves a task, wherever it is, as a user of this node.
+#[track_caller]
+pub fn send(user: &Node, task: &str, to: &str) -> Value {
+    let done = try_to_send(user, task, to);
+    assert_eq!(done.status, Some(0), "{task} to {to}: {done:?}");
+    serde_json::from_str(&done.stdout).unwrap()
+}
+
+pub fn try_to_send(user: &Node, task: &str, to: &str) -> Done {
+    user.run(&["migrate", task, "--to", to, "-o", "json"])
+}
+
+/// So that a task that moves need not be waited for while it is compiled for the first time.
+pub fn breathe() {
+    std::thread::sleep(Duration::from_millis(300));
+}
