@@ -82,8 +82,9 @@ fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -
         fail("this machine has no source of randomness, without which it cannot speak to others in secret");
     }
     let loopback = setting(command_line, "wayfare.loopback").and_then(|text| text.parse().ok());
-    let Some(net) = Net::find(boot, u64::from_le_bytes(seed), loopback) else {
-        fail("this machine has no network card that is known (virtio)");
+    let net = match Net::find(boot, u64::from_le_bytes(seed), loopback) {
+        Ok(net) => net,
+        Err(e) => fail(&e.to_string()),
     };
     let executor = Executor::default();
     let address = setting(command_line, "wayfare.address").map(String::from);

@@ -2,9 +2,9 @@
 
 use super::depart::{Audience, Told, migrate};
 use super::{Agent, Entry, Queue, target};
-use crate::{clock, sys};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
+use crate::{clock, sys};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;

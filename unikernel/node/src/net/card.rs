@@ -1,15 +1,21 @@
-//! The network card: packets in buffers that stay with it, so that nothing waits for one to be sent.
+//! The network card (virtio, "Network Device"): packets in buffers that stay with it, so that nothing waits for one to be
+//! sent; and the card is told of new ones once for all that the stack does in a row, which an emulator pays dearly for.
+//!
+//! For that reason the queues are used directly, and without event indices: the card's flag in the ring says whether it
+//! wants to be told, and it does not while it is at work.
 
 use crate::sys;
 use crate::virtio::{self, Machine};
 use alloc::vec::Vec;
+use anyhow::{Context as _, Result};
+use bitflags::bitflags;
 use core::cell::RefCell;
 use core::sync::atomic::AtomicU32;
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
-use virtio_drivers::device::net::VirtIONetRaw;
-use virtio_drivers::transport::DeviceType;
+use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::{DeviceType, Transport};
 use wayfare_unikernel_abi::{Boot, PAGE};
 
 /// Packets under way in each direction.
@@ -18,69 +24,158 @@ const QUEUE: usize = 64;
 const BUFFER: usize = 2048;
 /// What a packet may have, from its addresses on.
 const PACKET: usize = 1514;
+/// The card's queues.
+const COMING: u16 = 0;
+const GOING: u16 = 1;
+/// Of the header before each packet, of cards of the first version and of others.
+const HEADERS: [usize; 2] = [10, 12];
+
+bitflags! {
+    #[derive(Clone, Copy, Debug)]
+    struct Features: u64 {
+        /// It has an address.
+        const MAC = 1 << 5;
+        /// It is no card of the first version.
+        const VERSION_1 = 1 << 32;
+    }
+}
 
 /// A card.
 pub struct Card(RefCell<Inner>);
 
 struct Inner {
-    raw: VirtIONetRaw<Machine, MmioTransport<'static>, QUEUE>,
+    transport: MmioTransport<'static>,
     line: usize,
-    /// By token: the buffer that the card has for it.
-    coming: [Option<&'static mut [u8]>; QUEUE],
-    going: [Option<&'static mut [u8]>; QUEUE],
+    address: [u8; 6],
+    header: usize,
+    coming: Queue,
+    going: Queue,
     /// To be sent in.
     free: Vec<&'static mut [u8]>,
 }
 
+/// A queue, and the buffers that the card has, by token.
+struct Queue {
+    ring: VirtQueue<Machine, QUEUE>,
+    number: u16,
+    buffers: [Option<&'static mut [u8]>; QUEUE],
+    /// The card is to be told of new ones.
+    is_new: bool,
+}
+
+impl Queue {
+    fn new(transport: &mut MmioTransport<'static>, number: u16) -> Option<Queue> {
+        let ring = VirtQueue::new(transport, number, false, false).ok()?;
+        Some(Queue { ring, number, buffers: [const { None }; QUEUE], is_new: false })
+    }
+
+    /// Gives a buffer to the card, so many bytes of it to be sent, or all to be filled. Gives it back if that is not possible.
+    fn give(&mut self, buffer: &'static mut [u8], send: Option<usize>) -> Option<&'static mut [u8]> {
+        // SAFETY: the buffer lies in `buffers`, untouched, until the card has done with it.
+        let token = unsafe {
+            match send {
+                Some(len) => self.ring.add(&[&buffer[..len]], &mut []),
+                None => self.ring.add(&[], &mut [&mut *buffer]),
+            }
+        };
+        match token {
+            Ok(token) => {
+                self.is_new = true;
+                self.buffers[usize::from(token) % QUEUE].replace(buffer)
+            }
+            Err(_) => Some(buffer),
+        }
+    }
+
+    /// Takes back one that the card has done with, and how many bytes it has put there.
+    fn take(&mut self) -> Option<(&'static mut [u8], usize)> {
+        let token = self.ring.peek_used()?;
+        let buffer = self.buffers[usize::from(token) % QUEUE].take()?;
+        // SAFETY: the one that was added for this token. The buffers of this machine's cards are reached where they are, so
+        // that their lengths and directions are of no matter here.
+        let len = unsafe { self.ring.pop_used(token, &[], &mut [&mut *buffer]) }.unwrap_or(0);
+        Some((buffer, len as usize))
+    }
+
+    fn tell(&mut self, transport: &mut MmioTransport<'static>) {
+        if core::mem::take(&mut self.is_new) && self.ring.should_notify() {
+            transport.notify(self.number);
+        }
+    }
+}
+
 impl Card {
     /// Sets the card up, if there is one.
-    pub fn find(boot: &Boot) -> Option<Card> {
-        let (transport, line) = virtio::find(boot, DeviceType::Network)?;
-        let raw = VirtIONetRaw::new(transport).ok()?;
+    ///
+    /// # Errors
+    /// When there is none, or it does not do what it should.
+    pub fn find(boot: &Boot) -> Result<Card> {
+        let found = virtio::find(boot, DeviceType::Network);
+        let (mut transport, line) = found.context("this machine has no network card that is known (virtio)")?;
+        let features = transport.begin_init(Features::all());
+        let mut address = [0; 6];
+        for (at, byte) in address.iter_mut().enumerate() {
+            *byte = transport.read_config_space(at).ok().context("the network card has no address")?;
+        }
+        let header = HEADERS[usize::from(features.contains(Features::VERSION_1))];
+        let queues = (Queue::new(&mut transport, COMING), Queue::new(&mut transport, GOING));
+        let (Some(coming), Some(mut going)) = queues else { anyhow::bail!("the network card has no queues") };
+        transport.finish_init();
+        // Whoever wants to send looks for what was sent.
+        going.ring.set_dev_notify(false);
         let pages = (QUEUE * BUFFER).div_ceil(PAGE as usize);
-        let buffers = || -> Option<Vec<&'static mut [u8]>> {
-            let memory = virtio::memory(pages)?;
+        let buffers = || -> Result<Vec<&'static mut [u8]>> {
+            let memory = virtio::memory(pages).context("there is no memory for packets")?;
             // SAFETY: it was given out this moment, for good.
             let all = unsafe { core::slice::from_raw_parts_mut(memory.address as *mut u8, QUEUE * BUFFER) };
-            Some(all.chunks_exact_mut(BUFFER).collect())
+            Ok(all.chunks_exact_mut(BUFFER).collect())
         };
-        let (coming, free) = (buffers()?, buffers()?);
-        let mut inner = Inner { raw, line, coming: [const { None }; QUEUE], going: [const { None }; QUEUE], free };
-        coming.into_iter().for_each(|buffer| inner.offer(buffer));
-        Some(Card(RefCell::new(inner)))
+        let (to_fill, free) = (buffers()?, buffers()?);
+        let mut inner = Inner { transport, line, address, header, coming, going, free };
+        for buffer in to_fill {
+            inner.coming.give(buffer, None);
+        }
+        Ok(Card(RefCell::new(inner)))
     }
 
     /// Its address.
     pub fn address(&self) -> [u8; 6] {
-        self.0.borrow().raw.mac_address()
+        self.0.borrow().address
     }
 
     /// Has the card interrupt when there is something to do: the word goes up then.
     pub fn listen(&self, word: &'static AtomicU32) {
         let mut inner = self.0.borrow_mut();
-        inner.raw.ack_interrupt();
+        inner.transport.ack_interrupt();
         // Without it there are only the times at which the stack wants to be called.
         let _ = sys::listen(inner.line, word);
+    }
+
+    /// Tells the card what it has been given. To be called after the stack was at work. Gives whether the stack can go on
+    /// at once if it has more to send.
+    pub fn tell(&self) -> bool {
+        let inner = &mut *self.0.borrow_mut();
+        inner.coming.tell(&mut inner.transport);
+        inner.going.tell(&mut inner.transport);
+        inner.can_send()
     }
 }
 
 impl Inner {
-    /// Has the card fill a buffer.
-    fn offer(&mut self, buffer: &'static mut [u8]) {
-        // SAFETY: the buffer lies in `coming`, untouched, until the card has filled it.
-        if let Ok(token) = unsafe { self.raw.receive_begin(buffer) } {
-            self.coming[usize::from(token) % QUEUE] = Some(buffer);
+    /// Whether there is a buffer to send in; if not, the card interrupts when there is one.
+    fn can_send(&mut self) -> bool {
+        if self.free.is_empty() {
+            // In this order: what is done after the look is told.
+            self.going.ring.set_dev_notify(true);
+            while let Some((buffer, _)) = self.going.take() {
+                self.free.push(buffer);
+            }
         }
-    }
-
-    /// Takes back what was sent.
-    fn collect(&mut self) {
-        while let Some(token) = self.raw.poll_transmit() {
-            let Some(buffer) = self.going[usize::from(token) % QUEUE].take() else { return };
-            // SAFETY: the one that `transmit_begin` was given for this token. Its length is of no matter here.
-            let _ = unsafe { self.raw.transmit_complete(token, buffer) };
-            self.free.push(buffer);
+        let can = !self.free.is_empty();
+        if can {
+            self.going.ring.set_dev_notify(false);
         }
+        can
     }
 }
 
@@ -88,8 +183,7 @@ impl Inner {
 pub struct Come<'c> {
     card: &'c RefCell<Inner>,
     buffer: &'static mut [u8],
-    from: usize,
-    len: usize,
+    packet: core::ops::Range<usize>,
 }
 
 /// Leave to send one.
@@ -101,25 +195,18 @@ impl phy::Device for Card {
 
     fn receive(&mut self, _now: Instant) -> Option<(Come<'_>, Go<'_>)> {
         let mut inner = self.0.borrow_mut();
-        inner.collect();
-        if inner.free.is_empty() {
+        if !inner.can_send() {
             return None;
         }
-        let token = inner.raw.poll_receive()?;
-        let buffer = inner.coming[usize::from(token) % QUEUE].take()?;
-        // SAFETY: the one that `receive_begin` was given for this token.
-        let (from, len) = unsafe { inner.raw.receive_complete(token, buffer) }.unwrap_or((0, 0));
+        let (buffer, len) = inner.coming.take()?;
+        let (from, to) = (inner.header, len.clamp(inner.header, BUFFER));
         drop(inner);
-        let len = len.min(BUFFER - from.min(BUFFER));
-        Some((Come { card: &self.0, buffer, from, len }, Go(&self.0)))
+        Some((Come { card: &self.0, buffer, packet: from..to }, Go(&self.0)))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Go<'_>> {
-        let mut inner = self.0.borrow_mut();
-        inner.collect();
-        let can = !inner.free.is_empty();
-        drop(inner);
-        can.then_some(Go(&self.0))
+        let can_send = self.0.borrow_mut().can_send();
+        can_send.then_some(Go(&self.0))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -133,24 +220,22 @@ impl phy::Device for Card {
 
 impl phy::RxToken for Come<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, work: F) -> R {
-        let done = work(&self.buffer[self.from..self.from + self.len]);
-        self.card.borrow_mut().offer(self.buffer);
+        let done = work(&self.buffer[self.packet]);
+        self.card.borrow_mut().coming.give(self.buffer, None);
         done
     }
 }
 
 impl phy::TxToken for Go<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, work: F) -> R {
-        let mut inner = self.0.borrow_mut();
+        let inner = &mut *self.0.borrow_mut();
         // There was one when this was given out, and nobody has sent since.
         let Some(buffer) = inner.free.pop() else { return work(&mut alloc::vec![0; len]) };
-        let from = inner.raw.fill_buffer_header(buffer).unwrap_or(0);
-        let done = work(&mut buffer[from..from + len]);
-        // SAFETY: the buffer lies in `going`, untouched, until the card has sent it.
-        match unsafe { inner.raw.transmit_begin(&buffer[..from + len]) } {
-            Ok(token) => inner.going[usize::from(token) % QUEUE] = Some(buffer),
-            Err(_) => inner.free.push(buffer),
-        }
+        let end = inner.header + len;
+        // Nothing is left to the card to compute.
+        buffer[..inner.header].fill(0);
+        let done = work(&mut buffer[inner.header..end]);
+        inner.free.extend(inner.going.give(buffer, Some(end)));
         done
     }
 }

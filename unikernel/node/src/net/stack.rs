@@ -26,6 +26,9 @@ const PORTS: core::ops::Range<u16> = 49152..65535;
 /// A stream on which the other side confirms nothing for so long is gone; one without anything to say asks after a third.
 const SILENCE: Duration = Duration::from_secs(20);
 
+/// Between two looks at a card that has too much to send.
+const FULL: Duration = Duration::from_millis(10);
+
 /// The network. Cheap to clone.
 #[derive(Clone)]
 pub struct Net(Rc<RefCell<Inner>>);
@@ -60,8 +63,11 @@ fn socket() -> tcp::Socket<'static> {
 }
 
 impl Net {
-    /// Sets the network up, if there is a card. It has an address when [`Net::address`] gives one.
-    pub fn find(boot: &Boot, seed: u64, loopback: Option<Ipv4Addr>) -> Option<Net> {
+    /// Sets the network up. It has an address when [`Net::address`] gives one.
+    ///
+    /// # Errors
+    /// When there is no card that can be used.
+    pub fn find(boot: &Boot, seed: u64, loopback: Option<Ipv4Addr>) -> Result<Net> {
         let mut card = Card::find(boot)?;
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(card.address())));
         config.random_seed = seed;
@@ -80,7 +86,7 @@ impl Net {
             next_port,
             loopback,
         };
-        Some(Net(Rc::new(RefCell::new(inner))))
+        Ok(Net(Rc::new(RefCell::new(inner))))
     }
 
     /// Does what there is to do; gives when it is to be called again at the latest, nanoseconds since the start.
@@ -89,9 +95,12 @@ impl Net {
         inner.card.listen(&EVENTS);
         let now = now();
         inner.interface.poll(now, &mut inner.card, &mut inner.sockets);
+        let can_send = inner.card.tell();
         inner.configure();
         inner.sweep();
         match inner.interface.poll_delay(now, &inner.sockets) {
+            // The card's interrupt comes first.
+            Some(delay) if !can_send => clock::nanos().saturating_add(FULL.max(delay).total_micros() * 1000),
             Some(delay) => clock::nanos().saturating_add(delay.total_micros() * 1000),
             None => NEVER,
         }
