@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::board::{Board, TARGETS, breathe, send, try_to_send};
+use support::board::{Board, TARGETS, send};
 use support::cluster::{Node, found};
 
 fn founder() -> Node {
@@ -14,7 +14,7 @@ fn founder() -> Node {
 
 /// One board of each kind.
 fn boards(by: &Node) -> Vec<Board<'_>> {
-    TARGETS.iter().map(|target| Board::new(by, target, &target.replace('_', "-"))).collect()
+    TARGETS.iter().map(|target| Board::with(by, target, &target.replace("_", "-"), "256M")).collect()
 }
 
 #[test]
@@ -26,25 +26,35 @@ fn real_programs_pass_through_all_kinds_of_boards() {
         let node = listed.iter().find(|n| n["name"] == board.name).unwrap();
         assert_eq!((&node["isa"], &node["system"]), (&isa.into(), &"bare metal".into()));
     }
-    let programs: [(&str, &[&str]); 6] = [
-        ("npb_cg", &["A"]),
-        ("npb_is", &["A"]),
-        ("npb_ep", &["A"]),
-        ("sqlite", &["400000", "1"]),
-        ("lua", &["nqueens", "10"]),
-        ("sha256", &["300"]),
+    // A program, what makes it run for long, and what makes it run for some seconds here.
+    let programs: [(&str, &[&str], &[&str]); 6] = [
+        ("npb_cg", &["A"], &["A"]),
+        ("npb_is", &["A"], &["A"]),
+        ("npb_ep", &["A"], &["A"]),
+        ("sqlite", &["4000000", "1"], &["400000", "1"]),
+        ("lua", &["nqueens", "12"], &["nqueens", "10"]),
+        ("sha256", &["30000"], &["300"]),
     ];
-    for (name, args) in programs {
-        let whole = a.home.plain(name, args);
-        // Slowed down, so that it is not over before its pages are there.
-        a.start(name, &["--cpus", "0.1"], name, args);
+    for (name, long, args) in programs {
+        // The boards have it compiled for themselves when it comes for the first time, and it must not end before.
+        a.start("first", &[], name, long);
         for board in &boards {
-            send(&a, name, &board.name);
-            assert_eq!(board.state(name), "running");
+            send(&a, "first", &board.name, &["--mode", "stop"]);
         }
-        send(&a, name, "a");
+        a.run(&["stop", "first"]).ok();
+        let whole = a.home.plain(name, args);
+        a.start(name, &[], name, args);
+        // Here it would be over before its pages are there.
+        send(&a, name, &boards[0].name, &["--mode", "stop"]);
+        for board in &boards[1..] {
+            send(&a, name, &board.name, &[]);
+            assert_eq!(board.state(name), "running", "{name}");
+        }
+        send(&a, name, "a", &[]);
         a.wait(name, "exited");
         assert_eq!(a.output(name), whole, "{name}");
-        a.run(&["rm", name]).ok();
+        for name in ["first", name] {
+            a.run(&["rm", name]).ok();
+        }
     }
 }

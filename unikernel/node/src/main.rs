@@ -25,7 +25,6 @@ use alloc::vec::Vec;
 use console::Console;
 use core::fmt::Write;
 use core::panic::PanicInfo;
-use core::sync::atomic::Ordering;
 use executor::Executor;
 use host::{Board, Seat};
 use net::Net;
@@ -95,7 +94,10 @@ fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -
 
 /// Runs the one task that there is, and gives the machine's exit code.
 fn only_task(start: Start, image: &[u8], snapshot: &[u8]) -> u8 {
-    thread::ONLY_TASK.store(true, Ordering::Relaxed);
+    thread::if_given_up(|| {
+        console::line("out of memory");
+        sys::exit(TRAPPED)
+    });
     match run(start, image, snapshot) {
         Ok(Outcome::Exited(status)) => return EXITED.saturating_add(status.min(124) as u8),
         Ok(Outcome::Trapped(e)) if thread::was_exhausted() => console::line(&alloc::format!("out of memory: {e}")),

@@ -146,6 +146,12 @@ pub fn size_of(base: usize) -> usize {
     }
 }
 
+/// Gives back the pages of the linear memory that an address is in, though whoever has it never will. `false` if it is in
+/// none.
+pub fn abandon(address: usize) -> bool {
+    window_of(address).is_some_and(|window| sys::resize(Area::Windows, window, 0).is_ok())
+}
+
 /// The window that an address is in.
 pub fn window_of(base: usize) -> Option<usize> {
     Area::of(base as u64).filter(|(area, _)| *area == Area::Windows).map(|(_, slot)| slot)

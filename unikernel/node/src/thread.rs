@@ -1,6 +1,6 @@
 //! Threads, what belongs to each, and what is done when one faults.
 
-use crate::{console, sys};
+use crate::{memory, sys};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use wayfare_unikernel_abi::{Area, Error, Fault, THREADS_MOST};
@@ -11,11 +11,19 @@ struct Own {
     slots: [AtomicPtr<u8>; 2],
     /// It touched memory that there was none left for.
     exhausted: AtomicBool,
+    /// What is done if it has to be given up.
+    last: AtomicPtr<Work>,
 }
 
-static OWN: [Own; THREADS_MOST] =
-    [const { Own { slots: [const { AtomicPtr::new(core::ptr::null_mut()) }; 2], exhausted: AtomicBool::new(false) } };
-        THREADS_MOST];
+const NOTHING: *mut Work = core::ptr::null_mut();
+
+static OWN: [Own; THREADS_MOST] = [const {
+    Own {
+        slots: [const { AtomicPtr::new(core::ptr::null_mut()) }; 2],
+        exhausted: AtomicBool::new(false),
+        last: AtomicPtr::new(NOTHING),
+    }
+}; THREADS_MOST];
 
 fn own() -> &'static Own {
     // A thread is on the stack with its number.
@@ -23,9 +31,6 @@ fn own() -> &'static Own {
     let number = ((&raw const here).addr() as u64 - Area::Stacks.base()) / Area::Stacks.slot();
     &OWN[number as usize]
 }
-
-/// There is one task, and the machine ends with it.
-pub static ONLY_TASK: AtomicBool = AtomicBool::new(false);
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -50,7 +55,24 @@ extern "C" fn start(work: usize) -> ! {
     // SAFETY: `spawn` has made it for this thread.
     let work = unsafe { Box::from_raw(work) };
     work();
+    drop(last_words(own));
     sys::end()
+}
+
+fn last_words(own: &Own) -> Option<Box<Work>> {
+    let last = own.last.swap(NOTHING, Ordering::AcqRel);
+    // SAFETY: only `if_given_up` puts something there, from a box, and it was taken out.
+    (last != NOTHING).then(|| unsafe { Box::from_raw(last) })
+}
+
+/// Says what is to be done if this thread has to be given up: if a function of the engine's that works on a task's memory
+/// (`memory.fill`) touches a page for which there is none left. Unlike a task's own code it cannot go back. What the thread
+/// holds then, but for the task's memory, is lost.
+pub fn if_given_up(work: impl FnOnce() + Send + 'static) {
+    let work: Box<Work> = Box::new(Box::new(work));
+    let own = own();
+    drop(last_words(own));
+    own.last.store(Box::into_raw(work), Ordering::Release);
 }
 
 /// Whether this thread touched memory that there was none left for, since the last time that this was asked.
@@ -93,11 +115,12 @@ extern "C" fn caught(at: usize, frame: usize, address: usize, fault: usize) -> !
         // It does not come back if it knows the place.
         handler(at, frame, fault != Fault::Instruction, address);
     }
-    let is_linear = Area::of(address as u64).is_some_and(|(area, _)| area == Area::Windows);
-    if fault == Fault::Full && is_linear && ONLY_TASK.load(Ordering::Relaxed) {
-        // In a function of the engine's that works on the task's memory: it cannot go back, and with it its task.
-        console::line("out of memory");
-        sys::exit(crate::TRAPPED);
+    if fault == Fault::Full
+        && let Some(last) = last_words(own())
+        && memory::abandon(address)
+    {
+        last();
+        sys::end();
     }
     let what = if fault == Fault::Full { "out of memory" } else { "a fault" };
     panic!("{what} ({fault:?}) at {at:#x}, address {address:#x}")

@@ -125,17 +125,12 @@ impl Drop for Board<'_> {
 
 /// Moves a task, wherever it is, as a user of this node.
 #[track_caller]
-pub fn send(user: &Node, task: &str, to: &str) -> Value {
-    let done = try_to_send(user, task, to);
+pub fn send(user: &Node, task: &str, to: &str, options: &[&str]) -> Value {
+    let done = try_to_send(user, task, to, options);
     assert_eq!(done.status, Some(0), "{task} to {to}: {done:?}");
     serde_json::from_str(&done.stdout).unwrap()
 }
 
-pub fn try_to_send(user: &Node, task: &str, to: &str) -> Done {
-    user.run(&["migrate", task, "--to", to, "-o", "json"])
-}
-
-/// So that a task that moves need not be waited for while it is compiled for the first time.
-pub fn breathe() {
-    std::thread::sleep(Duration::from_millis(300));
+pub fn try_to_send(user: &Node, task: &str, to: &str, options: &[&str]) -> Done {
+    user.run(&[&["migrate", task, "--to", to, "-o", "json"], options].concat())
 }

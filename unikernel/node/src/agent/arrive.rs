@@ -51,13 +51,18 @@ fn unfit(e: &wayfare_engine::Error) -> Refusal {
     Refusal::new(Reason::State, e.to_string())
 }
 
+fn no_room(bytes: u64) -> Refusal {
+    let text = format!("the task needs {} KiB there, of which {} are free", bytes >> 10, sys::free() >> 10);
+    Refusal::new(Reason::Memory, text)
+}
+
 impl Ground {
     fn new(program: &Program, offer: &Offer, spec: &Spec) -> Result<Ground, Refusal> {
         let seat = Arc::new(Seat::default());
         let limits = Limits { memory: spec.limits.memory, table_elements: None };
         let mut arrival = Arrival::new(&program.image, Board(seat.clone()), limits).map_err(|e| unfit(&e))?;
         for (memory, size) in (0..).zip(&offer.memories) {
-            arrival.grow(memory, *size).map_err(|e| Refusal::new(Reason::Memory, e.to_string()))?;
+            arrival.grow(memory, *size).map_err(|_| no_room(*size))?;
         }
         Ok(Ground { arrival, seat, sizes: offer.memories.clone() })
     }
@@ -70,7 +75,7 @@ impl Ground {
         if end > size.next_multiple_of(PAGE_SIZE as u64) {
             let grown = end.checked_next_multiple_of(WASM_PAGE).unwrap_or(u64::MAX);
             let room = self.arrival.grow(range.memory, grown);
-            room.map_err(|e| Refusal::new(Reason::Memory, e.to_string()))?;
+            room.map_err(|_| no_room(grown))?;
             *size = grown;
         }
         Ok(())
@@ -362,10 +367,9 @@ impl Arriving {
         }
         let known = agent.programs.get(offer.digest(), offer.canonical_nan).is_some();
         let code = if known { 0 } else { offer.module_len.saturating_mul(CODE) };
-        let (needs, free) = (offer.memory().saturating_add(code).saturating_add(OVERHEAD), sys::free());
-        if needs > free {
-            let text = format!("the task needs {} KiB there, of which {} are free", needs >> 10, free >> 10);
-            return Err(Refusal::new(Reason::Memory, text));
+        let needs = offer.memory().saturating_add(code).saturating_add(OVERHEAD);
+        if needs > sys::free() {
+            return Err(no_room(needs));
         }
         let (epoch, peer, door) = (offer.epoch, self.peer.clone(), self.door.clone());
         arriving.insert(offer.task, Visitors { epoch, peer, door });

@@ -45,6 +45,11 @@ impl Live {
         let places = task.places().iter().map(|place| (place.index, place.base.expose_provenance())).collect();
         let of = seat.clone();
         let started = thread::spawn(false, move || {
+            let given_up = of.clone();
+            thread::if_given_up(move || {
+                given_up.over.store(true, Ordering::SeqCst);
+                given_up.say(Said::Ended(End::Trapped("out of memory".into())));
+            });
             let end = run(&mut task, &of);
             of.over.store(true, Ordering::SeqCst);
             drop(task);
