@@ -3,8 +3,11 @@
 
 mod support;
 
-use support::board::{Board, TARGETS, send};
-use support::cluster::{Node, found};
+use support::board::{Board, TARGETS, send, try_to_send};
+use support::cluster::{Node, PATIENCE, found, until};
+use support::module::{at, module};
+use support::steady::{is_unbroken, start};
+use wasm_encoder::{BlockType, Instruction};
 
 fn founder() -> Node {
     let mut a = Node::new("a");
@@ -14,7 +17,7 @@ fn founder() -> Node {
 
 /// One board of each kind.
 fn boards(by: &Node) -> Vec<Board<'_>> {
-    TARGETS.iter().map(|target| Board::with(by, target, &target.replace("_", "-"), "256M")).collect()
+    TARGETS.iter().map(|target| Board::new(by, target, &target.replace('_', "-"), "256M")).collect()
 }
 
 #[test]
@@ -57,4 +60,121 @@ fn real_programs_pass_through_all_kinds_of_boards() {
             a.run(&["rm", name]).ok();
         }
     }
+}
+
+/// On each kind of board, at the same time.
+fn everywhere(test: impl Fn(&str) + Sync) {
+    if let Ok(one) = std::env::var("ONE") {
+        return test(&one);
+    }
+    std::thread::scope(|scope| TARGETS.iter().for_each(|target| _ = scope.spawn(|| test(target))));
+}
+
+/// A program with a memory of so many pages that does nothing for some seconds, and then this.
+fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
+    use Instruction as I;
+    let wait = [
+        I::Loop(BlockType::Empty),
+        I::LocalGet(0),
+        I::I32Const(1),
+        I::I32Add,
+        I::LocalTee(0),
+        I::I32Const(1 << 30),
+        I::I32LtU,
+        I::BrIf(0),
+        I::End,
+    ];
+    module(pages, &[&wait, body].concat())
+}
+
+#[test]
+fn what_a_task_does_wrong_ends_it_alone() {
+    use Instruction as I;
+    // Of 80 MiB, which it says it has, it touches all: alone on a board it may try.
+    let fill = [I::I32Const(0), I::I32Const(1), I::I32Const(80 << 20), I::MemoryFill(0)];
+    let read = [I::I32Const(-8), I::I32Load(at(0xffff_0000)), I::Drop];
+    let programs: [(&str, &[I<'_>], bool); 3] = [
+        ("unreachable", &[I::Unreachable], false),
+        ("out of bounds memory access", &read, false),
+        ("out of memory", &fill, true),
+    ];
+    everywhere(|target| {
+        let a = founder();
+        let board = Board::new(&a, target, "board", "64M");
+        let free = board.free();
+        start(&a, "steady", "100000");
+        for (what, body, alone) in programs {
+            if !alone {
+                send(&a, "steady", "board", &[]);
+            }
+            let pages = if alone { 80 * 16 } else { 16 };
+            std::fs::write(a.home.path("it.wasm"), later(pages, body)).unwrap();
+            a.run(&["run", "-d", "--name", "wrong", "it.wasm"]).ok();
+            // What has left is held until it is known to have arrived.
+            let sent = || try_to_send(&a, "wrong", "board", &["--mode", "stop"]).status == Some(0);
+            until(&format!("{target}: there is room"), PATIENCE, sent);
+            until(&format!("{target}: it ends"), PATIENCE, || board.state("wrong") != "running");
+            let ended = board.tasks().into_iter().find(|t| t["name"] == "wrong").unwrap();
+            assert!(ended["why"].as_str().unwrap().contains(what), "{target}: {what}: {ended}");
+            for node in ["board", "a"] {
+                a.run(&["rm", "wrong", "--node", node]).ok();
+            }
+            if !alone {
+                send(&a, "steady", "a", &[]);
+            }
+            is_unbroken(&a.output("steady"));
+        }
+        send(&a, "steady", "board", &[]);
+        send(&a, "steady", "a", &[]);
+        is_unbroken(&a.output("steady"));
+        // Programs are kept for the next time.
+        until(&format!("{target}: memory is given back"), PATIENCE, || board.free() + (4 << 20) > free);
+    });
+}
+
+#[test]
+fn a_cable_may_be_pulled() {
+    everywhere(|target| {
+        let a = founder();
+        let board = Board::new(&a, target, "board", "64M");
+        start(&a, "t", "100000");
+        send(&a, "t", "board", &[]);
+        for _ in 0..2 {
+            board.plug(false);
+            a.run(&["ps", "--node", "board"]).fails("board was asked");
+            let before = a.run(&["migrate", "t", "--to", "a"]);
+            assert_eq!(before.status, Some(1), "{before:?}");
+            board.plug(true);
+            board.wait("t", "running");
+            is_unbroken(&a.run(&["logs", "t"]).ok().stdout);
+        }
+        send(&a, "t", "a", &[]);
+        is_unbroken(&a.output("t"));
+        board.plug(false);
+        try_to_send(&a, "t", "board", &[]).fails("stays where it is");
+        board.plug(true);
+        // It may still hold what it has not been told to have arrived.
+        until("it takes it again", PATIENCE, || try_to_send(&a, "t", "board", &[]).status == Some(0));
+        send(&a, "t", "a", &[]);
+        is_unbroken(&a.output("t"));
+    });
+}
+
+#[test]
+fn a_hundred_moves_leave_nothing_behind() {
+    everywhere(|target| {
+        let a = founder();
+        let board = Board::new(&a, target, "board", "64M");
+        start(&a, "t", "100000");
+        let mut free = Vec::new();
+        for _ in 0..50 {
+            send(&a, "t", "board", &[]);
+            send(&a, "t", "a", &[]);
+            free.push(board.free());
+        }
+        // What it keeps for the next time is there after a few.
+        let (early, last) = (*free[5..15].iter().min().unwrap(), *free[40..].iter().max().unwrap());
+        assert!(last + (128 << 10) > early, "{target}: {free:?}");
+        is_unbroken(&a.output("t"));
+    });
 }

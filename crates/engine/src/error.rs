@@ -1,6 +1,7 @@
 //! What can go wrong between an image, a snapshot and a running task, each with what to do about it.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// An error of this crate.
@@ -97,5 +98,27 @@ pub enum Error {
 impl From<wasmtime::Error> for Error {
     fn from(e: wasmtime::Error) -> Self {
         Error::Wasm(e)
+    }
+}
+
+/// Functions of the program's that are named where it trapped.
+const FRAMES: usize = 8;
+
+impl Error {
+    /// Why a task was ended by this, in one line: the trap, and in which functions of the program's, innermost first.
+    pub fn trap(&self) -> String {
+        let Error::Wasm(e) = self else { return self.to_string() };
+        let why = match e.downcast_ref::<wasmtime::Trap>() {
+            Some(trap) => trap.to_string(),
+            None => e.root_cause().to_string(),
+        };
+        let mut text = String::from(why.trim_start_matches("wasm trap: "));
+        let frames = e.downcast_ref::<wasmtime::WasmBacktrace>().into_iter().flat_map(|b| b.frames());
+        for frame in frames.take(FRAMES) {
+            let function = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), Into::into);
+            text.push_str("; in ");
+            text.push_str(&function);
+        }
+        text
     }
 }

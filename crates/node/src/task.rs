@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
 use wayfare_cluster::envelope::Envelope;
-use wayfare_engine::{Error, Freezer, Frozen, Handle, Outcome, Stopped, THREAD_STACK, Task, Watch, wasmtime};
+use wayfare_engine::{Error, Freezer, Frozen, Handle, Outcome, Stopped, THREAD_STACK, Task, Watch};
 use wayfare_snapshot::{Compression, Snapshot};
 use wayfare_wasi::Stream;
 use wayfare_wasi::std_host::{StdHost, StreamSource};
@@ -186,7 +186,7 @@ fn run(task: &mut Task, slot: &Mutex<Option<Order>>, log: &Path, sockets: &Socke
         match task.run() {
             Outcome::Exited(status) => return End::Exited(status),
             Outcome::Trapped(Error::Lost) => return End::Lost,
-            Outcome::Trapped(e) => return End::Trapped(trap(&e)),
+            Outcome::Trapped(e) => return End::Trapped(e.trap()),
             Outcome::Captured => {}
         }
         let since = Instant::now();
@@ -306,18 +306,4 @@ fn be_nice(share: u32) {
     let steps = ((100.0 / f64::from(share.max(1))).ln() / 1.25f64.ln()).round() as i32;
     // Linux keeps it by thread, and `0` is the calling one.
     let _ = rustix::process::setpriority_process(None, steps.min(19));
-}
-
-fn trap(e: &Error) -> String {
-    let Error::Wasm(e) = e else { return e.to_string() };
-    let why = match e.downcast_ref::<wasmtime::Trap>() {
-        Some(trap) => trap.to_string(),
-        None => e.root_cause().to_string(),
-    };
-    let mut text = why.trim_start_matches("wasm trap: ").to_string();
-    for frame in e.downcast_ref::<wasmtime::WasmBacktrace>().into_iter().flat_map(|b| b.frames()).take(8) {
-        let function = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), Into::into);
-        text.push_str(&format!("; in {function}"));
-    }
-    text
 }

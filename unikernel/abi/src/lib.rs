@@ -85,7 +85,7 @@ pub enum Call {
     /// Which pages of a linear memory were written since the last time: window, first page, their number, address of one
     /// bit for each.
     Written,
-    /// Which pages of a linear memory are there, written or not; arguments as for [`Call::Written`], which goes on from here.
+    /// Which pages of a linear memory are there, written or not; arguments as for [`Call::Written`].
     Present,
     /// Gives memory for devices: pages, address of a [`Dma`] to fill in.
     Dma,
@@ -95,7 +95,7 @@ pub enum Call {
     /// Who is to be told of faults: an entry that gets where, the frame pointer, the address if there is one, and which
     /// [`Fault`].
     Catch,
-    /// Bytes of memory that are free.
+    /// Bytes of memory that linear memories may still get.
     Free,
 }
 

@@ -59,7 +59,7 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
         Call::Catch => {
             threads.set_catcher(a);
         }
-        Call::Free => return Ok(frames::free().min(isize::MAX as u64) as isize),
+        Call::Free => return Ok(frames::free().saturating_sub(frames::reserve()).min(isize::MAX as u64) as isize),
     }
     Ok(0)
 }

@@ -8,6 +8,11 @@ use wayfare_unikernel_abi::PAGE;
 const MOST: u64 = 4 << 30;
 const WORDS: usize = (MOST / PAGE / 64) as usize;
 
+/// See [`reserve`]: a part of all, within bounds.
+const RESERVE_PART: u64 = 16;
+const RESERVE_LEAST: u64 = 512 << 10;
+const RESERVE_MOST: u64 = 4 << 20;
+
 struct Frames {
     /// Frames are counted from here.
     base: u64,
@@ -19,6 +24,8 @@ struct Frames {
 
 static FRAMES: Mutex<Frames> = Mutex::new(Frames { base: 0, free: [0; WORDS], next: 0 });
 static FREE: AtomicU64 = AtomicU64::new(0);
+/// Frames that there were at first.
+static ALL: AtomicU64 = AtomicU64::new(0);
 
 /// Says where memory begins.
 pub fn init(base: u64) {
@@ -31,6 +38,7 @@ pub fn add(from: u64, to: u64) {
     let (from, to) = (from.max(base).next_multiple_of(PAGE), to.min(base + MOST) & !(PAGE - 1));
     for at in (from..to).step_by(PAGE as usize) {
         give(at);
+        ALL.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -70,6 +78,11 @@ pub fn give(at: u64) {
     frames.free[word] |= 1 << (frame % 64);
     frames.next = frames.next.min(word);
     FREE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Bytes that linear memories do not get: for page tables, the heap and the stacks.
+pub fn reserve() -> u64 {
+    (ALL.load(Ordering::Relaxed) * PAGE / RESERVE_PART).clamp(RESERVE_LEAST, RESERVE_MOST)
 }
 
 /// Bytes that are free.

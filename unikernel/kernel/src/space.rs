@@ -5,8 +5,6 @@ use crate::{frames, tables};
 use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_MOST, WINDOWS_MOST};
 
-/// What linear memories do not get: for page tables, the heap and the stacks.
-const RESERVE: u64 = 512 << 10;
 /// With so much memory left, pages are given out in blocks of so many bytes.
 const PLENTY: u64 = 4 << 20;
 const AROUND: u64 = 64 << 10;
@@ -44,7 +42,7 @@ pub fn touch(address: u64) -> Touch {
     if !area.place(slot, size).contains(&address) {
         return Touch::NotThere;
     }
-    let left = area != Area::Windows || frames::free() > RESERVE;
+    let left = area != Area::Windows || frames::free() > frames::reserve();
     if !left || !tables::map(address) {
         return Touch::Full;
     }

@@ -199,7 +199,7 @@ pub fn protect(from: u64, to: u64, rights: Rights) {
 pub fn written(from: u64, to: u64, all: bool, mut found: impl FnMut(u64)) {
     let mut any = false;
     each(from, to, |address, entry| {
-        let is_written = arch::take_written(entry);
+        let is_written = !all && arch::take_written(entry);
         any |= is_written;
         if all || is_written {
             found(address);

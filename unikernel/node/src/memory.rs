@@ -21,8 +21,6 @@ static ALLOCATOR: Talck<RawMutex, ErrOnOom> = Talc::new(ErrOnOom).lock();
 /// By window: the size of the linear memory in it; `FREE` when there is none.
 static SIZES: [AtomicUsize; WINDOWS_MOST] = [const { AtomicUsize::new(FREE) }; WINDOWS_MOST];
 const FREE: usize = usize::MAX;
-/// What linear memories do not get: for the heap and the stacks.
-const RESERVE: u64 = 512 << 10;
 
 /// Lets there be a heap.
 pub fn init() {
@@ -97,7 +95,7 @@ unsafe impl LinearMemory for Window {
     fn grow_to(&mut self, new: usize) -> Result<()> {
         // Whoever asks for more means to use it. What is still to be touched elsewhere is not counted: who comes too late
         // traps.
-        if new > self.reserved || (new - self.byte_size().min(new)) as u64 + RESERVE > sys::free() || !self.set(new) {
+        if new > self.reserved || (new - self.byte_size().min(new)) as u64 > sys::free() || !self.set(new) {
             bail!("{new} bytes of memory are more than there are");
         }
         Ok(())

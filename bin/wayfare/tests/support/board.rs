@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 /// What there are kernels for.
 pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
@@ -24,14 +23,14 @@ pub struct Board<'n> {
 }
 
 impl<'n> Board<'n> {
-    /// Makes one, and switches it on.
-    pub fn new(by: &'n Node, target: &str, name: &str) -> Board<'n> {
-        let mut board = Board::made(by, target, name, "128M");
+    /// Makes one with so much memory, and switches it on.
+    pub fn new(by: &'n Node, target: &str, name: &str, memory: &'static str) -> Board<'n> {
+        let mut board = Board::made(by, target, name, memory);
         board.switch_on();
         board
     }
 
-    /// One with so much memory, which is not switched on.
+    /// The same, not switched on yet.
     pub fn made(by: &'n Node, target: &str, name: &str, memory: &'static str) -> Board<'n> {
         let token = format!("{}@{}", by.run(&["node", "invite"]).ok().stdout.trim(), by.address);
         let image = format!("{name}.img");
@@ -72,7 +71,7 @@ impl<'n> Board<'n> {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// The power is cut. Gives how QEMU was ended.
+    /// The power is cut.
     pub fn switch_off(&mut self) {
         let mut machine = self.machine.take().unwrap();
         Command::new("kill").arg(machine.id().to_string()).status().unwrap();

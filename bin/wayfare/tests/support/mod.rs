@@ -4,6 +4,7 @@
 pub mod board;
 pub mod cluster;
 pub mod link;
+pub mod module;
 pub mod space;
 pub mod steady;
 pub mod wire;

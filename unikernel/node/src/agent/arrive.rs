@@ -52,7 +52,7 @@ fn unfit(e: &wayfare_engine::Error) -> Refusal {
 }
 
 fn no_room(bytes: u64) -> Refusal {
-    let text = format!("the task needs {} KiB there, of which {} are free", bytes >> 10, sys::free() >> 10);
+    let text = format!("the task needs {} KiB more there, of which {} are free", bytes >> 10, sys::free() >> 10);
     Refusal::new(Reason::Memory, text)
 }
 
@@ -85,7 +85,10 @@ impl Ground {
 impl Landing for Ground {
     fn write(&mut self, range: PageRange, bytes: &[u8]) -> Result<(), Refusal> {
         self.reach(range)?;
-        self.arrival.write(range.memory, range.first, bytes).map_err(|e| unfit(&e))
+        self.arrival.write(range.memory, range.first, bytes).map_err(|e| match e {
+            wayfare_engine::Error::System(_) => no_room(bytes.len() as u64),
+            e => unfit(&e),
+        })
     }
 
     fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
@@ -367,12 +370,17 @@ impl Arriving {
         }
         let known = agent.programs.get(offer.digest(), offer.canonical_nan).is_some();
         let code = if known { 0 } else { offer.module_len.saturating_mul(CODE) };
-        let needs = offer.memory().saturating_add(code).saturating_add(OVERHEAD);
+        // What tasks have not touched yet of their memory is theirs all the same, lest one suffers from another's coming;
+        // one that is alone takes what it touches, which for most is far less than they say.
+        let others: u64 = arriving.values().map(|v| v.memory).sum::<u64>() + agent.untouched();
+        let is_alone = others == 0 && agent.tasks.borrow().values().all(|e| e.live.borrow().is_none());
+        let memory = if is_alone { 0 } else { offer.memory().saturating_add(others) };
+        let needs = memory.saturating_add(code).saturating_add(OVERHEAD);
         if needs > sys::free() {
             return Err(no_room(needs));
         }
         let (epoch, peer, door) = (offer.epoch, self.peer.clone(), self.door.clone());
-        arriving.insert(offer.task, Visitors { epoch, peer, door });
+        arriving.insert(offer.task, Visitors { epoch, memory: offer.memory(), peer, door });
         let has_module = agent.programs.module(offer.digest()).is_some();
         drop(arriving);
         self.spec = Some(spec);

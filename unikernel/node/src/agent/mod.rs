@@ -19,11 +19,11 @@ mod greet;
 mod images;
 mod task;
 
-use crate::clock;
 use crate::executor::Executor;
 use crate::host::{End, Said, Seat, Verdict};
 use crate::link::Link;
 use crate::net::Net;
+use crate::{clock, sys};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -50,6 +50,9 @@ use wayfare_transfer::{Incoming, Kind, TaskId};
 pub const PORT: u16 = 7600;
 /// Connections at once.
 const CONNECTIONS: usize = 32;
+/// The same when there is less memory left than these bytes.
+const CONNECTIONS_FULL: usize = 4;
+const CONNECTION: u64 = 512 << 10;
 /// A connection on which nothing is said is closed after so many milliseconds.
 const SILENCE: u64 = 15_000;
 
@@ -127,6 +130,8 @@ impl Entry {
 #[derive(Clone)]
 struct Visitors {
     epoch: u64,
+    /// Bytes of the task's memories.
+    memory: u64,
     peer: String,
     door: Queue<Visit>,
 }
@@ -206,7 +211,9 @@ impl Agent {
         self.executor.spawn(self.clone().greet_for_ever());
         loop {
             let stream = listener.accept().await;
-            if self.connections.get() >= CONNECTIONS {
+            // A task that takes all the memory must not keep people from stopping it.
+            let most = if sys::free() < CONNECTION { CONNECTIONS_FULL } else { CONNECTIONS };
+            if self.connections.get() >= most {
                 continue;
             }
             self.connections.set(self.connections.get() + 1);
@@ -265,6 +272,11 @@ impl Agent {
         }
         link.part().await;
         Ok(())
+    }
+
+    /// Bytes that tasks have not touched yet of their memories.
+    fn untouched(&self) -> u64 {
+        self.tasks.borrow().values().filter_map(|e| e.live.borrow().as_ref().map(|live| live.untouched())).sum()
     }
 
     /// A task by its name.

@@ -64,6 +64,21 @@ impl Live {
         self.places.iter().map(|(_, base)| memory::size_of(*base) as u64).sum()
     }
 
+    /// Bytes of them that it has not touched yet.
+    pub fn untouched(&self) -> u64 {
+        let places =
+            self.places.iter().filter_map(|(_, base)| Some((memory::window_of(*base)?, memory::size_of(*base))));
+        places
+            .map(|(window, size)| {
+                let pages = size.div_ceil(PAGE_SIZE) as u64;
+                let mut bits = vec![0u8; pages.div_ceil(8) as usize];
+                let listed = sys::written(window, 0, pages, &mut bits, true).is_ok();
+                let there = bits.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
+                if listed { (pages - there.min(pages)) * PAGE_SIZE as u64 } else { 0 }
+            })
+            .sum()
+    }
+
     /// Its memories' sizes, by index.
     pub fn sizes(&self) -> Vec<u64> {
         self.places.iter().map(|(_, base)| memory::size_of(*base) as u64).collect()
@@ -123,7 +138,7 @@ fn run(task: &mut bare::Task<Board>, seat: &Seat) -> End {
             Outcome::Exited(status) => return End::Exited(status),
             Outcome::Trapped(e) => {
                 let full = if thread::was_exhausted() { "out of memory: " } else { "" };
-                return End::Trapped(alloc::format!("{full}{}", first_line(&e.to_string())));
+                return End::Trapped(alloc::format!("{full}{}", e.trap()));
             }
             // Nobody wants it any more.
             Outcome::Captured if !seat.wanted.load(Ordering::SeqCst) => continue,
@@ -145,10 +160,6 @@ fn run(task: &mut bare::Task<Board>, seat: &Seat) -> End {
             }
         }
     }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().trim_start_matches("wasm trap: ").into()
 }
 
 /// The state as it travels, but for the log.
@@ -180,8 +191,13 @@ impl Memory {
             let pages = memory::size_of(*base).div_ceil(PAGE_SIZE) as u64;
             let mut bits = vec![0; pages.div_ceil(8) as usize];
             let Some(window) = memory::window_of(*base) else { continue };
-            // Fails only for a memory that is gone: then the task has ended, and that will be found out.
-            if sys::written(window, 0, pages, &mut bits, all).is_err() {
+            // What is written from here on is found the next time. It fails only for a memory that is gone: then the task
+            // has ended, and that will be found out.
+            let mut listed = sys::written(window, 0, pages, &mut bits, false);
+            if all {
+                listed = listed.and_then(|()| sys::written(window, 0, pages, &mut bits, true));
+            }
+            if listed.is_err() {
                 continue;
             }
             for page in (0..pages).filter(|page| bits[(page / 8) as usize] & 1 << (page % 8) != 0) {

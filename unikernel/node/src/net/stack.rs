@@ -19,6 +19,8 @@ use wayfare_unikernel_abi::{Boot, NEVER};
 
 /// Bytes of a stream that may be under way, in each direction.
 const BUFFER: usize = 64 << 10;
+/// Streams that nobody has any more, at most.
+const CLOSING_MOST: usize = 16;
 /// Connections that may wait to be taken.
 const BACKLOG: usize = 4;
 /// Where streams from here come from.
@@ -195,8 +197,13 @@ impl Inner {
     /// Forgets streams that are over.
     fn sweep(&mut self) {
         let now = clock::nanos();
+        // The oldest ones are first.
+        let mut too_many = self.closing.len().saturating_sub(CLOSING_MOST);
         self.closing.retain(|(handle, until)| {
-            let over = *until <= now || self.sockets.get::<tcp::Socket>(*handle).state() == tcp::State::Closed;
+            let state = self.sockets.get::<tcp::Socket>(*handle).state();
+            // In TIME-WAIT all has been said and confirmed, and a buffer is worth more than an answer to a stray packet.
+            let over = *until <= now || too_many > 0 || matches!(state, tcp::State::Closed | tcp::State::TimeWait);
+            too_many = too_many.saturating_sub(usize::from(over));
             if over {
                 self.sockets.remove(*handle);
             }
