@@ -164,11 +164,9 @@ pub fn list(args: &Nodes) -> Result<ExitCode> {
                 format!("{} ago", output::long_duration(ago).replace(".0s", "s"))
             }
         };
-        let free = n.free.map_or_else(|| "-".into(), output::bytes);
-        let (isa, system) = (n.peer.instruction_set().into(), system(n).into());
-        vec![n.peer.name.clone(), isa, system, n.peer.address.clone(), free, seen]
+        vec![n.peer.name.clone(), n.peer.instruction_set().into(), system(n).into(), n.peer.address.clone(), seen]
     };
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "FREE", "SEEN"], &rows, Paint::stdout()))?;
+    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -217,11 +217,16 @@ impl Move {
 
     /// In a mode, with a limit of bytes per second.
     pub fn begin_by(from: &Node, to: &Node, name: &str, mode: Mode, limit: Option<u64>) -> Move {
+        Move::begin_to(from, to.name, name, mode, limit)
+    }
+
+    /// To a node by its name, from wherever the task is.
+    pub fn begin_to(from: &Node, to: &str, name: &str, mode: Mode, limit: Option<u64>) -> Move {
         let mut stream = UnixStream::connect(from.state_dir().join("agent.sock")).unwrap();
         stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
         let order = Order {
             name: name.into(),
-            to: to.name.into(),
+            to: to.into(),
             mode,
             max_downtime: 10_000_000,
             give_up: false,
