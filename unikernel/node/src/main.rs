@@ -87,9 +87,33 @@ fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -
     };
     let executor = Executor::default();
     let address = setting(command_line, "wayfare.address").map(String::from);
+    if let Some(port) = setting(command_line, "wayfare.echo").and_then(|text| text.parse().ok()) {
+        executor.spawn(echo(executor.clone(), net.clone(), port));
+    }
     let agent = Agent::new(&executor, &net, identity, peers, address);
     executor.spawn(agent.serve());
     executor.run(|| net.serve())
+}
+
+/// Sends whatever comes back to where it came from: what `wayfare bench unikernel` measures transfers against.
+async fn echo(executor: Executor, net: Net, port: u16) {
+    net.address().await;
+    let mut listener = net.listen(port);
+    loop {
+        let stream = listener.accept().await;
+        executor.spawn(async move {
+            let mut buffer = alloc::vec![0; 64 << 10];
+            while let Ok(len @ 1..) = stream.read(&mut buffer).await {
+                let mut sent = 0;
+                while sent < len {
+                    match stream.write(&buffer[sent..len]).await {
+                        Ok(more) => sent += more,
+                        Err(_) => return,
+                    }
+                }
+            }
+        });
+    }
 }
 
 /// Runs the one task that there is, and gives the machine's exit code.

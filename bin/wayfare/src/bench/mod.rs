@@ -7,6 +7,7 @@ mod large;
 mod migrate;
 mod overhead;
 mod pause;
+mod unikernel;
 
 use crate::cli::Format;
 use crate::{output, units};
@@ -23,7 +24,7 @@ use wayfare_wasi::{Ctx, Stream};
 /// `wayfare bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200"
+    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200\n  wayfare bench unikernel --runs 5"
 )]
 pub struct Bench {
     /// What to measure
@@ -35,7 +36,8 @@ pub struct Bench {
     /// Where the guest programs are (guests/build.sh makes them)
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
-    /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves
+    /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
+    /// unikernel: size, memory, boot, transfer, downtime
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program
@@ -58,6 +60,8 @@ pub enum Name {
     Capture,
     /// How long a move stops a program, what it sends, and what the program notices
     Migrate,
+    /// What machines without an operating system need, and what moves to and from them cost
+    Unikernel,
 }
 
 /// One line of a table: a figure and what it should be.
@@ -109,6 +113,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         Name::Overhead => overhead::measure(args)?,
         Name::Capture => capture::measure(args)?,
         Name::Migrate => migrate::measure(args)?,
+        Name::Unikernel => unikernel::measure(args)?,
     };
     if args.output == Format::Json {
         let rows: Vec<_> = rows

@@ -44,12 +44,22 @@ impl Node {
         Ok(Node { name, home, proxy, listen: listen.to_string(), agent: None })
     }
 
+    /// A file of this node's.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.home.join(name)
+    }
+
+    /// A token by which another joins this node's cluster, and where.
+    pub fn invitation(&self) -> Result<String> {
+        Ok(format!("{}@{}", self.cli(&["node", "invite"])?, self.listen))
+    }
+
     fn state(&self) -> PathBuf {
         self.home.join("state")
     }
 
     /// `wayfare` as a user of this node types it.
-    fn command(&self) -> Result<Command> {
+    pub fn command(&self) -> Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env("WAYFARE_STATE", self.state()).env("HOME", &self.home).stdin(Stdio::null());
         for (variable, below) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
@@ -58,7 +68,7 @@ impl Node {
         Ok(command)
     }
 
-    fn cli(&self, args: &[&str]) -> Result<String> {
+    pub fn cli(&self, args: &[&str]) -> Result<String> {
         let output = self.command()?.args(args).output()?;
         if !output.status.success() {
             bail!("wayfare {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
@@ -192,7 +202,7 @@ impl Cluster {
         let (mut a, mut b) = (Node::new("a", dir.path(), shape)?, Node::new("b", dir.path(), shape)?);
         a.cli(&["node", "init", "--cluster", "bench", "--name", a.name])?;
         a.serve(options)?;
-        let token = format!("{}@{}", a.cli(&["node", "invite"])?, a.listen);
+        let token = a.invitation()?;
         b.cli(&["node", "join", &token, "--name", b.name])?;
         b.serve(options)?;
         until("the nodes know each other", || match a.ask(&Request::Nodes)? {
@@ -245,9 +255,14 @@ fn keep_to(process: i32, cores: &CpuSet) -> Result<()> {
 
 /// An order as `wayfare migrate` gives it if nothing else is said.
 pub fn order(name: &str, to: &Node) -> Order {
+    order_to(name, to.name)
+}
+
+/// The same, to a node by its name.
+pub fn order_to(name: &str, to: &str) -> Order {
     Order {
         name: name.into(),
-        to: to.name.into(),
+        to: to.into(),
         mode: Mode::PreCopy,
         max_downtime: 10_000_000,
         give_up: false,

@@ -7,7 +7,7 @@
 //!
 //! `--only` chooses parts: cg, sqlite, idle, stop, slowdown, link, criu, moves.
 
-mod cluster;
+pub(super) mod cluster;
 mod criu;
 mod downtime;
 mod link;
@@ -105,17 +105,17 @@ fn parts(setting: &Setting<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn row(name: impl Into<String>, value: f64, unit: &'static str, target: Option<f64>, note: String) -> Row {
+pub(super) fn row(name: impl Into<String>, value: f64, unit: &'static str, target: Option<f64>, note: String) -> Row {
     Row { name: name.into(), value, unit, target, at_least: false, ratio: None, note }
 }
 
 /// The extremes, for a note.
-fn spread(values: &[f64]) -> String {
+pub(super) fn spread(values: &[f64]) -> String {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(0.0, f64::max);
     format!("{least:.2} to {most:.2} in {} runs", values.len())
 }
 
-fn ms(nanos: u64) -> f64 {
+pub(super) fn ms(nanos: u64) -> f64 {
     nanos as f64 / 1e6
 }
