@@ -84,10 +84,15 @@ fn describe(line: &Line) -> String {
     if p.dirty_rate > 0.0 {
         text.push_str(&format!(", {:.0} dirty pages/s", p.dirty_rate));
     }
-    if p.predicted > 0 {
+    if is_known(p.predicted) {
         text.push_str(&format!(", downtime about {}", output::duration(Duration::from_nanos(p.predicted))));
     }
     text
+}
+
+/// Whether a downtime was predicted: a task that moves while it stands still has sent nothing before.
+fn is_known(predicted: u64) -> bool {
+    !matches!(predicted, 0 | u64::MAX)
 }
 
 fn tell(args: &Migrate, report: &Report) -> String {
@@ -98,8 +103,8 @@ fn tell(args: &Migrate, report: &Report) -> String {
         n => format!(" ({} known there already)", output::count(n, "page")),
     };
     let predicted = match line.predicted {
-        0 => String::new(),
-        ns => format!(" (predicted {})", time(ns)),
+        ns if is_known(ns) => format!(" (predicted {})", time(ns)),
+        _ => String::new(),
     };
     let mut text = format!(
         "{} runs on {}: it stood still for {}{predicted}; {} in {}, {} sent{}, in {}\n",

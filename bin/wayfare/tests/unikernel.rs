@@ -188,6 +188,18 @@ fn bad_input_is_refused() {
     refused(kernel("a.wasm"), 1, "not a Wayfare kernel");
     home.output(target("x86_64")).ok();
     refused(kernel("a.img"), 1, "has a payload already");
+    let node = ["unikernel", "build", "--target", "x86_64", "-o", "node.img"];
+    let with = |more: &[&'static str]| home.output(node.iter().chain(more));
+    refused(with(&["--join", "nonsense"]), 1, "TOKEN@ADDRESS");
+    refused(with(&["--join", "nonsense@127.0.0.1:1"]), 1, "token");
+    refused(with(&["--join", "nonsense@127.0.0.1:1", "--task", "a.wasm"]), 2, "cannot be used with");
+    refused(with(&["--name", "board"]), 2, "--join");
+    refused(with(&["--env", "A=B"]), 2, "--task");
+    with(&[]).ok();
+    refused(home.output(["unikernel", "run", "node.img"]), 1, "belongs to no cluster");
+    refused(home.output(["unikernel", "run", "node.img", "--join", "nonsense"]), 1, "TOKEN@ADDRESS");
+    refused(home.output(["unikernel", "run", "a.img", "--join", "x@y"]), 1, "has a payload already");
+    refused(home.output(["unikernel", "run", "a.img", "--cpus", "2"]), 2, "--cpus");
     // There are no vector registers.
     refused(build(&home, "riscv64", &guest("simd"), &[]), 1, "SIMD support is not enabled");
     std::fs::write(home.path("a.snap"), "text").unwrap();
