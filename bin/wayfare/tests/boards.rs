@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::board::{Board, TARGETS, send, try_to_send};
+use support::board::{Board, TARGETS, alone, send, try_to_send};
 use support::cluster::{Node, PATIENCE, found, until};
 use support::module::{at, module};
 use support::steady::{is_unbroken, start};
@@ -22,6 +22,7 @@ fn boards(by: &Node) -> Vec<Board<'_>> {
 
 #[test]
 fn real_programs_pass_through_all_kinds_of_boards() {
+    let _alone = alone();
     let a = founder();
     let boards = boards(&a);
     let listed: Vec<serde_json::Value> = serde_json::from_str(&a.run(&["nodes", "-o", "json"]).ok().stdout).unwrap();
@@ -64,9 +65,6 @@ fn real_programs_pass_through_all_kinds_of_boards() {
 
 /// On each kind of board, at the same time.
 fn everywhere(test: impl Fn(&str) + Sync) {
-    if let Ok(one) = std::env::var("ONE") {
-        return test(&one);
-    }
     std::thread::scope(|scope| TARGETS.iter().for_each(|target| _ = scope.spawn(|| test(target))));
 }
 
@@ -89,6 +87,7 @@ fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
 
 #[test]
 fn what_a_task_does_wrong_ends_it_alone() {
+    let _alone = alone();
     use Instruction as I;
     // Of 80 MiB, which it says it has, it touches all: alone on a board it may try.
     let fill = [I::I32Const(0), I::I32Const(1), I::I32Const(80 << 20), I::MemoryFill(0)];
@@ -134,6 +133,7 @@ fn what_a_task_does_wrong_ends_it_alone() {
 
 #[test]
 fn a_cable_may_be_pulled() {
+    let _alone = alone();
     everywhere(|target| {
         let a = founder();
         let board = Board::new(&a, target, "board", "64M");
@@ -162,6 +162,7 @@ fn a_cable_may_be_pulled() {
 
 #[test]
 fn a_hundred_moves_leave_nothing_behind() {
+    let _alone = alone();
     everywhere(|target| {
         let a = founder();
         let board = Board::new(&a, target, "board", "64M");

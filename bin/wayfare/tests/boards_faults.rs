@@ -6,7 +6,7 @@
 mod support;
 
 use std::time::{Duration, Instant};
-use support::board::{Board, TARGETS, try_to_send};
+use support::board::{Board, TARGETS, alone, try_to_send};
 use support::cluster::{Move, Node, PATIENCE, found, free_port, until};
 use support::link::slow;
 use support::steady::{is_unbroken, start, unmoved};
@@ -127,11 +127,13 @@ const MOMENT: Duration = Duration::from_millis(1500);
 
 #[test]
 fn the_link_to_a_board_may_break_in_any_phase() {
+    let _alone = alone();
     in_each_phase("board", |board, proxies| cut(board, proxies, MOMENT), |_| false);
 }
 
 #[test]
 fn the_link_from_a_board_may_break_in_any_phase() {
+    let _alone = alone();
     in_each_phase("a", |board, proxies| cut(board, proxies, MOMENT), |_| false);
 }
 
@@ -142,12 +144,14 @@ fn power_cut(board: &mut Board<'_>, _: [&Proxy; 2]) {
 
 #[test]
 fn a_board_may_lose_its_power_while_a_task_comes() {
+    let _alone = alone();
     // Once it has said that it has the task, nobody else keeps it.
     in_each_phase("board", power_cut, |phase| phase == PHASES[4]);
 }
 
 #[test]
 fn a_board_may_lose_its_power_while_a_task_leaves() {
+    let _alone = alone();
     // What was in its memory alone is gone.
     in_each_phase("a", power_cut, |_| true);
 }

@@ -6,9 +6,16 @@ use serde_json::Value;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What there are kernels for.
 pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
+
+/// One test at a time: several machines that are emulated take all the processors that there are.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A board, which a node of the same cluster speaks for.
 pub struct Board<'n> {
