@@ -7,7 +7,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 use support::board::{Board, TARGETS, alone, try_to_send};
-use support::cluster::{Move, Node, PATIENCE, found, free_port, until};
+use support::cluster::{Move, Node, PATIENCE, found, until};
 use support::link::slow;
 use support::steady::{is_unbroken, start, unmoved};
 use wayfare_sim::proxy::Proxy;
@@ -21,8 +21,7 @@ const TASK: &str = "t";
 
 /// A link that each round trip over takes so long, to somebody at this machine's loopback device.
 fn proxy(target: &str) -> Proxy {
-    let listen = format!("127.0.0.1:{}", free_port());
-    Proxy::start(listen.parse().unwrap(), target.parse().unwrap(), slow(ROUND_TRIP)).unwrap()
+    Proxy::start("127.0.0.1:0".parse().unwrap(), target.parse().unwrap(), slow(ROUND_TRIP)).unwrap()
 }
 
 /// A node and a board that reach each other by proxies, for as long as the test takes.
@@ -105,6 +104,7 @@ fn in_each_phase(
                             start(a, TASK, "100000");
                         }
                     }
+                    until("it prints", PATIENCE, || output(a).lines().count() > 1);
                     is_unbroken(&output(a));
                     again(a, "board");
                     is_unbroken(&output(a));
