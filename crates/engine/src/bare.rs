@@ -103,7 +103,8 @@ impl<B: Board> Task<B> {
     pub fn resume(image: &Image, packed: &Packed<'_>, board: B, limits: Limits) -> Result<Task<B>, Error> {
         let mut arrival = Arrival::new(image, board, limits)?;
         arrival.0.machine.restore_memories(packed)?;
-        arrival.finish(&packed.snapshot)
+        let ctx = arrival.admit(&packed.snapshot)?;
+        arrival.complete(&packed.snapshot, ctx)
     }
 
     /// Tells the meter what the guest did not grow.
@@ -246,13 +247,25 @@ impl<B: Board> Arrival<B> {
         }
     }
 
-    /// Gives it its state; it goes on with [`Task::run`].
+    /// Gives it its state, and its memories the sizes that they have there: a memory may have grown by pages that nobody has
+    /// touched, so that none of them has come. It goes on with [`Task::run`].
     ///
     /// # Errors
     /// As [`Task::resume`]. The arrival is lost.
     pub fn finish(mut self, snapshot: &Snapshot<'_>) -> Result<Task<B>, Error> {
-        let mut ctx = calls::admit(&self.0.image, snapshot)?;
+        let ctx = self.admit(snapshot)?;
+        self.0.machine.restore_memories(&snapshot.memories[..])?;
+        self.complete(snapshot, ctx)
+    }
+
+    fn admit(&self, snapshot: &Snapshot<'_>) -> Result<Ctx, Error> {
+        let ctx = calls::admit(&self.0.image, snapshot)?;
         snapshot.check()?;
+        Ok(ctx)
+    }
+
+    /// Its memories are those of the snapshot.
+    fn complete(mut self, snapshot: &Snapshot<'_>, mut ctx: Ctx) -> Result<Task<B>, Error> {
         let task = &mut self.0;
         ctx.reattach(&mut task.machine.store().data_mut().board).map_err(|e| Error::System(e.to_string()))?;
         task.machine.restore(&State::of(snapshot))?;

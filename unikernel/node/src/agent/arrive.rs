@@ -372,9 +372,9 @@ impl Arriving {
         let code = if known { 0 } else { offer.module_len.saturating_mul(CODE) };
         // What tasks have not touched yet of their memory is theirs all the same, lest one suffers from another's coming;
         // one that is alone takes what it touches, which for most is far less than they say.
-        let others: u64 = arriving.values().map(|v| v.memory).sum::<u64>() + agent.untouched();
-        let is_alone = others == 0 && agent.tasks.borrow().values().all(|e| e.live.borrow().is_none());
-        let memory = if is_alone { 0 } else { offer.memory().saturating_add(others) };
+        let is_alone = arriving.is_empty() && agent.tasks.borrow().values().all(|e| e.live.borrow().is_none());
+        let others = || arriving.values().map(|v| v.memory).fold(agent.untouched(), u64::saturating_add);
+        let memory = if is_alone { 0 } else { offer.memory().saturating_add(others()) };
         let needs = memory.saturating_add(code).saturating_add(OVERHEAD);
         if needs > sys::free() {
             return Err(no_room(needs));
