@@ -8,7 +8,6 @@ extern crate alloc;
 
 #[cfg(feature = "std")]
 mod arrival;
-#[cfg(not(feature = "std"))]
 pub mod bare;
 #[cfg(feature = "std")]
 mod body;
