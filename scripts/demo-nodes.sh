@@ -4,35 +4,20 @@
 # Called by ./x demo with WAYFARE, WAYFARE_AARCH64 (a command) and GUESTS set.
 set -euo pipefail
 
-work=$(mktemp -d)
-agents=()
-finish() {
-    for agent in "${agents[@]}"; do kill "$agent" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
 # One user on one machine: both nodes share the cache, where images for both instruction sets are.
-export XDG_RUNTIME_DIR=$work/run XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data
-mkdir -p "$XDG_RUNTIME_DIR"
-chmod 700 "$XDG_RUNTIME_DIR"
+# shellcheck source=scripts/demo-common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/demo-common.sh"
 read -ra aarch64 <<<"$WAYFARE_AARCH64"
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 server=$(free_port) gateway=$(free_port) port=$(free_port)
 
 # serve name address command...: starts an agent and waits until it answers.
 serve() {
-    local name=$1 address=$2 try
+    local name=$1 address=$2
     shift 2
     WAYFARE_STATE=$work/$name "$@" node serve --listen "$address" 2>"$work/$name.log" &
-    agents+=($!)
-    for try in $(seq 300); do
-        if WAYFARE_STATE=$work/$name "$WAYFARE" nodes >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    cat "$work/$name.log" >&2
-    exit 1
+    started+=($!)
+    eventually on "$name" nodes
 }
 
 on() {

@@ -4,32 +4,13 @@
 # Called by ./x demo with WAYFARE and GUESTS set.
 set -euo pipefail
 
-work=$(mktemp -d)
-started=()
-finish() {
-    for process in "${started[@]}"; do kill "$process" 2>/dev/null || true; done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
-export XDG_RUNTIME_DIR=$work/run XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data WAYFARE_STATE=$work/server
-mkdir -p "$XDG_RUNTIME_DIR"
-chmod 700 "$XDG_RUNTIME_DIR"
-
-# eventually command...: waits until it succeeds.
-eventually() {
-    local try
-    for try in $(seq 300); do
-        if "$@" >/dev/null 2>&1; then return; fi
-        sleep 0.1
-    done
-    cat "$work"/*.log >&2
-    exit 1
-}
+# shellcheck source=scripts/demo-common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/demo-common.sh"
+export WAYFARE_STATE=$work/server
 
 has_joined() { "$WAYFARE" nodes | grep -q "^$1 "; }
 
-address=127.0.0.1:$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+address=127.0.0.1:$(free_port)
 "$WAYFARE" node init --cluster demo --name server >/dev/null
 "$WAYFARE" node serve --listen "$address" 2>"$work/server.log" &
 started+=($!)

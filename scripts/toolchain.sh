@@ -139,8 +139,8 @@ build_unikernel() {
         WAYFARE_NODE=$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
             [[ $package == wayfare-unikernel ]] && triple=${kernel:-$triple}
-            (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc -Zbuild-std-features=optimize_for_size \
-                --target "$triple") || return
+            (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
+                -Zbuild-std-features=optimize_for_size --target "$triple") || return
         done
         cp "$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel" "$out/$arch.elf"
     done

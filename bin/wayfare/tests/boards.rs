@@ -4,7 +4,7 @@
 mod support;
 
 use support::board::{Board, TARGETS, alone, send, try_to_send};
-use support::cluster::{Node, PATIENCE, found, until};
+use support::cluster::{Node, PATIENCE, found, free_port, until};
 use support::module::{at, module};
 use support::steady::{is_unbroken, start};
 use wasm_encoder::{BlockType, Instruction};
@@ -178,4 +178,35 @@ fn a_hundred_moves_leave_nothing_behind() {
         assert!(last + (128 << 10) > early, "{target}: {free:?}");
         is_unbroken(&a.output("t"));
     });
+}
+
+#[test]
+fn what_a_board_cannot_do_is_refused_and_the_task_stays() {
+    let _alone = alone();
+    let a = founder();
+    let board = Board::new(&a, "aarch64", "board", "16M");
+    let refused = |options: &[&str], moved: &[&str], why: &str| {
+        a.start("t", options, "steady", &["4", "100000", "10"]);
+        let refused = try_to_send(&a, "t", "board", moved).fails("stays where it is");
+        assert!(refused.stderr.contains(why), "{refused:?}");
+        assert_eq!(a.state("t"), "running");
+        a.run(&["stop", "t"]).ok();
+        a.run(&["rm", "t"]).ok();
+    };
+    let shared = format!("{}::/data", a.home.path("").display());
+    refused(&["--dir", &shared], &[], "a board has no directories");
+    refused(&["--publish", &free_port().to_string()], &[], "serves clients");
+    refused(&[], &["--mode", "post-copy"], "use --mode hybrid or pre-copy");
+    start(&a, "t", "100000");
+    send(&a, "t", "board", &[]);
+    // Beside one that is there, what a task declares counts.
+    a.start("large", &[], "steady", &["32", "100000", "10"]);
+    let large = try_to_send(&a, "large", "board", &[]).fails("stays where it is");
+    assert!(large.stderr.contains("KiB more there"), "{large:?}");
+    assert_eq!(a.state("large"), "running");
+    send(&a, "t", "a", &[]);
+    a.run(&["node", "revoke", "board"]).ok();
+    until("it is no member any more", PATIENCE, || try_to_send(&a, "t", "board", &[]).status != Some(0));
+    is_unbroken(&a.output("t"));
+    drop(board);
 }

@@ -11,7 +11,7 @@ mod unikernel;
 
 use crate::cli::Format;
 use crate::{output, units};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::path::PathBuf;
@@ -145,8 +145,22 @@ fn chosen(args: &Bench) -> impl Iterator<Item = &'static Program> + '_ {
 }
 
 fn read(args: &Bench, name: &str) -> Result<Vec<u8>> {
+    Ok(std::fs::read(guest(args, name)?)?)
+}
+
+/// Where a guest program is.
+fn guest(args: &Bench, name: &str) -> Result<PathBuf> {
     let path = args.guests.join(format!("{name}.wasm"));
-    std::fs::read(&path).with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
+    std::fs::canonicalize(&path)
+        .with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
+}
+
+/// Refuses a part that does not exist.
+fn check_parts(args: &Bench, parts: &[&str]) -> Result<()> {
+    match args.only.iter().find(|only| !parts.contains(&only.as_str())) {
+        Some(unknown) => bail!("--only {unknown}: the parts are {}", parts.join(", ")),
+        None => Ok(()),
+    }
 }
 
 /// A key for images that never leave this process.

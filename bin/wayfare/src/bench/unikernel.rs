@@ -3,20 +3,20 @@
 
 use super::migrate::cluster::{Cluster, Node, free_port, migrate, order, order_to, until};
 use super::migrate::{ms, row, spread};
-use super::{Bench, Row, median};
+use super::{Bench, Row, check_parts, guest, median};
+use crate::unikernel::TARGETS;
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use wayfare_sim::proxy::Shape;
 use wayfare_transfer::message::Mode;
 
-/// What there are kernels for.
-const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
 /// What `--only` may name.
 const PARTS: [&str; 5] = ["size", "memory", "boot", "transfer", "downtime"];
 /// Memory of machines that are not to be small.
@@ -33,9 +33,7 @@ const FAST: u64 = 4 << 30;
 /// # Errors
 /// When a part does not exist, or there is no QEMU or no kernel.
 pub fn measure(args: &Bench) -> Result<Vec<Row>> {
-    if let Some(unknown) = args.only.iter().find(|only| !PARTS.contains(&only.as_str())) {
-        bail!("--only {unknown}: the parts are {}", PARTS.join(", "));
-    }
+    check_parts(args, &PARTS)?;
     let cluster = Cluster::start(&Shape::new(FAST, Duration::ZERO), &[])?;
     let setting = Setting { args, cluster };
     let mut rows = Vec::new();
@@ -61,12 +59,6 @@ struct Setting<'b> {
 }
 
 impl Setting<'_> {
-    fn guest(&self, name: &str) -> Result<PathBuf> {
-        let path = self.args.guests.join(format!("{name}.wasm"));
-        std::fs::canonicalize(&path)
-            .with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
-    }
-
     /// The image of a new board, by that name.
     fn image(&self, target: &str, name: &str) -> Result<PathBuf> {
         let (a, path) = (&self.cluster.a, self.cluster.a.file(&format!("{name}.img")));
@@ -141,7 +133,8 @@ impl Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.machine.id().to_string()).status();
+        // Not killed: it ends QEMU.
+        let _ = kill_process(Pid::from_child(&self.machine), Signal::TERM);
         let _ = self.machine.wait();
     }
 }
@@ -163,7 +156,7 @@ fn memory(setting: &Setting<'_>, target: &str) -> Result<Vec<Row>> {
     for mib in [16, 14, 12, 11, 10, 9, 8, 7, 6, 5, 4] {
         let tried = || -> Result<()> {
             let _board = Board::boot(a, &image, mib)?;
-            a.run("small", &setting.guest("sha256")?, None, &["100000"])?;
+            a.run("small", &guest(setting.args, "sha256")?, None, &["100000"])?;
             migrate(a, order_to("small", &name))?;
             a.cli(&["stop", "small"]).map(|_| ())
         };
@@ -204,7 +197,7 @@ fn transfer(setting: &Setting<'_>, target: &str) -> Result<Vec<Row>> {
     let mib = (BYTES >> 20).to_string();
     let (mut moves, mut echoes, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..setting.args.runs {
-        a.run("noise", &setting.guest("steady")?, None, &[&mib, "100000", "50"])?;
+        a.run("noise", &guest(setting.args, "steady")?, None, &[&mib, "100000", "50"])?;
         a.ran("noise", Duration::from_millis(500))?;
         migrate(a, order_to("noise", &name))?;
         let back = migrate(a, wayfare_node::control::Order { mode: Mode::Stop, ..order("noise", a) })?;
@@ -256,7 +249,7 @@ fn downtime(setting: &Setting<'_>, target: &str) -> Result<Vec<Row>> {
     let names = ["one", "two"].map(|which| format!("{which}-{}", target.replace('_', "-")));
     let images = [setting.image(target, &names[0])?, setting.image(target, &names[1])?];
     let _boards = [Board::boot(a, &images[0], MEMORY)?, Board::boot(a, &images[1], MEMORY)?];
-    let start = |name: &str| a.run(name, &setting.guest("steady")?, None, &["8", "100000", "20"]);
+    let start = |name: &str| a.run(name, &guest(setting.args, "steady")?, None, &["8", "100000", "20"]);
     start("there")?;
     start("here")?;
     migrate(a, order_to("there", &names[0]))?;

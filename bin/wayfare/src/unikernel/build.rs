@@ -19,7 +19,8 @@ use wayfare_store::program::{self, FileKind, Wanted};
 /// When there is no kernel for the target, the program cannot be compiled, or the image cannot be written.
 pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
     let target = Target::parse(&format!("{}-none", args.target)).map_err(|_| {
-        anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {TARGETS}", args.target)
+        let all = TARGETS.join(", ");
+        anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {all}", args.target)
     })?;
     let path = match &args.kernel {
         Some(path) => path.clone(),

@@ -12,7 +12,7 @@ use wayfare_board::{Payload, Role, attach};
 use wayfare_node::membership;
 
 /// What the machines are that there are kernels for.
-const TARGETS: &str = "x86_64, aarch64, riscv64";
+pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
 
 /// Makes a machine a member of the cluster: enters it under that name, and gives the kernel with what it needs to be that
 /// node. `by` is TOKEN@ADDRESS.

@@ -15,8 +15,8 @@ mod slowdown;
 mod soak;
 mod stop;
 
-use super::{Bench, Row};
-use anyhow::{Context, Result, bail};
+use super::{Bench, Row, check_parts, guest};
+use anyhow::{Context, Result};
 use cluster::Cluster;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,9 +40,7 @@ impl Setting<'_> {
     }
 
     fn program(&self, name: &str) -> Result<PathBuf> {
-        let path = self.args.guests.join(format!("{name}.wasm"));
-        std::fs::canonicalize(&path)
-            .with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
+        guest(self.args, name)
     }
 
     /// Seconds that so many bytes take on the link, from the first one's departure to the word that they are there.
@@ -64,9 +62,7 @@ struct Downtime {
 /// # Errors
 /// When a part does not exist, or a task that was to move ended or stayed.
 pub fn measure(args: &Bench) -> Result<Vec<Row>> {
-    if let Some(unknown) = args.only.iter().find(|only| !PARTS.contains(&only.as_str())) {
-        bail!("--only {unknown}: the parts are {}", PARTS.join(", "));
-    }
+    check_parts(args, &PARTS)?;
     let shape = Shape::new(RATE, args.rtt / 2);
     let setting = Setting { args, cluster: Cluster::start(&shape, &[])?, rtt: args.rtt };
     let rows = parts(&setting);
