@@ -123,28 +123,35 @@ UNIKERNELS=(x86_64 aarch64 riscv64)
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.
 build_unikernel() {
-    local arch triple kernel flags package out=$WAYFARE_TARGET/release/unikernel
+    local arch node kernel flags ciphers package target name out=$WAYFARE_TARGET/release/unikernel
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
     mkdir -p "$out"
     for arch in "$@"; do
-        kernel=
+        # The kernel leaves the floating-point and vector registers to the node.
+        ciphers=$SOFT_CURVE
         case $arch in
-        x86_64) triple=x86_64-unknown-none flags='-Ccode-model=small' ;;
-        aarch64) triple=aarch64-unknown-none-softfloat flags='' ;;
-        # The kernel leaves the floating-point registers to the node.
-        riscv64) triple=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
+        # There is no target of rustc's for a program on x86-64 that has vector registers and no operating system.
+        x86_64) node=targets/x86_64-unknown-none-elf.json kernel=x86_64-unknown-none flags='-Ccode-model=small' ;;
+        aarch64)
+            node=aarch64-unknown-none kernel=aarch64-unknown-none-softfloat flags=''
+            ciphers+=' --cfg chacha20_force_neon'
+            ;;
+        riscv64) node=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
         esac
-        RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $SOFT_CIPHERS"
-        WAYFARE_NODE=$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel-node
+        RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $ciphers"
+        name=${node##*/}
+        WAYFARE_NODE=$CARGO_TARGET_DIR/${name%.json}/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
-            [[ $package == wayfare-unikernel ]] && triple=${kernel:-$triple}
+            target=$node
+            [[ $package == wayfare-unikernel ]] && target=$kernel
             (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
-                -Zbuild-std-features=optimize_for_size --target "$triple") || return
+                -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return
         done
-        cp "$CARGO_TARGET_DIR/$triple/release/wayfare-unikernel" "$out/$arch.elf"
+        cp "$CARGO_TARGET_DIR/$kernel/release/wayfare-unikernel" "$out/$arch.elf"
     done
 }
 
-# Bare machines have no vector registers as far as the compiler knows: the ciphers' vector code makes it fail there.
-SOFT_CIPHERS='--cfg poly1305_force_soft --cfg chacha20_force_soft --cfg curve25519_dalek_backend="serial"'
+SOFT_CURVE='--cfg curve25519_dalek_backend="serial"'
+# Where the compiler knows of no vector registers, the ciphers' vector code makes it fail.
+SOFT_CIPHERS="--cfg poly1305_force_soft --cfg chacha20_force_soft $SOFT_CURVE"

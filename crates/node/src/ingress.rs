@@ -2,7 +2,7 @@
 
 use crate::agent::lock;
 use crate::rate::Rate;
-use crate::service::{self, STREAMS, Sockets};
+use crate::service::Sockets;
 use anyhow::{Context, Result, anyhow};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+use wayfare_stream::ports::{STREAMS, identity};
 use wayfare_stream::{Event, IngressEnd, Segment, StreamError};
 
 /// The clients of one task.
@@ -105,7 +106,7 @@ impl Ingress {
                         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                         continue;
                     };
-                    let id = service::identity(index, self.next.fetch_add(1, Ordering::Relaxed));
+                    let id = identity(index, self.next.fetch_add(1, Ordering::Relaxed));
                     if lock(&self.ends[index]).open(id, &address.to_string()).is_err() {
                         continue;
                     }

@@ -1,4 +1,4 @@
-//! A task's listeners and connections, as its host sees them: one [`TaskEnd`] for each published port, and the way of
+//! A task's listeners and connections, as its host sees them ([`Ports`]), and the way of
 //! its segments to the ingress, which owns the clients' connections and stays where it is when the task moves.
 
 use crate::agent::{Agent, Entry, lock};
@@ -6,45 +6,21 @@ use crate::control::State;
 use crate::link::Link;
 use crate::peers::NodeMessage;
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use wayfare_stream::{Segment, StreamError, TaskEnd};
+use wayfare_stream::ports::{Ports, frame, unframe};
+use wayfare_stream::{Segment, StreamError};
 use wayfare_transfer::{Kind, TaskId};
 use wayfare_wasi::std_host::Network;
 use wayfare_wasi::{Errno, Interest, Shutdown};
 
-/// Most connections to one port.
-pub(crate) const STREAMS: usize = 4096;
-/// Bits of a stream's identity that say which port it came by.
-const PORT_BITS: u32 = 8;
-
-/// The identity of the `n`-th stream of the port with this index.
-pub(crate) fn identity(index: usize, n: u64) -> u64 {
-    n << PORT_BITS | index as u64
-}
-
-fn index_of(stream: u64) -> usize {
-    (stream & ((1 << PORT_BITS) - 1)) as usize
-}
-
-/// The name by which a program's listener for a port is known.
-pub(crate) fn listener(port: u16) -> String {
-    format!("tcp:{port}")
-}
-
 /// The sockets of one task.
 pub(crate) struct Sockets {
-    ports: Vec<u16>,
-    ends: Vec<Mutex<TaskEnd>>,
-    /// Streams that did not survive: a crash, say.
-    lost: Mutex<HashSet<u64>>,
-    /// A task that was brought back from an older state takes lost streams for reset ones.
-    forgiving: AtomicBool,
+    ports: Mutex<Ports>,
     wake: OwnedFd,
     /// To the node that has its clients, if somebody has dialled it already.
     way: Mutex<Option<Way>>,
@@ -58,7 +34,7 @@ impl Sockets {
     /// # Errors
     /// When the kernel gives no event descriptor.
     pub(crate) fn new(ports: &[u16]) -> Result<Arc<Sockets>> {
-        Self::with(ports, ports.iter().map(|_| TaskEnd::new(STREAMS)).collect())
+        Self::with(Ports::new(ports))
     }
 
     /// Of a task that comes, with what [`Sockets::freeze`] gave.
@@ -66,20 +42,13 @@ impl Sockets {
     /// # Errors
     /// When that is damaged.
     pub(crate) fn thaw(ports: &[u16], states: &[Vec<u8>]) -> Result<Arc<Sockets>> {
-        if states.len() != ports.len() {
-            bail!("the task's connections are another task's");
-        }
-        let thawed = |state: &Vec<u8>| TaskEnd::thaw(state, STREAMS).map_err(|e| anyhow!("its connections: {e:?}"));
-        Self::with(ports, states.iter().map(thawed).collect::<Result<_>>()?)
+        Self::with(Ports::thaw(ports, states).map_err(|e| anyhow!("its connections: {e}"))?)
     }
 
-    fn with(ports: &[u16], ends: Vec<TaskEnd>) -> Result<Arc<Sockets>> {
+    fn with(ports: Ports) -> Result<Arc<Sockets>> {
         use rustix::event::EventfdFlags;
         Ok(Arc::new(Sockets {
-            ports: ports.into(),
-            ends: ends.into_iter().map(Mutex::new).collect(),
-            lost: Mutex::default(),
-            forgiving: AtomicBool::new(false),
+            ports: Mutex::new(ports),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             way: Mutex::default(),
             stirred: Notify::new(),
@@ -93,12 +62,12 @@ impl Sockets {
 
     /// Takes streams that are not known for such as have been reset.
     pub(crate) fn forgive(&self) {
-        self.forgiving.store(true, Ordering::SeqCst);
+        lock(&self.ports).forgive();
     }
 
     /// What goes along with the task, which stands still.
     pub(crate) fn freeze(&self) -> Vec<Vec<u8>> {
-        self.ends.iter().map(|end| lock(end).freeze()).collect()
+        lock(&self.ports).freeze()
     }
 
     /// For the task's host.
@@ -108,18 +77,18 @@ impl Sockets {
 
     /// The task has ended: clients get what it has sent, and then the end.
     pub(crate) fn close_all(&self) {
-        self.ends.iter().for_each(|end| lock(end).close_all());
+        lock(&self.ports).close_all();
         self.stirred.notify_waiters();
         self.stirred.notify_one();
     }
 
     fn is_empty(&self) -> bool {
-        self.ends.iter().all(|end| lock(end).is_empty())
+        lock(&self.ports).is_empty()
     }
 
     /// The next segment, with the index of its port.
     pub(crate) fn poll_transmit(&self) -> Option<(usize, Segment)> {
-        self.ends.iter().enumerate().find_map(|(i, end)| lock(end).poll_transmit().map(|segment| (i, segment)))
+        lock(&self.ports).poll_transmit()
     }
 
     /// Takes a segment.
@@ -127,32 +96,28 @@ impl Sockets {
     /// # Errors
     /// When it is none of this task, or says too much: the channel is to be dropped.
     pub(crate) fn handle(&self, index: usize, segment: Segment) -> Result<()> {
-        let end = self.ends.get(index).context("a port that the task does not have")?;
-        lock(end).handle(segment).map_err(|_| anyhow!("more than was asked for"))?;
+        lock(&self.ports).handle(index, segment).map_err(|_| anyhow!("more than was asked for"))?;
         // After the change is there to be seen. The only failure is a counter that is full, and that wakes as well.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         Ok(())
     }
 
     pub(crate) fn attached(&self) {
-        self.ends.iter().for_each(|end| lock(end).attached());
+        lock(&self.ports).attached();
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     fn detached(&self) {
-        self.ends.iter().for_each(|end| lock(end).detached());
+        lock(&self.ports).detached();
     }
 }
 
 struct Plug(Arc<Sockets>);
 
 impl Plug {
-    fn with<T>(&self, stream: u64, f: impl FnOnce(&mut TaskEnd) -> Result<T, StreamError>) -> Result<T, Errno> {
-        if lock(&self.0.lost).contains(&stream) {
-            return Err(Errno::Connreset);
-        }
-        let end = self.0.ends.get(index_of(stream)).ok_or(Errno::Notconn)?;
-        let result = f(&mut lock(end)).map_err(|e| match e {
+    /// Does something that the ingress may have to hear of.
+    fn with<T>(&self, f: impl FnOnce(&mut Ports) -> Result<T, StreamError>) -> Result<T, Errno> {
+        let result = f(&mut lock(&self.0.ports)).map_err(|e| match e {
             StreamError::WouldBlock => Errno::Again,
             StreamError::Reset => Errno::Connreset,
             StreamError::Closed => Errno::Pipe,
@@ -165,69 +130,55 @@ impl Plug {
 
 impl Network for Plug {
     fn listener(&mut self, name: &str) -> Result<u64, Errno> {
-        let place = self.0.ports.iter().position(|port| listener(*port) == name);
-        place.map(|i| i as u64).ok_or(Errno::Noent)
+        lock(&self.0.ports).listener(name).ok_or(Errno::Noent)
     }
 
     fn accept(&mut self, listener: u64) -> Result<u64, Errno> {
-        let end = self.0.ends.get(listener as usize).ok_or(Errno::Inval)?;
-        let accepted = lock(end).accept().ok_or(Errno::Again);
-        self.0.stirred.notify_one();
-        accepted
+        self.with(|ports| ports.accept(listener)).map_err(|e| if e == Errno::Notconn { Errno::Inval } else { e })
     }
 
     fn attach(&mut self, stream: u64) -> Result<(), Errno> {
-        let known = self.0.ends.get(index_of(stream)).is_some_and(|end| lock(end).holds(stream));
-        if !known && !self.0.forgiving.load(Ordering::SeqCst) {
-            return Err(Errno::Notconn);
-        }
-        if !known {
-            lock(&self.0.lost).insert(stream);
-        }
-        Ok(())
+        self.with(|ports| ports.attach(stream))
     }
 
     fn recv(&mut self, stream: u64, buf: &mut [u8], peek: bool) -> Result<usize, Errno> {
-        self.with(stream, |end| end.recv(stream, buf, peek))
+        self.with(|ports| ports.end(stream)?.recv(stream, buf, peek))
     }
 
     fn send(&mut self, stream: u64, bytes: &[u8]) -> Result<usize, Errno> {
-        self.with(stream, |end| end.send(stream, bytes))
+        self.with(|ports| ports.end(stream)?.send(stream, bytes))
     }
 
     fn shutdown(&mut self, stream: u64, how: Shutdown) -> Result<(), Errno> {
-        let shut = self.with(stream, |end| end.shutdown(stream, how.read, how.write));
+        let shut = self.with(|ports| ports.end(stream)?.shutdown(stream, how.read, how.write));
         shut.map_err(|e| if e == Errno::Connreset { Errno::Notconn } else { e })
     }
 
     fn close(&mut self, stream: u64) {
-        if !lock(&self.0.lost).remove(&stream) {
-            let _ = self.with(stream, |end| {
-                end.close(stream);
-                Ok(())
-            });
-        }
+        // A stream that is not there is closed.
+        let _ = self.with(|ports| {
+            ports.close(stream);
+            Ok(())
+        });
     }
 
     fn close_listener(&mut self, listener: u64) {
-        if let Some(end) = self.0.ends.get(listener as usize) {
-            lock(end).stop_listening();
-            self.0.stirred.notify_one();
-        }
+        let _ = self.with(|ports| {
+            ports.close_listener(listener);
+            Ok(())
+        });
     }
 
     fn ready(&mut self, stream: u64, interest: Interest) -> bool {
-        if lock(&self.0.lost).contains(&stream) {
-            return true;
+        let mut ports = lock(&self.0.ports);
+        match interest {
+            Interest::Read => ports.is_readable(stream),
+            Interest::Write => ports.is_writable(stream),
         }
-        self.0.ends.get(index_of(stream)).is_none_or(|end| match interest {
-            Interest::Read => lock(end).is_readable(stream),
-            Interest::Write => lock(end).is_writable(stream),
-        })
     }
 
     fn can_accept(&mut self, listener: u64) -> bool {
-        self.0.ends.get(listener as usize).is_some_and(|end| lock(end).can_accept())
+        lock(&self.0.ports).can_accept(listener)
     }
 
     fn wakeup(&self) -> BorrowedFd<'_> {
@@ -262,23 +213,6 @@ impl Way {
         }
         self.link.await.ok()?.ok()
     }
-}
-
-/// A segment with its port's index, as it goes over a link.
-pub(crate) fn frame(index: usize, segment: &Segment) -> Vec<u8> {
-    let mut bytes = vec![index as u8];
-    bytes.extend(segment.encode());
-    bytes
-}
-
-/// Reads one.
-///
-/// # Errors
-/// When it is none.
-pub(crate) fn unframe(bytes: &[u8]) -> Result<(usize, Segment)> {
-    let (index, segment) = bytes.split_first().context("an empty segment")?;
-    let segment = Segment::decode(segment).map_err(|_| anyhow!("a segment that is none"))?;
-    Ok((usize::from(*index), segment))
 }
 
 /// How long a task's last words may take.
@@ -374,7 +308,7 @@ pub(crate) fn take(
     if message.kind != Kind::Stream {
         bail!("a message of another kind");
     }
-    let (index, segment) = unframe(&message.payload)?;
+    let (index, segment) = unframe(&message.payload).map_err(|e| anyhow!("{e}"))?;
     to(index, segment)
 }
 

@@ -75,6 +75,7 @@ mod codec;
 mod freeze;
 mod half;
 mod ingress;
+pub mod ports;
 mod segment;
 mod task;
 mod turns;

@@ -10,8 +10,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use futures_util::task::AtomicWaker;
 use wayfare_engine::bare;
-use wayfare_unikernel_abi::{NEVER, PAGE};
-use wayfare_wasi::{Errno, Host, Interest, Source, Stream, Wait, Woken};
+use wayfare_stream::StreamError;
+use wayfare_stream::ports::Ports;
+use wayfare_unikernel_abi::{Error, NEVER, PAGE};
+use wayfare_wasi::{Errno, Handle, Host, Interest, Shutdown, Source, Stream, Wait, Woken};
 
 /// Bytes of a log that are kept: the last ones.
 const LOG: usize = 256 << 10;
@@ -90,6 +92,12 @@ pub struct Seat {
     pub verdict: Mutex<Option<Verdict>>,
     /// The agent.
     pub waker: AtomicWaker,
+    /// Its listeners and connections.
+    pub ports: Mutex<Ports>,
+    /// Who carries what goes through them.
+    pub carrier: AtomicWaker,
+    /// There may be something to carry.
+    stirred: AtomicBool,
     /// Its output goes to the console.
     is_loud: bool,
 }
@@ -98,6 +106,22 @@ impl Seat {
     /// Of a task whose output goes to the console.
     pub fn loud() -> Seat {
         Seat { is_loud: true, ..Seat::default() }
+    }
+
+    /// Of a task that serves clients at these ports.
+    pub fn serving(ports: &[u16]) -> Seat {
+        Seat { ports: Mutex::new(Ports::new(ports)), ..Seat::default() }
+    }
+
+    /// There is something to carry between its ports and its clients.
+    pub fn stir(&self) {
+        self.stirred.store(true, Ordering::SeqCst);
+        self.carrier.wake();
+    }
+
+    /// Whether there may be something to carry, since the last time that this was asked.
+    pub fn was_stirred(&self) -> bool {
+        self.stirred.swap(false, Ordering::SeqCst)
     }
 
     /// Wakes the task's thread.
@@ -126,6 +150,25 @@ impl Seat {
 
 /// The board as a task sees it.
 pub struct Board(pub Arc<Seat>);
+
+/// A listener's handle is its number with this bit, a connection's is its identity.
+const LISTENER: u64 = 1 << 63;
+
+impl Board {
+    /// Does something that its clients may have to hear of.
+    fn with<T>(&self, f: impl FnOnce(&mut Ports) -> Result<T, StreamError>) -> Result<T, Errno> {
+        let result = f(&mut self.0.ports.lock()).map_err(|e| match e {
+            StreamError::WouldBlock => Errno::Again,
+            StreamError::Reset => Errno::Connreset,
+            StreamError::Closed => Errno::Pipe,
+            StreamError::Unknown => Errno::Notconn,
+        });
+        if result.is_ok() {
+            self.0.stir();
+        }
+        result
+    }
+}
 
 impl bare::Board for Board {
     fn is_wanted(&self) -> bool {
@@ -178,21 +221,73 @@ impl Host for Board {
         Ok(bytes.len())
     }
 
-    fn is_ready(&mut self, source: Source, _interest: Interest) -> bool {
-        matches!(source, Source::Stream(_))
+    fn is_ready(&mut self, source: Source, interest: Interest) -> bool {
+        let Source::Socket(Handle(handle)) = source else { return true };
+        let mut ports = self.0.ports.lock();
+        match interest {
+            Interest::Read if handle & LISTENER != 0 => ports.can_accept(handle & !LISTENER),
+            Interest::Read => ports.is_readable(handle),
+            Interest::Write => handle & LISTENER == 0 && ports.is_writable(handle),
+        }
     }
 
     fn wait(&mut self, wait: &Wait) -> Woken {
-        let seen = self.0.word.load(Ordering::SeqCst);
-        if bare::Board::is_wanted(self) {
-            return Woken::Cancelled;
+        loop {
+            let seen = self.0.word.load(Ordering::SeqCst);
+            if bare::Board::is_wanted(self) {
+                return Woken::Cancelled;
+            }
+            if wait.sources.iter().any(|(source, interest)| self.is_ready(*source, *interest)) {
+                return Woken::Ready;
+            }
+            // What it was woken for may be another connection's.
+            if let Err(Error::TimedOut) = sys::wait(&self.0.word, seen, wait.deadline.unwrap_or(NEVER)) {
+                return Woken::TimedOut;
+            }
         }
-        if wait.sources.iter().any(|(source, interest)| self.is_ready(*source, *interest)) {
-            return Woken::Ready;
+    }
+
+    fn listener(&mut self, name: &str) -> Result<Handle, Errno> {
+        let listener = self.0.ports.lock().listener(name).ok_or(Errno::Noent)?;
+        Ok(Handle(listener | LISTENER))
+    }
+
+    fn accept(&mut self, listener: Handle) -> Result<Handle, Errno> {
+        if listener.0 & LISTENER == 0 {
+            return Err(Errno::Inval);
         }
-        match sys::wait(&self.0.word, seen, wait.deadline.unwrap_or(NEVER)) {
-            Err(wayfare_unikernel_abi::Error::TimedOut) => Woken::TimedOut,
-            _ => Woken::Cancelled,
-        }
+        self.with(|ports| ports.accept(listener.0 & !LISTENER)).map(Handle)
+    }
+
+    fn stream_of(&mut self, socket: Handle) -> Option<u64> {
+        (socket.0 & LISTENER == 0).then_some(socket.0)
+    }
+
+    fn attach_stream(&mut self, stream: u64) -> Result<Handle, Errno> {
+        self.with(|ports| ports.attach(stream)).map(|()| Handle(stream))
+    }
+
+    fn recv(&mut self, socket: Handle, buf: &mut [u8], peek: bool) -> Result<usize, Errno> {
+        self.with(|ports| ports.end(socket.0)?.recv(socket.0, buf, peek))
+    }
+
+    fn send(&mut self, socket: Handle, bytes: &[u8]) -> Result<usize, Errno> {
+        self.with(|ports| ports.end(socket.0)?.send(socket.0, bytes))
+    }
+
+    fn shutdown(&mut self, socket: Handle, how: Shutdown) -> Result<(), Errno> {
+        let shut = self.with(|ports| ports.end(socket.0)?.shutdown(socket.0, how.read, how.write));
+        shut.map_err(|e| if e == Errno::Connreset { Errno::Notconn } else { e })
+    }
+
+    fn close(&mut self, handle: Handle) {
+        // What is not there is closed.
+        let _ = self.with(|ports| {
+            match handle.0 & LISTENER {
+                0 => ports.close(handle.0),
+                _ => ports.close_listener(handle.0 & !LISTENER),
+            }
+            Ok(())
+        });
     }
 }

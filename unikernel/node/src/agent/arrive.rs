@@ -1,6 +1,7 @@
 //! Drives a task's way to this board.
 
 use super::images::Program;
+use super::service::{self, Way};
 use super::task::Live;
 use super::{Agent, Entry, Queue, Visit, Visitors, log};
 use crate::host::{Board, Seat};
@@ -23,6 +24,7 @@ use wayfare_cluster::spec::Spec;
 use wayfare_engine::Limits;
 use wayfare_engine::bare::{Arrival, Task};
 use wayfare_snapshot::PAGE_SIZE;
+use wayfare_stream::ports::Ports;
 use wayfare_transfer::destination::{Action, Caps, Destination, Event, Landing, Phase};
 use wayfare_transfer::journal::{self, Record};
 use wayfare_transfer::message::{Accept, Message, Mode, Offer, Part, Reason, Refusal};
@@ -58,7 +60,7 @@ fn no_room(bytes: u64) -> Refusal {
 
 impl Ground {
     fn new(program: &Program, offer: &Offer, spec: &Spec) -> Result<Ground, Refusal> {
-        let seat = Arc::new(Seat::default());
+        let seat = Arc::new(Seat::serving(&spec.publish));
         let limits = Limits { memory: spec.limits.memory, table_elements: None };
         let mut arrival = Arrival::new(&program.image, Board(seat.clone()), limits).map_err(|e| unfit(&e))?;
         for (memory, size) in (0..).zip(&offer.memories) {
@@ -116,6 +118,8 @@ struct Arriving {
     ground: Option<Box<Ground>>,
     spec: Option<Spec>,
     ready: Option<(Task<Board>, Arc<Seat>)>,
+    /// To its clients.
+    way: Option<Way>,
     door: Queue<Visit>,
     /// What the journal said before.
     before: Option<Option<Record>>,
@@ -146,6 +150,7 @@ pub(super) async fn arrive(agent: Rc<Agent>, link: Link, offer: Incoming) -> Res
         ground: None,
         spec: None,
         ready: None,
+        way: None,
         door: Queue::new(),
         before: None,
         entry: None,
@@ -297,6 +302,7 @@ impl Arriving {
                 self.work = Some(Box::pin(work));
             }
             Action::Prepare { state, extra, late } => {
+                self.find_clients();
                 let prepared = match late.is_empty() {
                     true => self.prepare(&state, &extra),
                     false => Err(anyhow!("pages would come late")),
@@ -333,6 +339,14 @@ impl Arriving {
         Ok(())
     }
 
+    /// Dials the node that has the task's clients, unless that has just been done.
+    fn find_clients(&mut self) {
+        let Some(spec) = self.spec.as_ref().filter(|spec| !spec.publish.is_empty()) else { return };
+        if !self.way.as_ref().is_some_and(Way::is_warm) {
+            self.way = Some(Way::dial(&self.agent, &spec.origin));
+        }
+    }
+
     /// Is there room, and everything else that the task needs?
     fn admit(&mut self) -> Result<Accept, Refusal> {
         let offer = self.destination.offer().ok_or_else(|| Refusal::new(Reason::State, "no offer"))?;
@@ -340,12 +354,6 @@ impl Arriving {
         if !spec.dirs.is_empty() {
             let text = format!("the task uses {}, and a board has no directories", spec.dirs[0].host);
             return Err(Refusal::new(Reason::Missing, text));
-        }
-        if !spec.publish.is_empty() {
-            return Err(Refusal::new(
-                Reason::Missing,
-                "the task serves clients, and a board cannot carry their words yet",
-            ));
         }
         if offer.mode == Mode::PostCopy {
             let text = "pages cannot come after the task there: use --mode hybrid or pre-copy";
@@ -396,6 +404,7 @@ impl Arriving {
         let event = match landed {
             Ok(ground) => {
                 self.ground = Some(Box::new(ground));
+                self.find_clients();
                 Event::Landed
             }
             Err(refusal) => Event::Failed(refusal),
@@ -409,6 +418,8 @@ impl Arriving {
         let envelope = Envelope::decode(state)?;
         let packed = wayfare_snapshot::open(&envelope.snapshot, &wayfare_snapshot::Limits::default())?;
         let Ground { arrival, seat, .. } = *ground;
+        let ports = self.spec.as_ref().map_or(&[][..], |spec| &spec.publish);
+        *seat.ports.lock() = Ports::thaw(ports, &envelope.sockets).map_err(|e| anyhow!("its connections: {e}"))?;
         {
             let mut log = seat.log.lock();
             log.push(extra);
@@ -445,6 +456,9 @@ impl Arriving {
         };
         *entry.live.borrow_mut() = Some(live.clone());
         log!("{name} has come from {}, epoch {epoch}", self.peer);
+        if !entry.spec.publish.is_empty() {
+            self.agent.executor.spawn(service::carry(self.agent.clone(), entry.clone(), live.seat.clone(), self.way.take()));
+        }
         self.agent.executor.spawn(self.agent.clone().look_after(entry.clone(), live));
         self.entry = Some(entry);
         Ok(())

@@ -71,6 +71,7 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
                 Said::Frozen(Ok(_), _) => {
                     live.judge(Verdict::Drop);
                     agent.ended(&entry, &End::Dropped);
+                    live.seat.ports.lock().close_all();
                     entry.set_state(State::Stopped { why: "told to".into() });
                     agent.set_record(entry.spec.id, Record::Ended { epoch: entry.epoch.get() });
                 }

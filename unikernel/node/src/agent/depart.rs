@@ -1,6 +1,6 @@
 //! Drives a task's way to another node.
 
-use super::task::{Live, Memory, envelope};
+use super::task::{Live, Memory};
 use super::{Agent, Entry, Queue, log};
 use crate::clock;
 use crate::host::{Said, Verdict};
@@ -16,6 +16,7 @@ use core::future::poll_fn;
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use wayfare_cluster::control::{Line, Order, Report, State};
+use wayfare_cluster::envelope::Envelope;
 use wayfare_snapshot::Digest;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Answer, Message, Offer, Reason, Refusal};
@@ -266,7 +267,9 @@ impl Departure {
             Done::Answered(answer) => self.source.handle_answer(answer),
             Done::Said(Said::Frozen(Ok(snapshot), since)) => {
                 let log = self.live.seat.log.lock().from(self.log_from);
-                let state = envelope(snapshot, log);
+                // It stands still: what comes for it from here on is said again elsewhere.
+                let sockets = self.live.seat.ports.lock().freeze();
+                let state = Envelope { snapshot, log, sockets }.encode();
                 (self.is_frozen, self.frozen_at) = (true, Some(since));
                 self.report.state_bytes = state.len() as u64;
                 self.copied = self.source.progress().bytes;

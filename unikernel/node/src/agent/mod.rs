@@ -8,6 +8,7 @@
 //! depart    drives transfer::Source
 //! control   what users ask
 //! task      one task on its thread
+//! service   what its clients say, and hear
 //! ```
 //! What it knows is in memory. A board that is switched off loses its tasks, and what it has promised about them: about a
 //! task of which it knows nothing it says that it is lost here, which is true, and lets whoever still has it go on with it.
@@ -17,6 +18,7 @@ mod control;
 mod depart;
 mod greet;
 mod images;
+mod service;
 mod task;
 
 use crate::executor::Executor;
@@ -118,6 +120,9 @@ impl Entry {
 
     fn set_state(&self, state: State) {
         *self.state.borrow_mut() = state;
+        if let Some(seat) = &*self.seat.borrow() {
+            seat.stir();
+        }
     }
 
     fn live(&self) -> Result<Rc<Live>> {
@@ -391,6 +396,9 @@ impl Agent {
                 ),
             }
         );
+        if let Some(seat) = &*entry.seat.borrow() {
+            seat.ports.lock().close_all();
+        }
         entry.set_state(state);
         self.set_record(entry.spec.id, Record::Ended { epoch: entry.epoch.get() });
     }

@@ -13,7 +13,6 @@ use core::cell::RefCell;
 use core::future::poll_fn;
 use core::sync::atomic::Ordering;
 use core::task::Poll;
-use wayfare_cluster::envelope::Envelope;
 use wayfare_engine::{Outcome, Trigger, bare};
 use wayfare_snapshot::{Compression, PAGE_SIZE};
 use wayfare_transfer::pages::PageRange;
@@ -166,11 +165,6 @@ fn run(task: &mut bare::Task<Board>, seat: &Seat) -> End {
 fn state(task: &mut bare::Task<Board>) -> Result<Vec<u8>, String> {
     let snapshot = task.state().map_err(|e| e.to_string())?;
     wayfare_snapshot::encode(&snapshot, Compression::Lz4).map_err(|e| e.to_string())
-}
-
-/// What goes along with the state.
-pub fn envelope(snapshot: Vec<u8>, log: Vec<u8>) -> Vec<u8> {
-    Envelope { snapshot, log, sockets: Vec::new() }.encode()
 }
 
 /// A task's memory while it moves. The agent interrupts the task, so that what is read is what was there at a moment.

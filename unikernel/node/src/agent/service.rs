@@ -1,0 +1,143 @@
+//! What the clients of a task that serves some say and hear, for as long as it is on this board: their connections are kept
+//! by the node where the task was started, which carries every byte to where the task is.
+
+use super::{Agent, Entry, Queue};
+use crate::clock;
+use crate::host::Seat;
+use crate::link::Link;
+use alloc::rc::Rc;
+use alloc::sync::Arc;
+use anyhow::{Result, anyhow, bail, ensure};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
+use wayfare_cluster::control::State;
+use wayfare_cluster::peers::NodeMessage;
+use wayfare_stream::ports::{frame, unframe};
+use wayfare_transfer::{Incoming, Kind};
+
+/// A link by which nothing is said is closed by the other side some time after this, nanoseconds.
+const WARM: u64 = 5_000_000_000;
+/// How long a task's last words may take, nanoseconds.
+const LAST_WORDS: u64 = 5_000_000_000;
+/// Bytes of segments that may wait on a link.
+const BACKLOG: usize = 128 << 10;
+/// Between two looks at a task that has nothing to say, milliseconds.
+const LOOK: u64 = 500;
+/// Between two attempts to reach its clients, milliseconds: at first, and at most.
+const PAUSES: (u64, u64) = (10, 2_000);
+
+/// A link that is dialled before it is needed: a task that comes is not to wait for a handshake.
+pub(super) struct Way {
+    since: u64,
+    link: Queue<Option<Link>>,
+}
+
+impl Way {
+    /// Dials a node.
+    pub(super) fn dial(agent: &Rc<Agent>, to: &str) -> Way {
+        let link = Queue::new();
+        let (agent, to, dialled) = (agent.clone(), alloc::string::String::from(to), link.clone());
+        agent.executor.clone().spawn(async move { dialled.push(agent.dial(&to).await.ok()) });
+        Way { since: clock::nanos(), link }
+    }
+
+    /// Whether the other side still listens.
+    pub(super) fn is_warm(&self) -> bool {
+        clock::nanos() - self.since < WARM
+    }
+
+    async fn link(self) -> Option<Link> {
+        if self.is_warm() { self.link.next().await } else { None }
+    }
+}
+
+/// Whether there is nothing to carry any more: the task has left, or has ended and said all.
+fn is_over(entry: &Entry, seat: &Seat) -> bool {
+    match entry.state() {
+        State::Left { .. } => true,
+        state => !state.is_alive() && seat.ports.lock().is_empty(),
+    }
+}
+
+/// Carries segments between a task and its clients, for as long as the task is here.
+pub(super) async fn carry(agent: Rc<Agent>, entry: Rc<Entry>, seat: Arc<Seat>, mut way: Option<Way>) {
+    let mut pause = PAUSES.0;
+    loop {
+        let carried = carry_once(&agent, &entry, &seat, way.take()).await;
+        seat.ports.lock().detached();
+        if is_over(&entry, &seat) {
+            return;
+        }
+        pause = if carried.is_ok() { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+        agent.executor.sleep(pause).await;
+    }
+}
+
+enum Next {
+    Turned(Result<Option<Incoming>>),
+    Stirred,
+}
+
+async fn carry_once(agent: &Agent, entry: &Entry, seat: &Seat, way: Option<Way>) -> Result<()> {
+    let dialled = match way {
+        Some(way) => way.link().await,
+        None => None,
+    };
+    let mut link = match dialled {
+        Some(link) => link,
+        None => agent.dial(&entry.spec.origin).await?,
+    };
+    let wish = NodeMessage::Attach { task: entry.spec.id, epoch: entry.epoch.get() };
+    link.send(Kind::Node, &wish.encode()).await?;
+    match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+        NodeMessage::Attached => {}
+        NodeMessage::Refused(why) => bail!("{why}"),
+        _ => bail!("it answered something else"),
+    }
+    seat.ports.lock().attached();
+    seat.nudge();
+    let mut ended_at = None;
+    loop {
+        while link.channel.backlog() < BACKLOG
+            && let Some((index, segment)) = { seat.ports.lock().poll_transmit() }
+        {
+            link.channel.send(Kind::Stream, &frame(index, &segment))?;
+        }
+        link.push();
+        if !entry.state().is_alive() && clock::nanos() - *ended_at.get_or_insert(clock::nanos()) > LAST_WORDS {
+            return Ok(());
+        }
+        if is_over(entry, seat) {
+            if !matches!(entry.state(), State::Left { .. }) {
+                link.channel.send(Kind::Node, &NodeMessage::Ended.encode())?;
+            }
+            link.part().await;
+            return Ok(());
+        }
+        if let Next::Turned(turned) = next(agent, seat, &mut link).await
+            && let Some(message) = turned?
+        {
+            ensure!(message.kind == Kind::Stream, "a message of another kind");
+            let (index, segment) = unframe(&message.payload).map_err(|e| anyhow!("{e}"))?;
+            seat.ports.lock().handle(index, segment).map_err(|_| anyhow!("more than was asked for"))?;
+            seat.nudge();
+        }
+    }
+}
+
+/// What comes by the link, or that the task, or its state, has something new.
+async fn next(agent: &Agent, seat: &Seat, link: &mut Link) -> Next {
+    let mut look = pin!(agent.executor.sleep(LOOK));
+    poll_fn(|cx| {
+        seat.carrier.register(cx.waker());
+        if seat.was_stirred() {
+            return Poll::Ready(Next::Stirred);
+        }
+        if let Poll::Ready(turned) = pin!(link.turn()).poll(cx) {
+            return Poll::Ready(Next::Turned(turned));
+        }
+        look.as_mut().poll(cx).map(|()| Next::Stirred)
+    })
+    .await
+}
