@@ -3,7 +3,12 @@
 
 mod support;
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use support::board::{Board, TARGETS, alone, send, try_to_send};
+use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, until};
 use support::module::{at, module};
 use support::steady::{is_unbroken, start};
@@ -181,6 +186,44 @@ fn a_hundred_moves_leave_nothing_behind() {
 }
 
 #[test]
+fn clients_of_a_service_do_not_notice_that_it_is_on_boards() {
+    let _alone = alone();
+    let a = founder();
+    let boards = boards(&a);
+    let port = free_port();
+    a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..2).map(|_| scope.spawn(|| talk(port, &stop))).collect();
+        let moves = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..2 {
+                boards.iter().for_each(|board| _ = send(&a, "echo", &board.name, &[]));
+                send(&a, "echo", "a", &[]);
+            }
+            send(&a, "echo", &boards[1].name, &[]);
+        }));
+        // Somebody who comes while it is there, and goes again.
+        let (late, over) = (scope.spawn(|| talk(port, &stop)), AtomicBool::new(true));
+        talk(port, &over);
+        std::thread::sleep(Duration::from_millis(500));
+        stop.store(true, Ordering::SeqCst);
+        moves.unwrap();
+        for client in clients {
+            assert!(client.join().unwrap() > 100_000);
+        }
+        assert!(late.join().unwrap() > 0);
+    });
+    // When it ends there, its clients see the end, and the port is free.
+    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    a.run(&["stop", "echo", "--node", &boards[1].name]).ok();
+    let ended = client.read(&mut [0]);
+    assert!(matches!(ended, Ok(0)) || ended.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset));
+    until("the port is free", PATIENCE, || TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+#[test]
 fn what_a_board_cannot_do_is_refused_and_the_task_stays() {
     let _alone = alone();
     let a = founder();
@@ -195,7 +238,6 @@ fn what_a_board_cannot_do_is_refused_and_the_task_stays() {
     };
     let shared = format!("{}::/data", a.home.path("").display());
     refused(&["--dir", &shared], &[], "a board has no directories");
-    refused(&["--publish", &free_port().to_string()], &[], "serves clients");
     refused(&[], &["--mode", "post-copy"], "use --mode hybrid or pre-copy");
     start(&a, "t", "100000");
     send(&a, "t", "board", &[]);

@@ -5,7 +5,7 @@ use crate::agent::{Agent, Entry, lock};
 use crate::control::State;
 use crate::link::Link;
 use crate::peers::NodeMessage;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -225,12 +225,13 @@ pub(crate) async fn carry(agent: Arc<Agent>, entry: Arc<Entry>, sockets: Arc<Soc
     let mut pause = Duration::from_millis(10);
     loop {
         let epoch = entry.epoch.load(Ordering::SeqCst);
+        let is_over = || is_over(&entry, &sockets);
         let carried = match agent.ingress(entry.spec.id) {
-            Some(ingress) => ingress.carry_local(epoch, &sockets, || is_over(&entry, &sockets)).await,
-            None => carry_remote(&agent, &entry, &sockets, epoch).await,
+            Some(ingress) => ingress.carry_local(epoch, &sockets, is_over).await.map(|()| is_over()),
+            None => carry_remote(&agent, &entry, &sockets, epoch).await.map(|()| true),
         };
         sockets.detached();
-        if is_over(&entry, &sockets) {
+        if is_over() || carried.as_ref().is_ok_and(|over| *over) {
             // The ports are free again once a task that was published here has ended here.
             if !matches!(entry.state(), State::Left { .. }) {
                 agent.unpublish(entry.spec.id);
@@ -255,6 +256,7 @@ fn is_over(entry: &Entry, sockets: &Sockets) -> bool {
     }
 }
 
+/// Comes back without an error when there is nothing to carry any more.
 async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u64) -> Result<()> {
     let way = lock(&sockets.way).take();
     let dialled = match way {
@@ -269,6 +271,7 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}
+        NodeMessage::Refused(_) if !entry.state().is_alive() => return Ok(()),
         NodeMessage::Refused(why) => bail!(why),
         _ => bail!("it answered something else"),
     }
@@ -280,11 +283,10 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
         {
             link.channel.send(Kind::Stream, &frame(index, &segment))?;
         }
+        // New clients who find nobody must not keep it from ending.
         let alive = entry.state().is_alive();
-        if !alive && ended_at.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS {
-            return Ok(());
-        }
-        if is_over(entry, sockets) {
+        let said_all = !alive && ended_at.get_or_insert_with(Instant::now).elapsed() > LAST_WORDS;
+        if said_all || is_over(entry, sockets) {
             if !matches!(entry.state(), State::Left { .. }) {
                 link.channel.send(Kind::Node, &NodeMessage::Ended.encode())?;
             }

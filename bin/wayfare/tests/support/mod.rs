@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod board;
+pub mod client;
 pub mod cluster;
 pub mod link;
 pub mod module;

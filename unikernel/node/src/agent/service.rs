@@ -52,26 +52,21 @@ impl Way {
     }
 }
 
-/// Whether there is nothing to carry any more: the task has left, or has ended and said all.
-fn is_over(entry: &Entry, seat: &Seat) -> bool {
-    match entry.state() {
-        State::Left { .. } => true,
-        state => !state.is_alive() && seat.ports.lock().is_empty(),
-    }
-}
-
 /// Carries segments between a task and its clients, for as long as the task is here.
 pub(super) async fn carry(agent: Rc<Agent>, entry: Rc<Entry>, seat: Arc<Seat>, mut way: Option<Way>) {
     let mut pause = PAUSES.0;
     loop {
-        let carried = carry_once(&agent, &entry, &seat, way.take()).await;
-        seat.ports.lock().detached();
-        if is_over(&entry, &seat) {
+        if carry_once(&agent, &entry, &seat, way.take()).await.is_ok() || has_left(&entry) {
             return;
         }
-        pause = if carried.is_ok() { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+        seat.ports.lock().detached();
         agent.executor.sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
     }
+}
+
+fn has_left(entry: &Entry) -> bool {
+    matches!(entry.state(), State::Left { .. })
 }
 
 enum Next {
@@ -79,6 +74,7 @@ enum Next {
     Stirred,
 }
 
+/// Comes back without an error when there is nothing to carry any more.
 async fn carry_once(agent: &Agent, entry: &Entry, seat: &Seat, way: Option<Way>) -> Result<()> {
     let dialled = match way {
         Some(way) => way.link().await,
@@ -92,6 +88,7 @@ async fn carry_once(agent: &Agent, entry: &Entry, seat: &Seat, way: Option<Way>)
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}
+        NodeMessage::Refused(_) if !entry.state().is_alive() => return Ok(()),
         NodeMessage::Refused(why) => bail!("{why}"),
         _ => bail!("it answered something else"),
     }
@@ -105,15 +102,18 @@ async fn carry_once(agent: &Agent, entry: &Entry, seat: &Seat, way: Option<Way>)
             link.channel.send(Kind::Stream, &frame(index, &segment))?;
         }
         link.push();
-        if !entry.state().is_alive() && clock::nanos() - *ended_at.get_or_insert(clock::nanos()) > LAST_WORDS {
-            return Ok(());
-        }
-        if is_over(entry, seat) {
-            if !matches!(entry.state(), State::Left { .. }) {
-                link.channel.send(Kind::Node, &NodeMessage::Ended.encode())?;
-            }
+        if has_left(entry) {
             link.part().await;
             return Ok(());
+        }
+        if !entry.state().is_alive() {
+            // New clients who find nobody must not keep it from ending.
+            let since = *ended_at.get_or_insert(clock::nanos());
+            if seat.ports.lock().is_empty() || clock::nanos() - since > LAST_WORDS {
+                link.channel.send(Kind::Node, &NodeMessage::Ended.encode())?;
+                link.part().await;
+                return Ok(());
+            }
         }
         if let Next::Turned(turned) = next(agent, seat, &mut link).await
             && let Some(message) = turned?
