@@ -14,6 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
+use wayfare_node::control::Order;
 use wayfare_sim::proxy::Shape;
 use wayfare_transfer::message::Mode;
 
@@ -200,7 +201,7 @@ fn transfer(setting: &Setting<'_>, target: &str) -> Result<Vec<Row>> {
         a.run("noise", &guest(setting.args, "steady")?, None, &[&mib, "100000", "50"])?;
         a.ran("noise", Duration::from_millis(500))?;
         migrate(a, order_to("noise", &name))?;
-        let back = migrate(a, wayfare_node::control::Order { mode: Mode::Stop, ..order("noise", a) })?;
+        let back = migrate(a, Order { mode: Mode::Stop, ..order("noise", a) })?;
         let moved = back.last.progress.bytes as f64 / (back.total as f64 / 1e9) / 1e6;
         a.forget("noise")?;
         let echoed = echo(port)?;
@@ -243,29 +244,73 @@ fn echo(port: u16) -> Result<f64> {
     Ok(BYTES as f64 / taken / 1e6)
 }
 
-/// How long a task stands still that moves between two boards, and between two agents here.
+/// How long a task stands still that moves between two boards, and between two agents on Linux; where there are such, also
+/// between agents that the same translator runs. For those there are no pages that can be watched: all move at once.
 fn downtime(setting: &Setting<'_>, target: &str) -> Result<Vec<Row>> {
-    let (a, b) = (&setting.cluster.a, &setting.cluster.b);
+    let a = &setting.cluster.a;
     let names = ["one", "two"].map(|which| format!("{which}-{}", target.replace('_', "-")));
     let images = [setting.image(target, &names[0])?, setting.image(target, &names[1])?];
-    let _boards = [Board::boot(a, &images[0], MEMORY)?, Board::boot(a, &images[1], MEMORY)?];
-    let start = |name: &str| a.run(name, &guest(setting.args, "steady")?, None, &["8", "100000", "20"]);
-    start("there")?;
-    start("here")?;
+    let boards = [Board::boot(a, &images[0], MEMORY)?, Board::boot(a, &images[1], MEMORY)?];
+    start(setting, a, "there")?;
     migrate(a, order_to("there", &names[0]))?;
-    let (mut there, mut here) = (Vec::new(), Vec::new());
-    for turn in 0..2 * setting.args.runs as usize {
-        there.push(ms(migrate(a, order_to("there", &names[(turn + 1) % 2]))?.downtime));
-        let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
-        here.push(ms(migrate(from, order("here", to))?.downtime));
-        from.left("here")?;
+    let (mut there, mut at_once) = (Vec::new(), Vec::new());
+    for (mode, all) in [(Mode::PreCopy, &mut there), (Mode::Stop, &mut at_once)] {
+        for turn in 0..2 * setting.args.runs as usize {
+            let order = Order { mode, ..order_to("there", &names[(turn + 1) % 2]) };
+            all.push(ms(migrate(a, order)?.downtime));
+        }
     }
     a.cli(&["stop", "there"])?;
-    a.forget("here")?;
     a.forget("there")?;
+    drop(boards);
+    let mut here = between(setting, &setting.cluster, Mode::PreCopy)?;
     let (theres, heres) = (spread(&there), spread(&here));
-    Ok(vec![
+    let mut rows = vec![
         row(format!("{target}: a task stands still, board to board"), median(&mut there), "ms", None, theres),
         row("the same between agents on Linux, not emulated", median(&mut here), "ms", None, heres),
-    ])
+    ];
+    let Some(emulated) = emulated(target)? else { return Ok(rows) };
+    let cluster = Cluster::start_by(&emulated, &Shape::new(FAST, Duration::ZERO), &[])?;
+    let mut linux = between(setting, &cluster, Mode::Stop)?;
+    let (boards, linuxes) = (spread(&at_once), spread(&linux));
+    let (board, linux) = (median(&mut at_once), median(&mut linux));
+    let note = "of Linux, QEMU translates the agents alone, and not the kernel".to_string();
+    rows.extend([
+        row(format!("{target}: --mode stop, board to board"), board, "ms", None, boards),
+        row(format!("{target}: --mode stop, agents that QEMU translates"), linux, "ms", None, linuxes),
+        row(format!("{target}: the former to the latter"), board / linux, "", Some(1.2), note),
+    ]);
+    Ok(rows)
+}
+
+fn start(setting: &Setting<'_>, on: &Node, name: &str) -> Result<()> {
+    on.run(name, &guest(setting.args, "steady")?, None, &["8", "100000", "20"])
+}
+
+/// How long a task stands still each time that it moves between two agents on Linux, milliseconds.
+fn between(setting: &Setting<'_>, cluster: &Cluster, mode: Mode) -> Result<Vec<f64>> {
+    let (a, b) = (&cluster.a, &cluster.b);
+    start(setting, a, "here")?;
+    let mut all = Vec::new();
+    for turn in 0..2 * setting.args.runs {
+        let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
+        all.push(ms(migrate(from, Order { mode, ..order("here", to) })?.downtime));
+        from.left("here")?;
+    }
+    a.forget("here")?;
+    Ok(all)
+}
+
+/// This program for a target, by QEMU's translator; none where there is none built.
+fn emulated(target: &str) -> Result<Option<Vec<String>>> {
+    let command = match target {
+        "x86_64" => format!("qemu-x86_64 {}", std::env::current_exe()?.display()),
+        "aarch64" => std::env::var("WAYFARE_AARCH64").unwrap_or_default(),
+        _ => String::new(),
+    };
+    let words: Vec<String> = command.split_whitespace().map(String::from).collect();
+    let Some(program) = words.first() else { return Ok(None) };
+    let found =
+        std::process::Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    Ok(found.is_ok().then_some(words))
 }

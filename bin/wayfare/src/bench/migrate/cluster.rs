@@ -30,18 +30,20 @@ pub struct Node {
     home: PathBuf,
     proxy: Proxy,
     listen: String,
+    /// What runs its agent, before the agent's own options: nothing but this program, or that in an emulator.
+    program: Vec<String>,
     agent: Option<Child>,
 }
 
 impl Node {
-    fn new(name: &'static str, dir: &Path, shape: &Shape) -> Result<Node> {
+    fn new(name: &'static str, dir: &Path, shape: &Shape, program: &[String]) -> Result<Node> {
         let home = dir.join(name);
         for below in ["cache", "data", "run"] {
             std::fs::create_dir_all(home.join(below))?;
         }
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let proxy = Proxy::start("127.0.0.1:0".parse()?, listen, shape.clone())?;
-        Ok(Node { name, home, proxy, listen: listen.to_string(), agent: None })
+        Ok(Node { name, home, proxy, listen: listen.to_string(), program: program.into(), agent: None })
     }
 
     /// A file of this node's.
@@ -60,12 +62,16 @@ impl Node {
 
     /// `wayfare` as a user of this node types it.
     pub fn command(&self) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+        Ok(self.of(Command::new(std::env::current_exe()?)))
+    }
+
+    /// A program with this node's directories.
+    fn of(&self, mut command: Command) -> Command {
         command.env("WAYFARE_STATE", self.state()).env("HOME", &self.home).stdin(Stdio::null());
         for (variable, below) in [("XDG_CACHE_HOME", "cache"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")] {
             command.env(variable, self.home.join(below));
         }
-        Ok(command)
+        command
     }
 
     pub fn cli(&self, args: &[&str]) -> Result<String> {
@@ -80,7 +86,15 @@ impl Node {
         let log = File::create(self.home.join("agent.log"))?;
         let advertise = self.proxy.address().to_string();
         let args = ["node", "serve", "--listen", &self.listen, "--advertise", &advertise];
-        self.agent = Some(self.command()?.args(args).args(options).stdout(Stdio::null()).stderr(log).spawn()?);
+        let mut command = match self.program.split_first() {
+            Some((program, before)) => {
+                let mut command = self.of(Command::new(program));
+                command.args(before);
+                command
+            }
+            None => self.command()?,
+        };
+        self.agent = Some(command.args(args).args(options).stdout(Stdio::null()).stderr(log).spawn()?);
         let state = self.state();
         until("the agent answers", || Ok(Client::try_connect(Some(&state)).is_some()))
     }
@@ -198,8 +212,17 @@ impl Cluster {
     /// # Errors
     /// When they do not come up.
     pub fn start(shape: &Shape, options: &[&str]) -> Result<Cluster> {
+        Cluster::start_by(&[], shape, options)
+    }
+
+    /// The same, with agents that an emulator runs: its command, with the program.
+    ///
+    /// # Errors
+    /// When they do not come up.
+    pub fn start_by(program: &[String], shape: &Shape, options: &[&str]) -> Result<Cluster> {
         let dir = tempfile::tempdir()?;
-        let (mut a, mut b) = (Node::new("a", dir.path(), shape)?, Node::new("b", dir.path(), shape)?);
+        let new = |name| Node::new(name, dir.path(), shape, program);
+        let (mut a, mut b) = (new("a")?, new("b")?);
         a.cli(&["node", "init", "--cluster", "bench", "--name", a.name])?;
         a.serve(options)?;
         let token = a.invitation()?;
