@@ -7,6 +7,8 @@ extern crate alloc;
 mod agent;
 mod clock;
 mod console;
+#[cfg(target_arch = "x86_64")]
+mod copy;
 mod entropy;
 mod executor;
 mod host;

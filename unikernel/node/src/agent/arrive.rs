@@ -457,7 +457,12 @@ impl Arriving {
         *entry.live.borrow_mut() = Some(live.clone());
         log!("{name} has come from {}, epoch {epoch}", self.peer);
         if !entry.spec.publish.is_empty() {
-            self.agent.executor.spawn(service::carry(self.agent.clone(), entry.clone(), live.seat.clone(), self.way.take()));
+            self.agent.executor.spawn(service::carry(
+                self.agent.clone(),
+                entry.clone(),
+                live.seat.clone(),
+                self.way.take(),
+            ));
         }
         self.agent.executor.spawn(self.agent.clone().look_after(entry.clone(), live));
         self.entry = Some(entry);
