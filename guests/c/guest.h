@@ -1,7 +1,7 @@
 /* What every guest needs: sizes from argv, a seedable generator, a checksum.
  *
  * A guest prints the same bytes for the same arguments on every ISA, moved or not, so that a test can compare runs.
- * Nothing here reads a clock or an address. */
+ * Nothing here reads a clock or an address (but see npb_begin). */
 #ifndef GUEST_H
 #define GUEST_H
 #include <stdint.h>

@@ -134,13 +134,15 @@ int main(int argc, char **argv) {
     size_t bytes = (size_t)n * sizeof(double);
     double *x = allocate(bytes), *z = allocate(bytes), *p = allocate(bytes), *q = allocate(bytes), *r = allocate(bytes);
     double zeta = 0;
-    for (int i = 0; i < n; i++) x[i] = 1;
+    for (int i = 0; i < n; i++) x[i] = 1, z[i] = p[i] = q[i] = r[i] = 0;
+    npb_begin();
     for (int iteration = 1; iteration <= OUTER; iteration++) {
         double residual = solve(x, z, p, q, r), length = sqrt(dot(z, z));
         zeta = classes[class].shift + 1 / dot(x, z);
         printf("%4d  %20.14e %20.13f\n", iteration, residual, zeta);
         for (int i = 0; i < n; i++) x[i] = z[i] / length;
     }
+    npb_end();
     free(x), free(z), free(p), free(q), free(r), free(row), free(column), free(value);
     printf("zeta %.13f, published %.13f\n", zeta, classes[class].zeta);
     return npb_verdict(fabs(zeta - classes[class].zeta) / classes[class].zeta <= 1e-10);

@@ -15,6 +15,8 @@ int main(int argc, char **argv) {
     uint64_t batches = (UINT64_C(1) << classes[class].log_pairs) / BATCH;
     double *uniform = allocate(2 * BATCH * sizeof *uniform);
     double sum_x = 0, sum_y = 0, annulus[10] = {0};
+    for (int i = 0; i < 2 * BATCH; i++) uniform[i] = 0;
+    npb_begin();
     for (uint64_t batch = 0; batch < batches; batch++) {
         uint64_t seed = npb_random_after(271828183, NPB_MULTIPLIER, batch * 2 * BATCH);
         for (int i = 0; i < 2 * BATCH; i++) uniform[i] = npb_random(&seed, NPB_MULTIPLIER);
@@ -29,6 +31,7 @@ int main(int argc, char **argv) {
             sum_y += y;
         }
     }
+    npb_end();
     free(uniform);
     double pairs = 0;
     for (int i = 0; i < 10; i++) pairs += annulus[i];

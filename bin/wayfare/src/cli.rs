@@ -246,7 +246,8 @@ pub struct Compile {
     /// The module
     #[arg(value_name = "PROG.wasm")]
     pub program: PathBuf,
-    /// What to compile for: x86_64, aarch64, riscv64 or pulley64 (default: this machine)
+    /// What to compile for: x86_64, x86_64-v2 (any processor since about 2011), aarch64, riscv64, pulley64; with -none
+    /// behind it, a machine without an operating system (default: this machine, with all that its processor has)
     #[arg(long)]
     pub target: Option<String>,
     /// The image (default: the module's name and the target, in this directory)

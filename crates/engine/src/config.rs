@@ -16,64 +16,119 @@ pub struct Options {
     pub canonical_nan: bool,
 }
 
-/// An instruction set and operating system to compile for.
+/// What code is compiled for: an instruction set, an operating system or none, and how far it relies on either.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Target(String);
+pub struct Target {
+    triple: &'static str,
+    /// Only instructions of x86-64's level v2, which every such processor of the last fifteen years has; else, for this
+    /// machine, all that it has.
+    v2: bool,
+    /// Each access to memory is checked by instructions, and not by page tables: for comparison.
+    explicit_bounds: bool,
+}
+
+/// What stands behind the name of a target whose code checks its accesses itself.
+const EXPLICIT_BOUNDS: &str = "+explicit-bounds";
 
 impl Target {
     /// The machine this runs on.
     pub fn host() -> Self {
-        if cfg!(feature = "std") { Target(alloc::format!("{ARCH}-unknown-linux-gnu")) } else { Target::bare(ARCH) }
+        if cfg!(feature = "std") { Target::linux(ARCH) } else { Target::bare(ARCH) }
     }
 
-    fn bare(arch: &str) -> Self {
-        // The one whose triple says which files its compilers make.
-        Target(alloc::format!("{arch}-unknown-none{}", if arch.starts_with("riscv64") { "-elf" } else { "" }))
+    fn new(triple: &'static str) -> Self {
+        Target { triple, v2: false, explicit_bounds: false }
     }
 
-    /// Reads a target's short name (`x86_64`, `aarch64`, `riscv64`, `pulley64`) or a target triple; the short name of one
-    /// without an operating system ends in `-none`.
+    fn linux(arch: Arch) -> Self {
+        Target::new(match arch {
+            Arch::X86_64 => "x86_64-unknown-linux-gnu",
+            Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+            Arch::Riscv64 => "riscv64gc-unknown-linux-gnu",
+        })
+    }
+
+    fn bare(arch: Arch) -> Self {
+        // The triples that say which files their compilers make.
+        match arch {
+            Arch::X86_64 => Target { v2: true, ..Target::new("x86_64-unknown-none") },
+            Arch::Aarch64 => Target::new("aarch64-unknown-none"),
+            Arch::Riscv64 => Target::new("riscv64gc-unknown-none-elf"),
+        }
+    }
+
+    /// Reads a target's short name (`x86_64`, `x86_64-v2`, `aarch64`, `riscv64`, `pulley64`) or a target triple; the short
+    /// name of one without an operating system ends in `-none`. `+explicit-bounds` may follow.
     ///
     /// # Errors
     /// [`Error::Target`] for one there is no code generator for.
     pub fn parse(name: &str) -> Result<Self, Error> {
-        let arch = name.split('-').next().unwrap_or_default();
-        if name.ends_with("-none") || name.ends_with("-none-elf") {
-            return match arch {
-                "x86_64" | "aarch64" => Ok(Target::bare(arch)),
-                "riscv64" | "riscv64gc" => Ok(Target::bare("riscv64gc")),
-                _ => Err(Error::Target(name.into())),
-            };
-        }
-        Ok(Target(match arch {
-            "x86_64" | "x86-64" | "amd64" => "x86_64-unknown-linux-gnu".into(),
-            "aarch64" | "arm64" => "aarch64-unknown-linux-gnu".into(),
-            "riscv64" | "riscv64gc" => "riscv64gc-unknown-linux-gnu".into(),
-            "pulley64" | "pulley" => "pulley64".into(),
-            _ => return Err(Error::Target(name.into())),
-        }))
+        let unknown = || Error::Target(name.into());
+        let (system, explicit_bounds) = match name.strip_suffix(EXPLICIT_BOUNDS) {
+            Some(system) => (system, true),
+            None => (name, false),
+        };
+        let target = match system.split('-').next().unwrap_or_default() {
+            "pulley64" | "pulley" => Target::new("pulley64"),
+            arch => {
+                let arch = Arch::parse(arch).ok_or_else(unknown)?;
+                match system.ends_with("-none") || system.ends_with("-none-elf") {
+                    true => Target::bare(arch),
+                    false => Target { v2: system == "x86_64-v2", ..Target::linux(arch) },
+                }
+            }
+        };
+        Ok(Target { explicit_bounds, ..target })
     }
 
     /// Whether it has no operating system.
     pub fn is_bare(&self) -> bool {
-        self.0.contains("-none")
+        self.triple.contains("-none")
     }
 
     /// The target triple.
-    pub fn triple(&self) -> &str {
-        &self.0
+    pub fn triple(&self) -> &'static str {
+        self.triple
     }
 
-    /// Whether this process can run code compiled for the target.
+    /// How an image names what it was compiled for. What instructions it has is in its code.
+    pub fn of_image(&self) -> String {
+        alloc::format!("{}{}", self.triple, if self.explicit_bounds { EXPLICIT_BOUNDS } else { "" })
+    }
+
+    /// Whether this process can run code compiled for the target, if the processor has the instructions.
     pub fn runs_here(&self) -> bool {
-        *self == Target::host() || self.0 == "pulley64"
+        self.triple == Target::host().triple || self.triple == "pulley64"
     }
 }
 
 impl core::fmt::Display for Target {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.0.split('-').next().unwrap_or_default())?;
-        f.write_str(if self.is_bare() { "-none" } else { "" })
+        f.write_str(self.triple.split('-').next().unwrap_or_default())?;
+        f.write_str(match (self.is_bare(), self.v2) {
+            (true, _) => "-none",
+            (false, true) => "-v2",
+            (false, false) => "",
+        })?;
+        f.write_str(if self.explicit_bounds { EXPLICIT_BOUNDS } else { "" })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Arch {
+    X86_64,
+    Aarch64,
+    Riscv64,
+}
+
+impl Arch {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "x86_64" | "x86-64" | "amd64" => Some(Arch::X86_64),
+            "aarch64" | "arm64" => Some(Arch::Aarch64),
+            "riscv64" | "riscv64gc" => Some(Arch::Riscv64),
+            _ => None,
+        }
     }
 }
 
@@ -92,8 +147,13 @@ pub const RESERVATION_FOR_GROWTH: usize = 2 << 30;
 /// [`Error::Target`] when wasmtime does not know the target.
 pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
     let mut config = Config::new();
-    if *target != Target::host() {
-        config.target(target.triple()).map_err(|_| Error::Target(target.triple().into()))?;
+    // For this machine wasmtime finds out by itself what instructions there are. What only loads code need not say which
+    // it was compiled for: they are looked for.
+    if target.triple != Target::host().triple || target.v2 && cfg!(feature = "std") {
+        config.target(target.triple).map_err(|_| Error::Target(target.triple.into()))?;
+    }
+    if target.explicit_bounds {
+        config.signals_based_traps(false);
     }
     // Memory never moves: the poll words are written from other threads through a plain pointer.
     config.memory_reservation(RESERVATION as u64).memory_reservation_for_growth(RESERVATION_FOR_GROWTH as u64);
@@ -112,37 +172,37 @@ pub fn configure(target: &Target, options: Options) -> Result<Config, Error> {
         #[cfg(feature = "std")]
         config.wasm_threads(false);
     }
-    if target.0.starts_with("riscv64") {
+    if target.triple.starts_with("riscv64") {
         // Few of these processors have vector registers, and there is no SIMD code without.
         config.wasm_simd(false).wasm_relaxed_simd(false);
     }
     #[cfg(feature = "compile")]
-    if target.is_bare() {
-        let features = match target.0.split('-').next() {
-            Some("x86_64") => &BARE_X86_64[..],
-            Some("riscv64gc") => &BARE_RISCV64,
-            _ => &[],
+    {
+        let features = match target.is_bare() && target.triple.starts_with("riscv64") {
+            true => &BARE_RISCV64[..],
+            false if target.v2 => &X86_64_V2,
+            false => &[],
         };
         for feature in features {
-            // SAFETY: these say what instructions the code has, and a board checks that it knows them all before it
-            // runs any (`detect`); or they are those that its kernel has, too (RISC-V).
+            // SAFETY: these say what instructions the code has, and whoever loads it looks whether the processor knows them
+            // all before it runs any; or they are those that a board's kernel has, too (RISC-V).
             unsafe { config.cranelift_flag_enable(feature) };
         }
     }
     #[cfg(all(not(feature = "std"), target_arch = "x86_64"))]
     {
-        // SAFETY: `detect` says what the processor says of itself. No floating-point value goes between compiled code
-        // and this build, which has no vector registers: what could, is one instruction from SSE4.1 on, which images
-        // for such machines are compiled for.
+        // SAFETY: `detect` says what the processor says of itself. Floating-point values go between compiled code and this
+        // build in vector registers, or not at all: what they are needed for is one instruction from SSE4.1 on, which
+        // images for such machines are compiled for.
         unsafe { config.detect_host_feature(detect).x86_float_abi_ok(true) };
     }
     let _ = options;
     Ok(config)
 }
 
-/// What every x86-64 machine of the last fifteen years has (level v2), and SIMD code and rounding need.
+/// Level v2, which SIMD code and rounding need.
 #[cfg(feature = "compile")]
-const BARE_X86_64: [&str; 6] = ["has_sse3", "has_ssse3", "has_cmpxchg16b", "has_sse41", "has_sse42", "has_popcnt"];
+const X86_64_V2: [&str; 6] = ["has_sse3", "has_ssse3", "has_cmpxchg16b", "has_sse41", "has_sse42", "has_popcnt"];
 
 /// What every 64-bit RISC-V processor that general programs are built for has besides what is taken for granted (`RV64GC`):
 /// compressed instructions.
@@ -166,8 +226,34 @@ fn detect(feature: &str) -> Option<bool> {
 }
 
 #[cfg(target_arch = "x86_64")]
-const ARCH: &str = "x86_64";
+const ARCH: Arch = Arch::X86_64;
 #[cfg(target_arch = "aarch64")]
-const ARCH: &str = "aarch64";
+const ARCH: Arch = Arch::Aarch64;
 #[cfg(target_arch = "riscv64")]
-const ARCH: &str = "riscv64gc";
+const ARCH: Arch = Arch::Riscv64;
+
+#[cfg(all(test, feature = "compile"))]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn targets_have_names() {
+        for (name, triple) in [
+            ("x86_64", "x86_64-unknown-linux-gnu"),
+            ("x86_64-v2", "x86_64-unknown-linux-gnu"),
+            ("aarch64-none", "aarch64-unknown-none"),
+            ("riscv64gc-none", "riscv64gc-unknown-none-elf"),
+            ("x86_64-none+explicit-bounds", "x86_64-unknown-none"),
+            ("pulley64", "pulley64"),
+        ] {
+            let target = Target::parse(name).unwrap();
+            assert_eq!((target.to_string().as_str(), target.triple()), (name, triple));
+        }
+        assert_eq!(Target::parse("arm64").unwrap(), Target::parse("aarch64-unknown-linux-gnu").unwrap());
+        assert!(Target::parse("x86_64-v2").unwrap().runs_here() == cfg!(target_arch = "x86_64"));
+        for name in ["vax", "", "x86_64+bounds", "vax-none"] {
+            assert!(matches!(Target::parse(name), Err(Error::Target(_))), "{name}");
+        }
+    }
+}

@@ -205,7 +205,7 @@ impl Image {
         let engine = Engine::new(&configure(target, options)?)?;
         let wasm = crate::lengths::hide(wasm, target)?;
         let code = engine.precompile_module(&wasm).map_err(|e| Error::Compile(alloc::format!("{e:#}")))?;
-        let metadata = metadata.encode();
+        let (metadata, compiled_for) = (metadata.encode(), target.of_image());
         let flags =
             if options.canonical_nan { CANONICAL_NAN } else { 0 } | if form == Form::Start { STARTS_ONLY } else { 0 };
         let mut bytes = Vec::with_capacity(FIXED + metadata.len() + code.len() + 64);
@@ -214,11 +214,11 @@ impl Image {
         bytes.extend_from_slice(&flags.to_le_bytes());
         bytes.extend_from_slice(&[0; 32]);
         bytes.extend_from_slice(&Digest::of(original).0);
-        for part in [target.triple().as_bytes(), VERSION.as_bytes(), &metadata] {
+        for part in [compiled_for.as_bytes(), VERSION.as_bytes(), &metadata] {
             bytes.extend_from_slice(&(part.len() as u32).to_le_bytes());
         }
         bytes.extend_from_slice(&(code.len() as u64).to_le_bytes());
-        for part in [target.triple().as_bytes(), VERSION.as_bytes(), &metadata, &code] {
+        for part in [compiled_for.as_bytes(), VERSION.as_bytes(), &metadata, &code] {
             bytes.extend_from_slice(part);
         }
         let mac = mac(key, &bytes);

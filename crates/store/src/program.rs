@@ -222,7 +222,7 @@ fn from_image(bytes: &[u8], path: &Path, wanted: &Wanted) -> Result<Image> {
     let refused = match Image::load(bytes, &key) {
         Ok(image) => {
             movable(&image, wanted)?;
-            if wanted.explicit && ImageInfo::parse(bytes)?.target != wanted.target.triple() {
+            if wanted.explicit && ImageInfo::parse(bytes)?.target != wanted.target.of_image() {
                 anyhow!("the image is for another target than {}: compile the module for it", wanted.target)
             } else if wanted.form == Form::Resume && image.form() == Form::Start {
                 anyhow!(Error::StartsOnly)

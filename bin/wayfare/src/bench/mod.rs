@@ -37,7 +37,7 @@ pub struct Bench {
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
     /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
-    /// unikernel: size, memory, boot, transfer, downtime
+    /// unikernel: size, memory, boot, programs, transfer, downtime
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program

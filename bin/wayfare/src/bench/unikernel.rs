@@ -1,6 +1,8 @@
 //! What machines without an operating system need, and what moves to, between and from them cost. All of it in QEMU, by its
 //! own translator, which runs code many times slower than a processor does: times of the guest's own clock are told apart.
 
+mod programs;
+
 use super::migrate::cluster::{Cluster, Node, free_port, migrate, order, order_to, until};
 use super::migrate::{ms, row, spread};
 use super::{Bench, Row, check_parts, guest, median};
@@ -19,7 +21,7 @@ use wayfare_sim::proxy::Shape;
 use wayfare_transfer::message::Mode;
 
 /// What `--only` may name.
-const PARTS: [&str; 5] = ["size", "memory", "boot", "transfer", "downtime"];
+const PARTS: [&str; 6] = ["size", "memory", "boot", "programs", "transfer", "downtime"];
 /// Memory of machines that are not to be small.
 const MEMORY: u64 = 256;
 /// The port of the machine that sends everything back.
@@ -42,6 +44,7 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         ("size", size as fn(&Setting<'_>, &str) -> Result<Vec<Row>>),
         ("memory", memory),
         ("boot", boot),
+        ("programs", programs::measure),
         ("transfer", transfer),
         ("downtime", downtime),
     ] {

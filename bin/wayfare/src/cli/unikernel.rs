@@ -52,6 +52,9 @@ pub struct UnikernelBuild {
     /// Give every NaN the same bits on every machine (floating-point loops get slower)
     #[arg(long, requires = "task")]
     pub canonical_nan: bool,
+    /// Check each access to memory by instructions, not by page tables: slower, for comparison
+    #[arg(long, requires = "task", hide_short_help = true)]
+    pub explicit_bounds: bool,
     /// The kernel (default: the one that comes with this program)
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,

@@ -18,7 +18,8 @@ use wayfare_store::program::{self, FileKind, Wanted};
 /// # Errors
 /// When there is no kernel for the target, the program cannot be compiled, or the image cannot be written.
 pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
-    let target = Target::parse(&format!("{}-none", args.target)).map_err(|_| {
+    let bounds = if args.explicit_bounds { "+explicit-bounds" } else { "" };
+    let target = Target::parse(&format!("{}-none{bounds}", args.target)).map_err(|_| {
         let all = TARGETS.join(", ");
         anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {all}", args.target)
     })?;
