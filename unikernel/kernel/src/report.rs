@@ -57,8 +57,18 @@ pub fn fail(part: Part, how: fmt::Arguments<'_>) -> ! {
     match (FAILURES.fetch_add(1, Ordering::Relaxed), is_node) {
         (0, _) => {}
         // It failed in here: without another word.
-        (1, true) => restart(1),
+        (1, true) => reset_in(PAUSE),
         _ => arch::exit(FAILED),
+    }
+    let before = if clock::nanos() > WELL { 0 } else { BEFORE.load(Ordering::Relaxed) };
+    let times = before.saturating_add(1);
+    if is_node {
+        let mut text = Text::EMPTY;
+        // What there is no room for is left out.
+        let _ = text.write_fmt(how);
+        let page = page();
+        Report { part, times, text: text.as_str() }.write(page);
+        arch::write_back(page);
     }
     arch::unlock_console();
     let what = match part {
@@ -70,22 +80,13 @@ pub fn fail(part: Part, how: fmt::Arguments<'_>) -> ! {
     if !is_node {
         arch::exit(FAILED)
     }
-    let before = if clock::nanos() > WELL { 0 } else { BEFORE.load(Ordering::Relaxed) };
-    let times = before.saturating_add(1);
-    let mut text = Text::EMPTY;
-    // What there is no room for is left out.
-    let _ = text.write_fmt(how);
-    let page = page();
-    Report { part, times, text: text.as_str() }.write(page);
-    arch::write_back(page);
-    restart(times)
-}
-
-/// Resets the machine that has failed so many times in a row.
-fn restart(times: u32) -> ! {
     let pause = PAUSE.saturating_mul(1 << (times - 1).min(31)).min(PAUSE_MOST);
     let _ = writeln!(arch::Console, "wayfare: the machine is reset in {} s", pause / SECOND);
-    let until = clock::nanos().saturating_add(pause);
+    reset_in(pause)
+}
+
+fn reset_in(nanos: u64) -> ! {
+    let until = clock::nanos().saturating_add(nanos);
     while clock::nanos() < until {
         core::hint::spin_loop();
     }
