@@ -122,8 +122,24 @@ UNIKERNELS=(x86_64 aarch64 riscv64)
 
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.
-build_unikernel() {
-    local arch node kernel flags package target name out=$WAYFARE_TARGET/release/unikernel
+build_unikernel() { unikernel_cargo 'build_std_cargo build' "$@"; }
+
+# lint_unikernel arch...: has the clippy look through them that belongs to the compiler that builds them. They must be built: the
+# kernels have the node's program in them.
+lint_unikernel() {
+    need_debian rustc-web cargo-web rust-web-src rust-web-clippy
+    unikernel_cargo lint_std_cargo "$@"
+}
+
+# lint_std_cargo arguments...: as build_std_cargo. `cargo clippy` would be whatever is first in PATH.
+lint_std_cargo() {
+    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy "$@" -- -D warnings
+}
+
+# unikernel_cargo command arch...: runs a command of cargo's for each kernel, the node's program first.
+unikernel_cargo() {
+    local command=$1 arch node kernel flags package target name out=$WAYFARE_TARGET/release/unikernel
+    shift
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
     mkdir -p "$out"
@@ -141,7 +157,8 @@ build_unikernel() {
         for package in wayfare-unikernel-node wayfare-unikernel; do
             target=$node
             [[ $package == wayfare-unikernel ]] && target=$kernel
-            (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
+            # shellcheck disable=SC2086 # it has arguments
+            (cd "$WAYFARE_ROOT/unikernel" && $command --release -p "$package" -Zbuild-std=core,alloc \
                 -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return
         done
         cp "$CARGO_TARGET_DIR/$kernel/release/wayfare-unikernel" "$out/$arch.elf"

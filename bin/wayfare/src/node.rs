@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use wayfare_node::agent::{Agent, Settings};
 use wayfare_node::control::{NodeInfo, Reply, Request};
+use wayfare_node::restart::Restart;
 use wayfare_node::token::Token;
 use wayfare_node::{Dirs, membership};
 
@@ -167,6 +168,21 @@ pub fn list(args: &Nodes) -> Result<ExitCode> {
         vec![n.peer.name.clone(), n.peer.instruction_set().into(), system(n).into(), n.peer.address.clone(), seen]
     };
     let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
-    output::print(&output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "SEEN"], &rows, Paint::stdout()))?;
+    let mut text = output::table(&["NAME", "ISA", "SYSTEM", "ADDRESS", "SEEN"], &rows, Paint::stdout());
+    nodes.iter().filter_map(|node| restarted(node, now)).for_each(|line| text.push_str(&line));
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line on a node that has failed and was reset a while ago, for people.
+fn restarted(node: &NodeInfo, now: u64) -> Option<String> {
+    const A_WHILE: u64 = 24 * 60 * 60;
+    let restarted = node.restarted.as_ref()?;
+    let ago = now.saturating_sub(restarted.at);
+    let text = output::long_duration(Duration::from_secs(ago)).replace(".0s", "s");
+    let Restart { part, text: how, times } = &restarted.why;
+    // Not every node that may be asked is as careful as this one with what it was told.
+    let how = how.replace(char::is_control, " ");
+    let again = if *times > 1 { format!(" ({times} times in a row)") } else { String::new() };
+    (ago < A_WHILE).then(|| format!("{} restarted {text} ago{again}: {}: {how}\n", node.peer.name, part.describe()))
 }

@@ -73,10 +73,19 @@ fn in_each_phase(
     strike: impl Fn(&mut Board<'_>, [&Proxy; 2]) + Sync,
     may_be_lost: impl Fn(&str) -> bool + Sync,
 ) {
+    in_phases(&PHASES.map(|phase| (phase, to)), strike, may_be_lost);
+}
+
+/// The same in each of these phases of a move to somebody.
+fn in_phases(
+    all: &[(&str, &str)],
+    strike: impl Fn(&mut Board<'_>, [&Proxy; 2]) + Sync,
+    may_be_lost: impl Fn(&str) -> bool + Sync,
+) {
     unmoved();
     let (strike, may_be_lost) = (&strike, &may_be_lost);
     std::thread::scope(|scope| {
-        for (phase, target) in PHASES.iter().zip(TARGETS.iter().cycle()) {
+        for (&(phase, to), target) in all.iter().zip(TARGETS.iter().cycle()) {
             scope.spawn(move || {
                 linked(target, |a, board, proxies| {
                     if to == "a" {
@@ -86,7 +95,7 @@ fn in_each_phase(
                     if !moving.reaches(phase) {
                         // A node has compiled it before.
                         let end = moving.end();
-                        let known = to == "a" && *phase == PHASES[1];
+                        let known = to == "a" && phase == PHASES[1];
                         assert!(known, "never {phase}: {:?}: {end:?}", moving.phases);
                         return;
                     }
@@ -135,6 +144,22 @@ fn the_link_to_a_board_may_break_in_any_phase() {
 fn the_link_from_a_board_may_break_in_any_phase() {
     let _alone = alone();
     in_each_phase("a", |board, proxies| cut(board, proxies, MOMENT), |_| false);
+}
+
+/// More than anybody waits for a word: a source for 20 s, a destination for a minute.
+const AGES: Duration = Duration::from_secs(65);
+
+#[test]
+fn nothing_may_be_heard_for_longer_than_anybody_waits() {
+    let _alone = alone();
+    // Those in which something is on its way, or in doubt.
+    let phases = PHASES[2..].iter().flat_map(|phase| [(*phase, "board"), (*phase, "a")]).collect::<Vec<_>>();
+    let silence = |_: &mut Board<'_>, proxies: [&Proxy; 2]| {
+        proxies.iter().for_each(|proxy| proxy.silence());
+        std::thread::sleep(AGES);
+        proxies.iter().for_each(|proxy| proxy.restore());
+    };
+    in_phases(&phases, silence, |_| false);
 }
 
 fn power_cut(board: &mut Board<'_>, _: [&Proxy; 2]) {

@@ -2,7 +2,8 @@
 //! by `wayfare unikernel build`, read by the kernel in `unikernel/`.
 //!
 //! A kernel is an ELF file with one program header to spare and, in its data, a [`Place`]. A node's image is that file
-//! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel.
+//! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel. Behind it, in memory, a
+//! machine that has failed leaves a [`report::Report`] for the one that boots next.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod elf;
 #[cfg(feature = "payload")]
 mod payload;
 mod place;
+pub mod report;
 
 #[cfg(feature = "payload")]
 pub use elf::{attach, payload_of};

@@ -1,6 +1,7 @@
 //! What users ask of an agent, and what it answers: by this machine's socket, or from another node.
 
 use crate::peers::Peer;
+use crate::restart::Restarted;
 use crate::spec::Spec;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -127,6 +128,9 @@ pub struct NodeInfo {
     /// Bytes of memory that tasks could take now, of the one that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<u64>,
+    /// That it was reset because it had failed, if the one that answers was told so: the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<Restarted>,
 }
 
 /// An answer.

@@ -9,5 +9,6 @@ pub mod control;
 pub mod envelope;
 pub mod identity;
 pub mod peers;
+pub mod restart;
 pub mod spec;
 pub mod token;

@@ -1,5 +1,6 @@
 //! The other nodes, as far as this one has heard of them: what nodes tell each other, and whom they tell.
 
+use crate::restart::Restart;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,15 @@ pub enum NodeMessage {
     Bytes(Vec<u8>),
     /// No.
     Refused(String),
+    /// I have failed, and was reset. The answer is `Noted`.
+    Restarted {
+        /// Seconds ago.
+        ago: u64,
+        /// Why.
+        why: Restart,
+    },
+    /// That is kept for people.
+    Noted,
 }
 
 impl NodeMessage {
@@ -121,13 +131,36 @@ impl NodeMessage {
     /// Reads one.
     ///
     /// # Errors
-    /// When it is none, or names more nodes than a message may.
+    /// When it is none, or names more nodes, or says more, than a message may.
     pub fn decode(bytes: &[u8]) -> anyhow::Result<Self> {
         let message: Self = postcard::from_bytes(bytes).map_err(|_| anyhow::anyhow!("a message that is none"))?;
         if let Self::Hello { peers, .. } | Self::Joined { peers, .. } = &message {
             let long = |p: &Peer| p.name.len() > 63 || p.address.len() > 255 || p.isa.len() > 31;
             anyhow::ensure!(peers.len() <= PEERS_MAX && !peers.iter().any(long), "more nodes than a message may name");
         }
+        if let Self::Restarted { why, .. } = &message {
+            why.check()?;
+        }
         Ok(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restart::Part;
+
+    fn read(text: String) -> anyhow::Result<NodeMessage> {
+        let why = Restart { part: Part::Kernel, text, times: 1 };
+        NodeMessage::decode(&NodeMessage::Restarted { ago: 7, why }.encode())
+    }
+
+    #[test]
+    fn a_reason_for_a_restart_is_one_line() {
+        assert!(matches!(read("it failed".into()), Ok(NodeMessage::Restarted { ago: 7, .. })));
+        assert!(read("x".repeat(1024)).is_ok());
+        for text in ["x".repeat(1025), "a\nb".into(), "\x1b[2J".into(), "\u{9b}2J".into()] {
+            assert!(read(text).is_err());
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::dirs::Dirs;
 use crate::peers::Peer;
+use crate::restart::Restarted;
 use crate::spec::Spec;
 use crate::unix_now;
 use anyhow::{Context, Result};
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS revocations (only INTEGER PRIMARY KEY CHECK (only = 0
 CREATE TABLE IF NOT EXISTS peers (
     name TEXT PRIMARY KEY, address TEXT NOT NULL, isa TEXT NOT NULL, seen INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS restarts (name TEXT PRIMARY KEY, restarted TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// The version of the tables.
@@ -279,8 +281,33 @@ impl Db {
     /// # Errors
     /// When the disk does not take it.
     pub fn remove_peer(&self, name: &str) -> Result<()> {
-        self.lock().execute("DELETE FROM peers WHERE name = ?1", params![name])?;
+        let db = self.lock();
+        db.execute("DELETE FROM peers WHERE name = ?1", params![name])?;
+        db.execute("DELETE FROM restarts WHERE name = ?1", params![name])?;
         Ok(())
+    }
+
+    /// Notes that a node was reset, and why.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_restart(&self, name: &str, restarted: &Restarted) -> Result<()> {
+        self.lock().execute(
+            "INSERT INTO restarts (name, restarted) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET restarted = ?2",
+            params![name, serde_json::to_string(restarted)?],
+        )?;
+        Ok(())
+    }
+
+    /// When a node was last reset, and why, if it has told that.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn restart(&self, name: &str) -> Result<Option<Restarted>> {
+        let db = self.lock();
+        let find = "SELECT restarted FROM restarts WHERE name = ?1";
+        let text: Option<String> = db.query_row(find, [name], |row| row.get(0)).optional()?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
     /// The nodes that were seen.

@@ -39,7 +39,7 @@ mod serve;
 mod service;
 mod task;
 
-pub use wayfare_cluster::{control, peers, spec, token};
+pub use wayfare_cluster::{control, peers, restart, spec, token};
 
 pub use dirs::Dirs;
 pub use serve::{Serve, serve};

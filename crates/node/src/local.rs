@@ -248,8 +248,12 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free: Some(agent.capacity.free()) }];
-            nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo { peer, this: false, free: None }));
+            let free = Some(agent.capacity.free());
+            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free, restarted: None }];
+            for peer in agent.db.peers()? {
+                let restarted = agent.db.restart(&peer.name)?;
+                nodes.push(NodeInfo { peer, this: false, free: None, restarted });
+            }
             Reply::Nodes { nodes }
         }
         Request::Logs { .. } | Request::Migrate { .. } | Request::At { .. } => bail!("not here"),

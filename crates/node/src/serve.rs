@@ -4,6 +4,7 @@
 use crate::agent::Agent;
 use crate::link::Link;
 use crate::peers::{NodeMessage, Peer};
+use crate::restart::Restarted;
 use crate::{arrive, compiler, local, membership, service, unix_nanos, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
@@ -165,6 +166,12 @@ async fn converse(agent: &Agent, mut link: Link, message: NodeMessage) -> Result
             }
             Err(e) => NodeMessage::Refused(format!("{e:#}")),
         },
+        NodeMessage::Restarted { ago, why } => {
+            tracing::warn!(node = %claims.name, times = why.times, "restarted: {}: {}", why.part.describe(), why.text);
+            let at = unix_now().saturating_sub(ago);
+            agent.db.put_restart(&claims.name, &Restarted { at, why })?;
+            NodeMessage::Noted
+        }
         _ => bail!("a message that begins nothing"),
     };
     link.send(Kind::Node, &answer.encode()).await

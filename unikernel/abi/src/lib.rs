@@ -97,10 +97,15 @@ pub enum Call {
     Catch,
     /// Bytes of memory that linear memories may still get.
     Free,
+    /// The agent is at work: seconds. From now on a failure resets the machine instead of ending it; and it is one if this
+    /// call does not come again within so many seconds. With 0, it need not.
+    Guard,
+    /// Fails: address and length of why, in text; whether it is the kernel that is to fail, to try that out.
+    Fail,
 }
 
 impl Call {
-    const ALL: [Call; 15] = [
+    const ALL: [Call; 17] = [
         Call::Exit,
         Call::Write,
         Call::Resize,
@@ -116,6 +121,8 @@ impl Call {
         Call::Listen,
         Call::Catch,
         Call::Free,
+        Call::Guard,
+        Call::Fail,
     ];
 
     /// By its number.
@@ -228,6 +235,10 @@ pub struct Boot {
     pub command_line: u64,
     /// Its length.
     pub command_line_len: u64,
+    /// The address of what the machine has left behind that failed and was reset (`wayfare_board::report`).
+    pub report: u64,
+    /// Its length; 0 if there is none.
+    pub report_len: u64,
     /// What the processor's counter means.
     pub clock: Clock,
     /// Bytes of memory in all.

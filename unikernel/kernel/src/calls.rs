@@ -3,7 +3,8 @@
 use crate::arch::{self, Context};
 use crate::space::{self, Touch};
 use crate::threads::Threads;
-use crate::{frames, program};
+use crate::{frames, guard, program, report};
+use wayfare_board::report::{Part, TEXT_MAX};
 use wayfare_unikernel_abi::{Area, Call, Error, Fault, PAGE, Rights};
 
 /// The thread that runs has called the kernel. Its result is in its context when it goes on.
@@ -59,6 +60,18 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
         Call::Catch => {
             threads.set_catcher(a);
         }
+        Call::Guard => {
+            report::is_node();
+            guard::heard(first);
+        }
+        Call::Fail => {
+            let why = space::read(first, second.min(TEXT_MAX as u64)).unwrap_or_default();
+            let why = why.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+            match c {
+                0 => report::fail(Part::Agent, format_args!("{why}")),
+                _ => panic!("{why}"),
+            }
+        }
         Call::Free => return Ok(frames::free().saturating_sub(frames::reserve()).min(isize::MAX as u64) as isize),
     }
     Ok(0)
@@ -89,10 +102,6 @@ pub fn faulted(threads: &mut Threads, fault: Fault, address: Option<u64>) {
 /// The node cannot go on.
 pub fn die(context: &Context, fault: Fault, address: Option<u64>) -> ! {
     let address = address.unwrap_or(0);
-    panic!(
-        "the node failed: {fault:?} at {:#x} ({}), address {address:#x}, stack {:#x}",
-        context.at(),
-        program::place(context.at()),
-        context.stack()
-    )
+    let (at, place, stack) = (context.at(), program::place(context.at()), context.stack());
+    report::fail(Part::Agent, format_args!("{fault:?} at {at:#x} ({place}), address {address:#x}, stack {stack:#x}"))
 }

@@ -18,20 +18,19 @@ mod arch;
 mod calls;
 mod clock;
 mod frames;
+mod guard;
 mod program;
+mod report;
 mod space;
 mod tables;
 mod threads;
 #[cfg(not(target_arch = "x86_64"))]
 mod tree;
 
-use core::fmt::Write;
 use core::panic::PanicInfo;
 use wayfare_board::Place;
+use wayfare_board::report::{Part, REPORT_MAX};
 use wayfare_unikernel_abi::{Area, Boot, DEVICES_MOST, Device, PAGE, Rights};
-
-/// What the machine's exit code is when the kernel, or the node, has failed.
-const PANICKED: u8 = 127;
 
 #[used]
 #[unsafe(link_section = ".payload_place")]
@@ -96,12 +95,18 @@ fn begin(found: &Found, measured: &clock::Measured) {
     let (at, frame) = (wayfare_unikernel_abi::NODE.end - PAGE, frames::take().expect("memory"));
     assert!(tables::map_frame(at, frame, Rights::Write), "there is no memory for the node");
     let text = at + size_of::<Boot>() as u64;
+    let report = text + COMMAND_LINE_MAX as u64;
+    const { assert!(size_of::<Boot>() + COMMAND_LINE_MAX + REPORT_MAX <= PAGE as usize) };
+    // SAFETY: the page was mapped for this, and it fits into it.
+    let report_len = report::take(unsafe { &mut *(report as *mut [u8; REPORT_MAX]) });
     let (payload, payload_len) = payload_place().unwrap_or((0, 0));
     let mut boot = Boot {
         payload,
         payload_len,
         command_line: text,
         command_line_len: found.command_line_len as u64,
+        report,
+        report_len: report_len as u64,
         clock: clock::init(measured),
         memory: frames::free(),
         features: found.features,
@@ -112,8 +117,7 @@ fn begin(found: &Found, measured: &clock::Measured) {
         let address = space::registers(*physical, *len).expect("memory for page tables");
         *device = Device { address, line: *line as u64 };
     }
-    const { assert!(size_of::<Boot>() + COMMAND_LINE_MAX <= PAGE as usize) };
-    // SAFETY: the page was mapped for this, and both fit into it.
+    // SAFETY: as above.
     unsafe {
         core::ptr::write(at as *mut Boot, boot);
         core::ptr::copy_nonoverlapping(found.command_line.as_ptr(), text as *mut u8, found.command_line_len);
@@ -127,7 +131,5 @@ fn begin(found: &Found, measured: &clock::Measured) {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
-    arch::unlock_console();
-    let _ = writeln!(arch::Console, "\nwayfare: the kernel failed: {info}");
-    arch::exit(PANICKED)
+    report::fail(Part::Kernel, format_args!("{info}"))
 }

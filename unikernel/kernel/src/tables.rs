@@ -36,8 +36,9 @@ impl Part {
     }
 }
 
-/// The kernel's own parts, and the payload, which follows it and which the node reads too.
-pub fn own_parts() -> [Part; 4] {
+/// The kernel's own parts; the payload, which follows it and which the node reads too; and a page behind all that a boot
+/// loader writes to, for what is to survive a reset.
+pub fn own_parts() -> [Part; 5] {
     let address = |symbol: *const u8| symbol as u64;
     // SAFETY: only their addresses are taken.
     let (text, text_end, rodata_end, end) =
@@ -49,6 +50,7 @@ pub fn own_parts() -> [Part; 4] {
         part(text_end, rodata_end, Rights::Read),
         part(rodata_end, end, Rights::Write),
         Part { is_shared: true, ..part(from, to, Rights::Read) },
+        part(to, to + PAGE, Rights::Write),
     ]
 }
 

@@ -4,9 +4,10 @@
 //! The kernel itself is never interrupted.
 
 use crate::arch::Context;
-use crate::{clock, space};
+use crate::{clock, guard, report, space};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use wayfare_unikernel_abi::{Area, Error, NEVER, STACK, THREADS_MOST};
+use wayfare_board::report::Part;
+use wayfare_unikernel_abi::{Area, Error, STACK, THREADS_MOST};
 
 /// For so long a thread runs before another of its kind gets its turn, nanoseconds.
 const TURN: u64 = 10_000_000;
@@ -163,10 +164,18 @@ impl Threads {
         self.current()
     }
 
+    /// The agent has said nothing for so many seconds.
+    fn hung(&self, seconds: u64) -> ! {
+        let agent = self.all[..self.end].iter().find(|thread| thread.urgent);
+        let at = agent.map_or(0, |thread| thread.context.at());
+        report::fail(Part::Watchdog, format_args!("nothing was heard of the agent for {seconds} s: it is at {at:#x}"))
+    }
+
     /// Chooses who runs now, and sees to it that the kernel is entered again in time.
     fn schedule(&mut self) {
         let now = clock::nanos();
-        let (mut next_deadline, mut ready, mut urgent) = (NEVER, 0u64, 0u64);
+        let look = guard::look(now).unwrap_or_else(|seconds| self.hung(seconds));
+        let (mut next_deadline, mut ready, mut urgent) = (look, 0u64, 0u64);
         for (number, thread) in self.all[..self.end].iter_mut().enumerate() {
             match thread.state {
                 State::Waiting { deadline, .. } if deadline <= now => {

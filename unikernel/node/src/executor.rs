@@ -15,7 +15,10 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::task::{Context, Poll, Waker};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use wayfare_unikernel_abi::NEVER;
+use wayfare_unikernel_abi::{NEVER, SECOND};
+
+/// Between two signs of life, nanoseconds.
+const SIGN: u64 = SECOND;
 
 /// Goes up when there may be something to do: by interrupts, by wakers.
 pub static EVENTS: AtomicU32 = AtomicU32::new(0);
@@ -81,12 +84,18 @@ impl Executor {
         }
     }
 
-    /// Runs for ever. `serve` is called around all that is done, and says when it wants to be called next at the latest.
-    pub fn run(&self, mut serve: impl FnMut() -> u64) -> ! {
+    /// Runs for ever. `serve` is called around all that is done, and says when it wants to be called next at the latest. The
+    /// kernel hears that this is so well within so many seconds; with 0, it does not care.
+    pub fn run(&self, watchdog: u64, mut serve: impl FnMut() -> u64) -> ! {
         let mut all: FuturesUnordered<Work> = FuturesUnordered::new();
         let waker = Waker::from(Arc::new(Wakes));
         let mut cx = Context::from_waker(&waker);
+        let mut sign = if watchdog == 0 { NEVER } else { 0 };
         loop {
+            if clock::nanos() >= sign {
+                sys::guard(watchdog);
+                sign = clock::nanos().saturating_add(SIGN);
+            }
             let seen = EVENTS.load(Ordering::SeqCst);
             serve();
             self.ring();
@@ -103,7 +112,7 @@ impl Executor {
             let first = self.0.times.borrow().first_key_value().map_or(NEVER, |((deadline, _), _)| *deadline);
             SLEEPS.store(true, Ordering::SeqCst);
             // Comes back at once if something has happened since.
-            let _ = sys::wait(&EVENTS, seen, next.min(first));
+            let _ = sys::wait(&EVENTS, seen, next.min(first).min(sign));
             SLEEPS.store(false, Ordering::SeqCst);
         }
     }

@@ -11,6 +11,7 @@ mod console;
 mod copy;
 mod entropy;
 mod executor;
+mod failure;
 mod host;
 mod link;
 mod memory;
@@ -24,12 +25,13 @@ use agent::Agent;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use console::Console;
 use core::fmt::Write;
 use core::panic::PanicInfo;
 use executor::Executor;
+use failure::Failures;
 use host::{Board, Seat};
 use net::Net;
+use wayfare_board::report::Text;
 use wayfare_board::{Payload, Role, Start};
 use wayfare_cluster::identity::Identity;
 use wayfare_cluster::peers::Peer;
@@ -41,8 +43,11 @@ use wayfare_wasi::Ctx;
 const EXITED: u8 = 1;
 /// The task trapped, or could not be started.
 const TRAPPED: u8 = 126;
-/// The machine itself failed.
-const PANICKED: u8 = 127;
+
+/// A node of which nothing is heard for so many seconds has failed, unless the command line says something else.
+const WATCHDOG: u64 = 30;
+/// It is not given less.
+const WATCHDOG_LEAST: u64 = 5;
 
 /// Where the kernel begins the first thread.
 #[unsafe(no_mangle)]
@@ -60,9 +65,13 @@ extern "C" fn _start(boot: &'static Boot) -> ! {
         Err(e) => fail(&e.to_string()),
     };
     let command_line = core::str::from_utf8(text(boot.command_line, boot.command_line_len)).unwrap_or_default();
+    let failures = Failures::new(text(boot.report, boot.report_len), |name| setting(command_line, name));
     match payload.role {
-        Role::Task(start) => sys::exit(only_task(start, payload.image, payload.snapshot)),
-        Role::Node { identity, peers } => node(boot, identity, peers, command_line),
+        Role::Task(start) => {
+            failures.on_purpose();
+            sys::exit(only_task(start, payload.image, payload.snapshot))
+        }
+        Role::Node { identity, peers } => node(boot, identity, peers, command_line, failures),
     }
 }
 
@@ -77,24 +86,30 @@ fn setting<'t>(command_line: &'t str, name: &str) -> Option<&'t str> {
 }
 
 /// Is a node of a cluster, for ever.
-fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str) -> ! {
+fn node(boot: &Boot, identity: Identity, peers: Vec<Peer>, command_line: &str, failures: Failures) -> ! {
+    let setting = |name: &str| setting(command_line, name);
+    let watchdog = match setting("wayfare.watchdog").and_then(|text| text.parse().ok()) {
+        Some(0) => 0,
+        seconds => seconds.unwrap_or(WATCHDOG).max(WATCHDOG_LEAST),
+    };
+    sys::guard(watchdog);
     let mut seed = [0; 8];
     if !entropy::fill(&mut seed) {
         fail("this machine has no source of randomness, without which it cannot speak to others in secret");
     }
-    let loopback = setting(command_line, "wayfare.loopback").and_then(|text| text.parse().ok());
+    let loopback = setting("wayfare.loopback").and_then(|text| text.parse().ok());
     let net = match Net::find(boot, u64::from_le_bytes(seed), loopback) {
         Ok(net) => net,
         Err(e) => fail(&e.to_string()),
     };
     let executor = Executor::default();
-    let address = setting(command_line, "wayfare.address").map(String::from);
-    if let Some(port) = setting(command_line, "wayfare.echo").and_then(|text| text.parse().ok()) {
+    let address = setting("wayfare.address").map(String::from);
+    if let Some(port) = setting("wayfare.echo").and_then(|text| text.parse().ok()) {
         executor.spawn(echo(executor.clone(), net.clone(), port));
     }
-    let agent = Agent::new(&executor, &net, identity, peers, address);
+    let agent = Agent::new(&executor, &net, identity, peers, address, failures);
     executor.spawn(agent.serve());
-    executor.run(|| net.serve())
+    executor.run(watchdog, || net.serve())
 }
 
 /// Sends whatever comes back to where it came from: what `wayfare bench unikernel` measures transfers against.
@@ -153,6 +168,8 @@ fn run(start: Start, image: &[u8], snapshot: &[u8]) -> Result<Outcome, String> {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
-    let _ = writeln!(Console, "\nwayfare: {info}");
-    sys::exit(PANICKED)
+    let mut text = Text::EMPTY;
+    // What there is no room for is left out.
+    let _ = write!(text, "{info}");
+    sys::fail(text.as_str(), false)
 }

@@ -36,6 +36,17 @@ pub fn exit(code: u8) -> ! {
     }
 }
 
+/// This node is at work, and says so again within so many seconds; with 0, it need not.
+pub fn guard(seconds: u64) {
+    let _ = call(Call::Guard, [seconds as usize, 0, 0, 0]);
+}
+
+/// The machine has failed; or the kernel is to, to try that out.
+pub fn fail(why: &str, is_kernel: bool) -> ! {
+    let _ = call(Call::Fail, [why.as_ptr().addr(), why.len(), is_kernel.into(), 0]);
+    unreachable!("a machine that has failed")
+}
+
 /// Writes to the console.
 pub fn write(bytes: &[u8]) {
     // What the kernel cannot read is lost; there is nobody to tell.

@@ -98,6 +98,9 @@ pub struct UnikernelRun {
     /// Memory of the machine
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]
     pub memory: u64,
+    /// More for the kernel's command line: a word, such as wayfare.watchdog=60 (may be repeated)
+    #[arg(long, value_name = "WORD")]
+    pub append: Vec<String>,
     /// What runs it: QEMU's own translator, or the processor by KVM (only where KVM runs a kernel's code natively)
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,

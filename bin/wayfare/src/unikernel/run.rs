@@ -17,8 +17,10 @@ use wayfare_store::atomic;
 const EXITED_MOST: i32 = 125;
 const TRAPPED: i32 = 126;
 const PANICKED: i32 = 127;
-/// With this a kernel begins to speak where firmware has spoken (`unikernel/kernel/src/riscv64/mod.rs`).
+/// With this a kernel begins to speak where firmware has spoken (`unikernel/kernel/src/riscv64/mod.rs`), and with the other
+/// one it ends, if the machine is reset.
 const START_OF_TEXT: u8 = 2;
+const END_OF_TEXT: u8 = 3;
 /// What `wayfare run` says of a task that trapped.
 const TRAPPED_STATUS: u8 = 134;
 /// Where boards listen (`unikernel/node/src/agent/mod.rs`).
@@ -42,8 +44,17 @@ pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
     }
     let is_node = args.join.is_some() || is_node(&image, &path)?;
     let mut command = machine.command(args, &path);
+    let mut words = args.append.clone();
     if is_node {
-        command.args(network(args)?);
+        let (network, settings) = network(args)?;
+        command.args(network);
+        words.insert(0, settings);
+    } else {
+        // A task's machine ends when it fails; a node's is reset.
+        command.arg("-no-reboot");
+    }
+    if !words.is_empty() {
+        command.arg("-append").arg(words.join(" "));
     }
     command.args(&args.qemu).stdin(Stdio::null());
     if machine.has_firmware {
@@ -55,7 +66,7 @@ pub fn run(args: &UnikernelRun) -> Result<ExitCode> {
         _ => anyhow::Error::new(e).context(qemu),
     })?;
     end_with(&child)?;
-    let passed_on = child.stdout.take().map_or(Ok(()), |console| pass_on(console, &mut std::io::stdout()));
+    let passed_on = child.stdout.take().map_or(Ok(()), |console| pass_on(console, is_node, &mut std::io::stdout()));
     let status = child.wait().context(qemu)?;
     passed_on.context("cannot write what the machine says")?;
     let code = match status.code() {
@@ -96,8 +107,8 @@ fn join(image: &[u8], path: &Path, by: &str, name: &str) -> Result<PathBuf> {
     Ok(own)
 }
 
-/// A network card, on a network of QEMU's that leads to this machine's.
-fn network(args: &UnikernelRun) -> Result<Vec<OsString>> {
+/// A network card, on a network of QEMU's that leads to this machine's; and what the node is to know of it.
+fn network(args: &UnikernelRun) -> Result<(Vec<OsString>, String)> {
     let listen = match args.listen {
         Some(address) => address,
         // One that is free now.
@@ -114,10 +125,8 @@ fn network(args: &UnikernelRun) -> Result<Vec<OsString>> {
         format!("user,id=net,{forward}"),
         "-device".into(),
         "virtio-net-device,netdev=net".into(),
-        "-append".into(),
-        settings,
     ];
-    Ok(all.into_iter().map(OsString::from).collect())
+    Ok((all.into_iter().map(OsString::from).collect(), settings))
 }
 
 /// Has this program's end be the machine's.
@@ -141,9 +150,9 @@ fn end_with(child: &Child) -> Result<()> {
     Ok(())
 }
 
-/// Passes on what a machine says, but not what its firmware says before the kernel does; that is all there is if the kernel
-/// says nothing.
-fn pass_on(mut console: impl Read, to: &mut impl Write) -> std::io::Result<()> {
+/// Passes on what a machine says, but not what its firmware says before the kernel does, and again where the machine
+/// `may_begin_again`; that is all there is if the kernel says nothing.
+fn pass_on(mut console: impl Read, may_begin_again: bool, to: &mut impl Write) -> std::io::Result<()> {
     let (mut before, mut buffer) = (Some(Vec::new()), [0; 4096]);
     loop {
         let len = match console.read(&mut buffer) {
@@ -153,14 +162,22 @@ fn pass_on(mut console: impl Read, to: &mut impl Write) -> std::io::Result<()> {
             Err(e) => return Err(e),
         };
         let mut said = &buffer[..len];
-        if let Some(kept) = &mut before {
-            let Some(at) = said.iter().position(|byte| *byte == START_OF_TEXT) else {
-                kept.extend_from_slice(said);
-                continue;
+        while !said.is_empty() {
+            let until = match before {
+                Some(_) => Some(START_OF_TEXT),
+                None => may_begin_again.then_some(END_OF_TEXT),
             };
-            (before, said) = (None, &said[at + 1..]);
+            let at = said.iter().position(|byte| Some(*byte) == until);
+            let (now, rest) = said.split_at(at.unwrap_or(said.len()));
+            match &mut before {
+                Some(kept) => kept.extend_from_slice(now),
+                None => to.write_all(now)?,
+            }
+            if at.is_some() {
+                before = if before.is_some() { None } else { Some(Vec::new()) };
+            }
+            said = rest.get(1..).unwrap_or_default();
         }
-        to.write_all(said)?;
         to.flush()?;
     }
 }
@@ -227,7 +244,7 @@ impl Machine {
     /// QEMU with that machine in it, but without a network.
     fn command(&self, args: &UnikernelRun, image: &Path) -> Command {
         let mut command = Command::new(self.qemu);
-        command.args(self.arguments).args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args(self.arguments).args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console"]);
         command.args(["-accel", if args.accel == Accel::Kvm { "kvm" } else { "tcg" }]);
         command.arg("-m").arg(format!("{}k", args.memory.div_ceil(1024)));
@@ -235,5 +252,25 @@ impl Machine {
         command.args(["-device", "virtio-rng-device"]);
         command.arg("-kernel").arg(image);
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_says_is_passed_on() {
+        let passed = |said: &[u8], may_begin_again| {
+            let mut to = Vec::new();
+            pass_on(said, may_begin_again, &mut to).unwrap();
+            String::from_utf8(to).unwrap()
+        };
+        assert_eq!(passed(b"firmware\x02hello", true), "hello");
+        assert_eq!(passed(b"firmware\x02one\x03firmware\x02two", true), "onetwo");
+        // What a task says is its own.
+        assert_eq!(passed(b"firmware\x02one\x03\x02two", false), "one\x03\x02two");
+        assert_eq!(passed(b"no kernel", true), "no kernel");
+        assert_eq!(passed(b"firmware\x02one\x03no kernel", true), "oneno kernel");
     }
 }

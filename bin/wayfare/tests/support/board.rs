@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What there are kernels for.
 pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
@@ -26,6 +27,8 @@ pub struct Board<'n> {
     pub address: String,
     advertised: Option<String>,
     memory: &'static str,
+    /// More on its command line.
+    words: Vec<String>,
     machine: Option<Child>,
 }
 
@@ -43,12 +46,17 @@ impl<'n> Board<'n> {
         let image = format!("{name}.img");
         by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
         let address = format!("127.0.0.1:{}", free_port());
-        Board { by, name: name.into(), address, advertised: None, memory, machine: None }
+        Board { by, name: name.into(), address, advertised: None, memory, words: Vec::new(), machine: None }
     }
 
     /// Others are to reach it there.
     pub fn advertise(&mut self, address: String) {
         self.advertised = Some(address);
+    }
+
+    /// It has this on its command line.
+    pub fn append(&mut self, word: &str) {
+        self.words.push(word.into());
     }
 
     /// Boots it; it is a member when this returns.
@@ -58,15 +66,24 @@ impl<'n> Board<'n> {
         if let Some(advertised) = &self.advertised {
             args.extend(["--advertise", advertised]);
         }
+        self.words.iter().for_each(|word| args.extend(["--append", word]));
         args.extend(["--", "-monitor", &monitor]);
         let console = std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.by.home.here(Command::new(WAYFARE), &args);
         let errors = console.try_clone().unwrap();
         self.machine = Some(command.stdin(Stdio::null()).stdout(console).stderr(errors).spawn().unwrap());
-        let joined = self.log().matches("joined after").count();
-        until(&format!("{} joins: {}", self.name, self.log()), PATIENCE, || {
-            self.log().matches("joined after").count() > joined
-        });
+        self.wait_joined(self.joined() + 1);
+    }
+
+    /// How often it has joined.
+    fn joined(&self) -> usize {
+        self.log().matches("joined after").count()
+    }
+
+    /// Waits until it has joined so often.
+    #[track_caller]
+    pub fn wait_joined(&self, times: usize) {
+        until(&format!("{} joins: {}", self.name, self.log()), PATIENCE, || self.joined() >= times);
     }
 
     fn path(&self, suffix: &str) -> std::path::PathBuf {
@@ -85,11 +102,25 @@ impl<'n> Board<'n> {
         assert!(machine.wait().unwrap().success(), "{}", self.log());
     }
 
+    /// The machine does not run for so long, and does not know that.
+    pub fn hold(&self, time: Duration) {
+        let run = self.machine.as_ref().unwrap().id();
+        let machine = std::fs::read_to_string(format!("/proc/{run}/task/{run}/children")).unwrap();
+        let signal = |signal| assert!(Command::new("kill").args([signal, machine.trim()]).status().unwrap().success());
+        signal("-STOP");
+        std::thread::sleep(time);
+        signal("-CONT");
+    }
+
     /// Pulls the cable, or puts it in again.
     pub fn plug(&self, is_in: bool) {
+        self.monitor(if is_in { "set_link net on" } else { "set_link net off" });
+    }
+
+    /// Says something to QEMU.
+    pub fn monitor(&self, line: &str) {
         let mut monitor = UnixStream::connect(self.path("mon")).unwrap();
-        let word = if is_in { "on" } else { "off" };
-        writeln!(monitor, "set_link net {word}").unwrap();
+        writeln!(monitor, "{line}").unwrap();
         // It reads what was said before it sees the end.
         monitor.shutdown(std::net::Shutdown::Write).unwrap();
         let _ = std::io::copy(&mut monitor, &mut std::io::sink());

@@ -55,11 +55,11 @@ extern "C" fn main(told: u64) -> ! {
     if ID_AA64ISAR0_EL1.get() >> 60 != 0 {
         found.features |= RANDOM;
     }
-    let [text, rodata, data, payload] = tables::own_parts();
-    // The payload follows the kernel.
-    tree.give_out(text.from..payload.to);
+    let [text, rodata, data, payload, report] = tables::own_parts();
+    // They follow each other.
+    tree.give_out(text.from..report.to);
     let [serial, distributor, interface] = [serial, distributor, interface].map(Part::registers);
-    paging::init(&[text, rodata, data, payload, serial, distributor, interface]);
+    paging::init(&[text, rodata, data, payload, report, serial, distributor, interface]);
     traps::init();
     crate::begin(&found, &clock::init());
     traps::run()
@@ -130,6 +130,39 @@ fn power(tree: &Tree) -> u32 {
     }
 }
 
+/// Asks the firmware for something that it does not come back from; comes back if there is nobody to ask.
+fn ask(what: u64) {
+    // SAFETY: ends the machine, or resets it.
+    unsafe {
+        match POWER.load(Ordering::Relaxed) {
+            HYPERVISOR => asm!("hvc #0", inout("x0") what => _, options(nostack)),
+            MONITOR => asm!("smc #0", inout("x0") what => _, options(nostack)),
+            _ => {}
+        }
+    }
+}
+
+/// What was written there is in memory when the machine is reset, which may forget what is in caches.
+pub fn write_back(bytes: &[u8]) {
+    let caches: u64;
+    // SAFETY: asks the processor what its caches are like.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
+    let line = 4usize << (caches >> 16 & 15);
+    for at in (bytes.as_ptr().addr() & !(line - 1)..bytes.as_ptr().addr() + bytes.len()).step_by(line) {
+        // SAFETY: a line of what is there.
+        unsafe { asm!("dc cvac, {}", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: waits for that.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+}
+
+/// Resets the machine. Without firmware that does it, it stands still.
+pub fn reset() -> ! {
+    const RESET: u64 = 0x8400_0009;
+    ask(RESET);
+    stand_still()
+}
+
 /// What was tried to end the machine. What is asked of nobody is an exception, and leads back to [`go_on_ending`].
 static TRIED: AtomicU32 = AtomicU32::new(0);
 
@@ -153,13 +186,8 @@ fn go_on_ending() {
         return;
     }
     TRIED.store(tried + 1, Ordering::Relaxed);
-    // SAFETY: ends the machine.
-    unsafe {
-        match POWER.load(Ordering::Relaxed) {
-            HYPERVISOR if tried == 1 => asm!("hvc #0", inout("x0") OFF => _, options(nostack)),
-            MONITOR if tried == 1 => asm!("smc #0", inout("x0") OFF => _, options(nostack)),
-            _ => {}
-        }
+    if tried == 1 {
+        ask(OFF);
     }
     stand_still()
 }

@@ -19,6 +19,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 /// What the firmware has said ends with this: on a board the console is shared with it.
 const START_OF_TEXT: u8 = 2;
+/// And what the kernel has said, with this: the firmware may speak again.
+const END_OF_TEXT: u8 = 3;
 
 // The serial port's registers.
 const DATA: u64 = 0;
@@ -45,11 +47,11 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
         found.add_device(registers.start, registers.end - registers.start, line as usize);
     });
     let measured = clock::init(&tree);
-    let [text, rodata, data, payload] = tables::own_parts();
-    // The payload follows the kernel. With the first frame that is taken the device tree may be gone.
-    let memory = tree.give_out(text.from..payload.to);
+    let [text, rodata, data, payload, report] = tables::own_parts();
+    // They follow each other. With the first frame that is taken the device tree may be gone.
+    let memory = tree.give_out(text.from..report.to);
     let [serial, exit, lines, enabled, taken] = [serial, exit, lines, enabled, taken].map(Part::registers);
-    paging::init(&[text, rodata, data, payload, serial, exit, lines, enabled, taken], memory.all());
+    paging::init(&[text, rodata, data, payload, report, serial, exit, lines, enabled, taken], memory.all());
     crate::begin(&found, &measured);
     traps::run()
 }
@@ -101,6 +103,23 @@ fn ask_to_write(byte: u8) {
 /// There is no lock that keeps a panic from being told.
 pub fn unlock_console() {}
 
+/// What was written there is in memory when the machine is reset: there is no instruction for it that every processor has, and
+/// caches that forget what they have are the firmware's to write back.
+pub fn write_back(_bytes: &[u8]) {}
+
+/// Resets the machine. Firmware that cannot leaves it standing still.
+pub fn reset() -> ! {
+    write(&[END_OF_TEXT]);
+    sbi_rt::system_reset(sbi_rt::ColdReboot, sbi_rt::SystemFailure);
+    stand_still()
+}
+
+fn stand_still() -> ! {
+    loop {
+        riscv::asm::wfi();
+    }
+}
+
 /// Ends the machine. Under QEMU its exit status is `2 * code + 1`; elsewhere it is off.
 pub fn exit(code: u8) -> ! {
     const FAILED: u32 = 0x3333;
@@ -110,7 +129,5 @@ pub fn exit(code: u8) -> ! {
         unsafe { (exit as *mut u32).write_volatile((u32::from(code) * 2 + 1) << 16 | FAILED) };
     }
     sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
-    loop {
-        riscv::asm::wfi();
-    }
+    stand_still()
 }

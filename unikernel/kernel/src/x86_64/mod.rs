@@ -12,6 +12,7 @@ pub use traps::Context;
 
 use crate::tables::{self, Part};
 use crate::{Found, frames};
+use core::arch::asm;
 use core::fmt;
 use spin::Mutex;
 use uart_16550::SerialPort;
@@ -64,9 +65,9 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
     if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
         found.features |= RANDOM;
     }
-    let [text, rodata, data, payload] = tables::own_parts();
-    // The payload follows the kernel.
-    let used = payload.to;
+    let [text, rodata, data, payload, report] = tables::own_parts();
+    // They follow each other.
+    let used = report.to;
     frames::init(0);
     for i in 0..info.map_entries.min(128) as u64 {
         // SAFETY: the boot loader says that it is there; the first GiB is mapped.
@@ -77,7 +78,7 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
         }
     }
     let registers = |from| Part::registers(from..from + apic::LEN);
-    paging::init(&[text, rodata, data, payload, registers(apic::LOCAL), registers(apic::IO)]);
+    paging::init(&[text, rodata, data, payload, report, registers(apic::LOCAL), registers(apic::IO)]);
     traps::init();
     apic::init();
     crate::begin(&found, &clock::init());
@@ -136,6 +137,32 @@ pub fn write(bytes: &[u8]) {
 pub fn unlock_console() {
     // SAFETY: there is one processor, and it will do nothing else any more.
     unsafe { SERIAL.force_unlock() };
+}
+
+/// What was written there is in memory when the machine is reset, which may forget what is in caches.
+pub fn write_back(bytes: &[u8]) {
+    const LINE: usize = 64;
+    for at in (bytes.as_ptr().addr() & !(LINE - 1)..bytes.as_ptr().addr() + bytes.len()).step_by(LINE) {
+        // SAFETY: a line of what is there. Every x86-64 processor has the instruction.
+        unsafe { asm!("clflush [{}]", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: waits for that.
+    unsafe { asm!("mfence", options(nostack, preserves_flags)) };
+}
+
+/// Resets the machine: by the chipset's register, by the keyboard's controller, and where there is neither (`microvm`), by an
+/// exception for which nothing is there, which is what a processor stops at.
+pub fn reset() -> ! {
+    const CHIPSET: u16 = 0xcf9;
+    const KEYBOARD: u16 = 0x64;
+    // SAFETY: nothing is to go on.
+    unsafe {
+        Port::<u8>::new(CHIPSET).write(0x02);
+        Port::<u8>::new(CHIPSET).write(0x06);
+        Port::<u8>::new(KEYBOARD).write(0xfe);
+        let nothing = [0u16; 5];
+        asm!("lidt [{}]", "int3", in(reg) &raw const nothing, options(noreturn))
+    }
 }
 
 /// Ends the machine. Under QEMU its exit status is `2 * code + 1`; elsewhere it stands still.

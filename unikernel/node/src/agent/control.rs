@@ -15,9 +15,11 @@ use core::pin::pin;
 use core::task::Poll;
 use wayfare_cluster::control::{NodeInfo, Order, Reply, Request, State, TaskInfo};
 use wayfare_cluster::peers::NodeMessage;
+use wayfare_cluster::restart::Restarted;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::Answer;
 use wayfare_transfer::{Incoming, Kind};
+use wayfare_unikernel_abi::SECOND;
 
 /// Between two looks at a log that is followed, milliseconds.
 const FOLLOW: u64 = 50;
@@ -96,9 +98,13 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free: Some(sys::free()) }]);
+            let at = clock::unix().saturating_sub(clock::nanos() / SECOND);
+            let restarted = agent.failures.last.clone().map(|why| Restarted { at, why });
+            let free = Some(sys::free());
+            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free, restarted }]);
             let others = agent.peers.borrow();
-            nodes.extend(others.values().cloned().map(|peer| NodeInfo { peer, this: false, free: None }));
+            let other = |peer| NodeInfo { peer, this: false, free: None, restarted: None };
+            nodes.extend(others.values().cloned().map(other));
             Reply::Nodes { nodes }
         }
         _ => bail!("a board cannot do this"),

@@ -8,8 +8,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use anyhow::{Result, anyhow, bail};
 use wayfare_cluster::peers::{NodeMessage, Peer};
+use wayfare_cluster::restart::Restart;
 use wayfare_transfer::Kind;
 use wayfare_transfer::identity::Revocations;
+use wayfare_unikernel_abi::SECOND;
 
 /// Between two rounds, milliseconds.
 const GREETINGS: u64 = 30_000;
@@ -61,6 +63,30 @@ impl Agent {
         }
     }
 
+    /// Tells a node why this machine was reset.
+    async fn tell(&self, address: &str, why: &Restart) -> Result<()> {
+        let mut link = Link::dial(&self.net, &self.executor, address, self.credentials()).await?;
+        let restarted = NodeMessage::Restarted { ago: clock::nanos() / SECOND, why: why.clone() };
+        link.send(Kind::Node, &restarted.encode()).await?;
+        match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+            NodeMessage::Noted => Ok(()),
+            _ => bail!("it answered something else"),
+        }
+    }
+
+    /// Tells all who keep it for people and do not know it yet.
+    async fn tell_all(&self) {
+        let Some(why) = &self.failures.last else { return };
+        let is_to_know = |peer: &&Peer| !peer.is_bare() && !self.told.borrow().contains(&peer.name);
+        let all: Vec<Peer> = self.peers.borrow().values().filter(is_to_know).cloned().collect();
+        for peer in all {
+            match self.tell(&peer.address, why).await {
+                Ok(()) => _ = self.told.borrow_mut().insert(peer.name),
+                Err(e) => log!("{} does not hear why this board was reset: {e:#}", peer.name),
+            }
+        }
+    }
+
     pub(super) async fn greet_all(&self) -> bool {
         let mut answered = false;
         let all: Vec<(String, String)> =
@@ -79,6 +105,10 @@ impl Agent {
         loop {
             if self.greet_all().await && !core::mem::replace(&mut joined, true) {
                 log!("joined after {} ms", clock::nanos() / 1_000_000);
+                self.failures.on_purpose();
+            }
+            if joined {
+                self.tell_all().await;
             }
             self.executor.sleep(if joined { GREETINGS } else { FIRST }).await;
         }

@@ -22,12 +22,13 @@ mod service;
 mod task;
 
 use crate::executor::Executor;
+use crate::failure::Failures;
 use crate::host::{End, Said, Seat, Verdict};
 use crate::link::Link;
 use crate::net::Net;
 use crate::{clock, sys};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -41,6 +42,7 @@ use task::Live;
 use wayfare_cluster::control::State;
 use wayfare_cluster::identity::Identity;
 use wayfare_cluster::peers::{NodeMessage, Peer};
+use wayfare_cluster::restart::Restart;
 use wayfare_cluster::spec::Spec;
 use wayfare_transfer::channel::Credentials;
 use wayfare_transfer::identity::Revocations;
@@ -162,6 +164,9 @@ pub struct Agent {
     arriving: RefCell<BTreeMap<TaskId, Visitors>>,
     programs: images::Programs,
     connections: Cell<usize>,
+    failures: Failures,
+    /// Those who know why this machine was reset.
+    told: RefCell<BTreeSet<String>>,
 }
 
 /// What this runs on, as nodes tell each other.
@@ -183,6 +188,7 @@ impl Agent {
         identity: Identity,
         peers: Vec<Peer>,
         address: Option<String>,
+        failures: Failures,
     ) -> Rc<Agent> {
         let peers = peers.into_iter().map(|peer| (peer.name.clone(), peer)).collect();
         Rc::new(Agent {
@@ -197,6 +203,8 @@ impl Agent {
             arriving: RefCell::default(),
             programs: images::Programs::default(),
             connections: Cell::new(0),
+            failures,
+            told: RefCell::default(),
         })
     }
 
@@ -212,6 +220,9 @@ impl Agent {
             self.identity.cluster,
             clock::nanos() / 1_000_000
         );
+        if let Some(Restart { part, text, times }) = &self.failures.last {
+            log!("it was reset, {times} times in a row: {}: {text}", part.describe());
+        }
         let mut listener = self.net.listen(PORT);
         self.executor.spawn(self.clone().greet_for_ever());
         loop {
