@@ -97,10 +97,14 @@ pub enum Call {
     Catch,
     /// Bytes of memory that linear memories may still get.
     Free,
+    /// Processors that run threads.
+    Processors,
+    /// Nanoseconds that a thread has run, on whichever processors: its number.
+    Ran,
 }
 
 impl Call {
-    const ALL: [Call; 15] = [
+    const ALL: [Call; 17] = [
         Call::Exit,
         Call::Write,
         Call::Resize,
@@ -116,6 +120,8 @@ impl Call {
         Call::Listen,
         Call::Catch,
         Call::Free,
+        Call::Processors,
+        Call::Ran,
     ];
 
     /// By its number.

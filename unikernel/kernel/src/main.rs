@@ -2,7 +2,7 @@
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
 //! `aarch64/`, `riscv64/`, `x86_64/` are what the processor and its board ask for; everything else is the same on every
-//! machine. The kernel is on one processor and is never interrupted.
+//! machine. In the kernel is one processor at a time (`smp`), and it is never interrupted there.
 #![no_std]
 #![no_main]
 
@@ -19,6 +19,7 @@ mod calls;
 mod clock;
 mod frames;
 mod program;
+mod smp;
 mod space;
 mod tables;
 mod threads;
@@ -127,6 +128,7 @@ fn begin(found: &Found, measured: &clock::Measured) {
 
 #[panic_handler]
 fn panicked(info: &PanicInfo<'_>) -> ! {
+    smp::stop_others();
     arch::unlock_console();
     let _ = writeln!(arch::Console, "\nwayfare: the kernel failed: {info}");
     arch::exit(PANICKED)
