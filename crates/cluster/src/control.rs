@@ -127,6 +127,9 @@ pub struct NodeInfo {
     /// Bytes of memory that tasks could take now, of the one that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<u64>,
+    /// Processors, of the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processors: Option<u32>,
 }
 
 /// An answer.

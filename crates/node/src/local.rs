@@ -1,7 +1,7 @@
 //! What this machine's users ask the agent, over a socket that only they can reach: a line of JSON each way, more than
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
-use crate::agent::{Agent, Entry};
+use crate::agent::{Agent, Entry, processors};
 use crate::control::{NodeInfo, Reply, Request, State, TaskInfo};
 use crate::depart::{self, Told};
 use crate::dirs::Dirs;
@@ -248,8 +248,18 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free: Some(agent.capacity.free()) }];
-            nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo { peer, this: false, free: None }));
+            let mut nodes = vec![NodeInfo {
+                peer: agent.me()?,
+                this: true,
+                free: Some(agent.capacity.free()),
+                processors: Some(processors()),
+            }];
+            nodes.extend(agent.db.peers()?.into_iter().map(|peer| NodeInfo {
+                peer,
+                this: false,
+                free: None,
+                processors: None,
+            }));
             Reply::Nodes { nodes }
         }
         Request::Logs { .. } | Request::Migrate { .. } | Request::At { .. } => bail!("not here"),

@@ -105,7 +105,8 @@ impl Threads {
         let slot = self.all[..IDLE].iter().position(|thread| thread.state == State::None).ok_or(Error::Full)?;
         space::resize(Area::Stacks, slot, STACK)?;
         let stack = Area::Stacks.place(slot, STACK).end;
-        self.all[slot] = Thread { state: State::Ready, urgent, ran: 0, context: Context::begin(entry, argument, stack) };
+        self.all[slot] =
+            Thread { state: State::Ready, urgent, ran: 0, context: Context::begin(entry, argument, stack) };
         self.end = self.end.max(slot + 1);
         Ok(slot)
     }

@@ -3,10 +3,12 @@
 mod boot;
 pub mod clock;
 mod gic;
+mod others;
 pub mod paging;
 mod traps;
 
 pub use gic::unmask;
+pub use others::{call_in, catch_up};
 pub use traps::Context;
 
 use crate::Found;
@@ -48,7 +50,8 @@ extern "C" fn main(told: u64) -> ! {
     let Some(tree) = tree else { panic!("there is no device tree") };
     let serial = serial(&tree);
     POWER.store(power(&tree), Ordering::Relaxed);
-    let [distributor, interface] = gic::init(&tree);
+    let count = others::find(&tree);
+    let [distributor, interface] = gic::init(&tree, count);
     let mut found = Found::new();
     tree.command_line(&mut found);
     devices(&tree, &mut found);
@@ -62,7 +65,7 @@ extern "C" fn main(told: u64) -> ! {
     paging::init(&[text, rodata, data, payload, serial, distributor, interface]);
     traps::init();
     crate::begin(&found, &clock::init());
-    traps::run()
+    others::run()
 }
 
 /// Finds the serial port, which its firmware has set up. Gives its registers.
@@ -130,6 +133,24 @@ fn power(tree: &Tree) -> u32 {
     }
 }
 
+/// Asks the firmware for something.
+fn ask(what: u64, [a, b, c]: [u64; 3]) -> Option<i64> {
+    let answer: i64;
+    // SAFETY: whoever asks knows what it does to the machine; it keeps no register below `x18`.
+    unsafe {
+        match POWER.load(Ordering::Relaxed) {
+            HYPERVISOR => {
+                asm!("hvc #0", inout("x0") what => answer, in("x1") a, in("x2") b, in("x3") c, clobber_abi("C"), options(nostack));
+            }
+            MONITOR => {
+                asm!("smc #0", inout("x0") what => answer, in("x1") a, in("x2") b, in("x3") c, clobber_abi("C"), options(nostack));
+            }
+            _ => return None,
+        }
+    }
+    Some(answer)
+}
+
 /// What was tried to end the machine. What is asked of nobody is an exception, and leads back to [`go_on_ending`].
 static TRIED: AtomicU32 = AtomicU32::new(0);
 
@@ -164,7 +185,8 @@ fn go_on_ending() {
     stand_still()
 }
 
-fn stand_still() -> ! {
+/// This processor does nothing any more: in the kernel it is not interrupted.
+pub fn stand_still() -> ! {
     loop {
         wfi();
     }

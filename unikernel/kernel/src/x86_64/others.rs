@@ -223,4 +223,3 @@ pub fn forget() {
         core::hint::spin_loop();
     }
 }
-

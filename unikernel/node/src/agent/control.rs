@@ -4,7 +4,7 @@ use super::depart::{Audience, Told, migrate};
 use super::{Agent, Entry, Queue, target};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
-use crate::{clock, sys};
+use crate::sys;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -96,9 +96,19 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free: Some(sys::free()) }]);
+            let mut nodes = Vec::from([NodeInfo {
+                peer: agent.me(),
+                this: true,
+                free: Some(sys::free()),
+                processors: Some(sys::processors()),
+            }]);
             let others = agent.peers.borrow();
-            nodes.extend(others.values().cloned().map(|peer| NodeInfo { peer, this: false, free: None }));
+            nodes.extend(others.values().cloned().map(|peer| NodeInfo {
+                peer,
+                this: false,
+                free: None,
+                processors: None,
+            }));
             Reply::Nodes { nodes }
         }
         _ => bail!("a board cannot do this"),
@@ -112,7 +122,7 @@ fn info(entry: &Entry) -> TaskInfo {
         state: entry.state(),
         target: target(),
         epoch: entry.epoch.get(),
-        ran: live.as_ref().map_or(0, |_| clock::nanos() - entry.began.get()),
+        ran: live.as_ref().map_or(0, |live| live.ran()),
         memory: live.as_ref().map_or(0, |live| live.memory()),
         log_bytes: live.as_ref().map_or(0, |live| live.seat.log.lock().len()),
     }
