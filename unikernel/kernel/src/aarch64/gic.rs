@@ -14,6 +14,8 @@ pub const TIMER: u32 = 27;
 pub const CALLED_IN: u32 = 0;
 /// Lines from here on are interrupts of no device.
 const NONE: u32 = 1020;
+/// The line in what is taken.
+const NUMBER: u32 = 0x3ff;
 /// Devices' lines come after the processor's own.
 const OWN: usize = 32;
 
@@ -198,10 +200,11 @@ fn gic() -> &'static Gic {
     GIC.get().expect("interrupts are set up")
 }
 
-/// The interrupt that there is, which is then taken; `None` if it is there no more.
-pub fn take() -> Option<u32> {
-    let number = match gic().processor {
-        Some(processor) => read(processor + ACKNOWLEDGE) & 0x3ff,
+/// The interrupt that there is, which is then taken, and what [`end`] is to be told; `None` if it is there no more.
+pub fn take() -> Option<(u32, u32)> {
+    let taken = match gic().processor {
+        // With the processor that has called.
+        Some(processor) => read(processor + ACKNOWLEDGE),
         None => {
             let number: u64;
             // SAFETY: as above. Devices are asked only when it is known that they want something.
@@ -209,15 +212,16 @@ pub fn take() -> Option<u32> {
             number as u32
         }
     };
-    (number < NONE).then_some(number)
+    let number = taken & NUMBER;
+    (number < NONE).then_some((number, taken))
 }
 
 /// It was taken.
-pub fn end(number: u32) {
+pub fn end(taken: u32) {
     match gic().processor {
-        Some(processor) => write(processor + END, number),
+        Some(processor) => write(processor + END, taken),
         // SAFETY: as above.
-        None => unsafe { asm!("msr S3_0_C12_C12_1, {}", "isb", in(reg) u64::from(number), options(nostack)) },
+        None => unsafe { asm!("msr S3_0_C12_C12_1, {}", "isb", in(reg) u64::from(taken), options(nostack)) },
     }
 }
 

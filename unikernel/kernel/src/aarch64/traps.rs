@@ -324,17 +324,17 @@ extern "C" fn handle(context: &Context, kind: u64) -> *const Context {
 }
 
 fn interrupted(threads: &mut Threads) {
-    let Some(number) = gic::take() else { return };
+    let Some((number, taken)) = gic::take() else { return };
     if number == gic::TIMER {
         clock::rang();
-        gic::end(number);
+        gic::end(taken);
     } else if number == gic::CALLED_IN {
         // What there is to do is done by whoever comes in, and goes out again.
-        gic::end(number);
+        gic::end(taken);
     } else {
         let line = number as usize;
         gic::mask(line);
-        gic::end(number);
+        gic::end(taken);
         threads.interrupted(line);
     }
 }
