@@ -131,6 +131,9 @@ pub struct NodeInfo {
     /// That it was reset because it had failed, if the one that answers was told so: the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted: Option<Restarted>,
+    /// Processors, of the one that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processors: Option<u32>,
 }
 
 /// An answer.

@@ -163,6 +163,11 @@ pub fn isa() -> &'static str {
     std::env::consts::ARCH
 }
 
+/// Processors that tasks may use.
+pub(crate) fn processors() -> u32 {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32
+}
+
 impl Agent {
     /// Opens a node. Its tasks are picked up by [`Agent::recover`].
     ///
@@ -171,9 +176,8 @@ impl Agent {
     pub fn open(dirs: Dirs, settings: Settings) -> Result<Arc<Agent>> {
         dirs.identity()?;
         let db = Db::open(&dirs)?;
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u32;
         // Most tasks wait most of the time: four to a processor, unless told otherwise.
-        let cpus = settings.cpus.unwrap_or(processors * 400);
+        let cpus = settings.cpus.unwrap_or(processors() * 400);
         let capacity = Capacity::new(Total { memory: settings.memory, cpus });
         Ok(Arc::new(Agent {
             dirs,

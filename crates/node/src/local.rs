@@ -1,7 +1,7 @@
 //! What this machine's users ask the agent, over a socket that only they can reach: a line of JSON each way, more than
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
-use crate::agent::{Agent, Entry};
+use crate::agent::{Agent, Entry, processors};
 use crate::control::{NodeInfo, Reply, Request, State, TaskInfo};
 use crate::depart::{self, Told};
 use crate::dirs::Dirs;
@@ -248,11 +248,11 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Nodes => {
-            let free = Some(agent.capacity.free());
-            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free, restarted: None }];
+            let (free, processors) = (Some(agent.capacity.free()), Some(processors()));
+            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free, processors, restarted: None }];
             for peer in agent.db.peers()? {
                 let restarted = agent.db.restart(&peer.name)?;
-                nodes.push(NodeInfo { peer, this: false, free: None, restarted });
+                nodes.push(NodeInfo { peer, this: false, free: None, processors: None, restarted });
             }
             Reply::Nodes { nodes }
         }

@@ -102,6 +102,10 @@ pub enum Call {
     Guard,
     /// Fails: address and length of why, in text; whether it is the kernel that is to fail, to try that out.
     Fail,
+    /// Processors that run threads.
+    Processors,
+    /// Nanoseconds that a thread has run, on whichever processors: its number.
+    Ran,
 }
 
 impl Call {
@@ -123,6 +127,8 @@ impl Call {
         Call::Free,
         Call::Guard,
         Call::Fail,
+        Call::Processors,
+        Call::Ran,
     ];
 
     /// By its number.

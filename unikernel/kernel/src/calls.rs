@@ -1,9 +1,10 @@
 //! What the node asks for, and what it did wrong.
 
-use crate::arch::{self, Context};
+use crate::arch::{self, Context, paging};
 use crate::space::{self, Touch};
 use crate::threads::Threads;
-use crate::{frames, guard, program, report};
+use crate::{frames, guard, program, report, smp, tables};
+use core::sync::atomic::Ordering;
 use wayfare_board::report::{Part, TEXT_MAX};
 use wayfare_unikernel_abi::{Area, Call, Error, Fault, PAGE, Rights};
 
@@ -20,7 +21,10 @@ pub fn call(threads: &mut Threads) {
 fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result<isize, Error> {
     let (first, second) = (a as u64, b as u64);
     match call {
-        Call::Exit => arch::exit(a as u8),
+        Call::Exit => {
+            smp::stop_others();
+            arch::exit(a as u8)
+        }
         Call::Write => arch::write(space::read(first, second)?),
         Call::Resize => {
             let area = Area::from_number(a).filter(|area| *area != Area::Stacks).ok_or(Error::Invalid)?;
@@ -34,8 +38,7 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
         }
         Call::End => threads.end(),
         Call::Wait => {
-            let word = space::read(first, 4)?;
-            if u32::from_le_bytes([word[0], word[1], word[2], word[3]]) != b as u32 {
+            if space::word(first)?.load(Ordering::SeqCst) != b as u32 {
                 return Err(Error::Changed);
             }
             threads.wait(first, c as u64);
@@ -50,10 +53,7 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
             place[8..].copy_from_slice(&dma.physical.to_le_bytes());
         }
         Call::Listen => {
-            if !second.is_multiple_of(4) {
-                return Err(Error::Invalid);
-            }
-            space::write(second, 4)?;
+            space::word(second)?;
             threads.listen(a, second)?;
             arch::unmask(a);
         }
@@ -72,14 +72,23 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
                 _ => panic!("{why}"),
             }
         }
+        Call::Processors => return Ok(smp::count() as isize),
+        Call::Ran => {
+            let ran = threads.ran(a).ok_or(Error::Invalid)?;
+            return Ok(ran.min(isize::MAX as u64) as isize);
+        }
         Call::Free => return Ok(frames::free().saturating_sub(frames::reserve()).min(isize::MAX as u64) as isize),
     }
     Ok(0)
 }
 
-/// The thread that runs has touched an address where no page is, or not for it.
-pub fn touched(threads: &mut Threads, address: u64, is_there: bool) {
-    match if is_there { Touch::NotThere } else { space::touch(address) } {
+/// The thread that runs has touched an address where no page is, or none that it may use so.
+pub fn touched(threads: &mut Threads, address: u64, how: Rights) {
+    // Another processor may have been first with the page, or with the first write to it.
+    if tables::allows(address, how) {
+        return paging::arrived(address);
+    }
+    match if tables::is_there(address) { Touch::NotThere } else { space::touch(address) } {
         Touch::Mapped => {}
         Touch::NotThere => faulted(threads, Fault::Access, Some(address)),
         Touch::Full => faulted(threads, Fault::Full, Some(address)),

@@ -1,6 +1,7 @@
-//! Time since the machine started, and when the processor is to come back into the kernel.
+//! Time since the machine started, and when a processor is to come back into the kernel.
 
 use crate::arch::clock as arch;
+use crate::smp;
 use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{Clock, NEVER, SECOND, ratio, scale};
 
@@ -18,8 +19,8 @@ static START: AtomicU64 = AtomicU64::new(0);
 static NANOS: AtomicU64 = AtomicU64::new(0);
 /// Ticks of the timer in a nanosecond.
 static TIMER: AtomicU64 = AtomicU64::new(0);
-/// For when the timer is set.
-static ALARM: AtomicU64 = AtomicU64::new(NEVER);
+/// By processor: for when its timer is set.
+static ALARMS: [AtomicU64; smp::MOST] = [const { AtomicU64::new(NEVER) }; smp::MOST];
 
 /// Sets the clock.
 pub fn init(measured: &Measured) -> Clock {
@@ -36,18 +37,23 @@ pub fn nanos() -> u64 {
     clock.at(arch::counter())
 }
 
-/// Lets the processor come back into the kernel at that time, or a little after.
+/// When a processor comes back into the kernel by itself.
+pub fn alarm(processor: usize) -> u64 {
+    ALARMS[processor].load(Ordering::Relaxed)
+}
+
+/// Lets this processor come back into the kernel at that time, or a little after.
 pub fn set_alarm(at: u64) {
     // Setting it costs more than looking.
-    if ALARM.swap(at, Ordering::Relaxed) == at {
+    if ALARMS[smp::this()].swap(at, Ordering::Relaxed) == at {
         return;
     }
     let ticks = |at: u64| scale(at.saturating_sub(nanos()), TIMER.load(Ordering::Relaxed)).saturating_add(1);
     arch::start_timer((at != NEVER).then(|| ticks(at)));
 }
 
-/// The timer has interrupted, and is to do so no more.
+/// This processor's timer has interrupted, and is to do so no more.
 pub fn rang() {
-    ALARM.store(NEVER, Ordering::Relaxed);
+    ALARMS[smp::this()].store(NEVER, Ordering::Relaxed);
     arch::start_timer(None);
 }

@@ -2,7 +2,7 @@
 //! passes interrupts on. What it runs is the node (`node/`), unprivileged, which does everything else.
 //!
 //! `aarch64/`, `riscv64/`, `x86_64/` are what the processor and its board ask for; everything else is the same on every
-//! machine. The kernel is on one processor and is never interrupted.
+//! machine. In the kernel is one processor at a time (`smp`), and it is never interrupted there.
 #![no_std]
 #![no_main]
 
@@ -21,6 +21,7 @@ mod frames;
 mod guard;
 mod program;
 mod report;
+mod smp;
 mod space;
 mod tables;
 mod threads;

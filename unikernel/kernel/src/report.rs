@@ -2,7 +2,7 @@
 //! without anybody's help; why it was lies in a page behind the payload, which a reset leaves as it is and no boot loader
 //! writes to, for the node to tell when it has begun again.
 
-use crate::{arch, clock, tables};
+use crate::{arch, clock, smp, tables};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use wayfare_board::report::{Part, REPORT_MAX, Report, Text};
@@ -52,7 +52,8 @@ pub fn is_node() {
 
 /// The machine has failed. The only way from here is the end of it.
 pub fn fail(part: Part, how: fmt::Arguments<'_>) -> ! {
-    // The kernel is not interrupted, and there is no other processor: nothing else happens from here on.
+    // The kernel is not interrupted, and nothing else happens from here on.
+    smp::stop_others();
     let is_node = IS_NODE.load(Ordering::Relaxed);
     match (FAILURES.fetch_add(1, Ordering::Relaxed), is_node) {
         (0, _) => {}

@@ -2,7 +2,7 @@
 
 use crate::arch::paging;
 use crate::{frames, tables};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_MOST, WINDOWS_MOST};
 
 /// With so much memory left, pages are given out in blocks of so many bytes.
@@ -92,7 +92,8 @@ pub fn populate(from: u64, len: u64) -> Result<(), Error> {
 /// Bytes of the node's that the kernel is to look at: they are all there.
 pub fn read(from: u64, len: u64) -> Result<&'static [u8], Error> {
     check(from, len)?;
-    // SAFETY: it is the node's, which does not run meanwhile, and the pages are there.
+    // SAFETY: it is the node's, and the pages are there as long as we are in the kernel. Of its threads on other processors
+    // the node has promised, by the call, that none writes there.
     Ok(unsafe { core::slice::from_raw_parts(from as *const u8, len as usize) })
 }
 
@@ -102,8 +103,18 @@ pub fn write(from: u64, len: u64) -> Result<&'static mut [u8], Error> {
     if !paging::is_writable(from, from + len) {
         return Err(Error::Invalid);
     }
-    // SAFETY: as above, and the node may write there itself.
+    // SAFETY: as above; none reads there either, and the node may write there itself.
     Ok(unsafe { core::slice::from_raw_parts_mut(from as *mut u8, len as usize) })
+}
+
+/// A word of the node's, which threads on other processors may change at any time. It can be written to.
+pub fn word(at: u64) -> Result<&'static AtomicU32, Error> {
+    if !at.is_multiple_of(4) {
+        return Err(Error::Invalid);
+    }
+    let word = write(at, 4)?.as_mut_ptr();
+    // SAFETY: it is there, as above, and aligned.
+    Ok(unsafe { AtomicU32::from_ptr(word.cast()) })
 }
 
 fn check(from: u64, len: u64) -> Result<(), Error> {
@@ -161,6 +172,13 @@ pub fn dma(pages: u64) -> Result<Dma, Error> {
     // SAFETY: it was mapped this moment.
     unsafe { core::ptr::write_bytes(address as *mut u8, 0, (pages * PAGE) as usize) };
     Ok(Dma { address, physical })
+}
+
+/// A stack for the kernel on one more processor: its end. Below it is nothing.
+pub fn stack(bytes: u64) -> Option<u64> {
+    let address = NEXT_DMA.fetch_add(bytes + PAGE, Ordering::Relaxed);
+    let taken = (address..address + bytes).step_by(PAGE as usize).all(tables::map_own);
+    taken.then_some(address + bytes)
 }
 
 /// A device's registers: so many bytes, which may begin inside a page.

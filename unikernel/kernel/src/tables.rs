@@ -2,8 +2,9 @@
 //! looks like, and how a table is reached, `arch` knows.
 
 use crate::arch::paging as arch;
-use crate::frames;
+use crate::{frames, smp};
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{PAGE, Rights};
 
 /// Of a table.
@@ -94,7 +95,7 @@ fn put(address: u64, value: u64) -> bool {
         let missing = match arch::walk(address, LOWEST) {
             Ok(entry) => {
                 // SAFETY: the tables are there.
-                unsafe { *entry = value };
+                unsafe { AtomicU64::from_ptr(entry) }.store(value, Ordering::Release);
                 arch::arrived(address);
                 return true;
             }
@@ -112,13 +113,29 @@ fn put(address: u64, value: u64) -> bool {
 pub fn map(address: u64) -> bool {
     let Some(frame) = frames::take() else { return false };
     let page = address & !(PAGE - 1);
+    // Threads on other processors find it as soon as it is there.
+    if !smp::is_alone() {
+        arch::clear(frame);
+    }
     if !put(page, arch::of_frame(frame, arch::flags(Rights::Write, true, false))) {
         frames::give(frame);
         return false;
     }
-    // SAFETY: it was mapped for us this moment, to be written to.
-    unsafe { core::ptr::write_bytes(page as *mut u8, 0, PAGE as usize) };
+    if smp::is_alone() {
+        // SAFETY: it was mapped for us this moment, to be written to.
+        unsafe { core::ptr::write_bytes(page as *mut u8, 0, PAGE as usize) };
+    }
     true
+}
+
+/// Puts a page of memory at an address, for the kernel alone. `false` when there is no memory left.
+pub fn map_own(address: u64) -> bool {
+    let Some(frame) = frames::take() else { return false };
+    let is_there = put(address, arch::of_frame(frame, arch::flags(Rights::Write, false, false)));
+    if !is_there {
+        frames::give(frame);
+    }
+    is_there
 }
 
 /// Shows the node a frame at an address.
@@ -143,13 +160,19 @@ pub fn is_there(address: u64) -> bool {
     at(address) & BOTH == BOTH
 }
 
+/// Whether the node may use the page at an address so.
+pub fn allows(address: u64, how: Rights) -> bool {
+    is_there(address) && arch::allows(at(address), how)
+}
+
 /// Calls for the entry of each page of a range that is there.
 fn each(from: u64, to: u64, mut found: impl FnMut(u64, &mut u64)) {
     let mut address = from;
     while address < to {
         match arch::walk(address, LOWEST) {
             Ok(entry) => {
-                // SAFETY: the tables are there, and nobody else has them.
+                // SAFETY: the tables are there, and in the kernel is nobody else; for what processors note in them meanwhile,
+                // `take_written` is careful.
                 let entry = unsafe { &mut *entry };
                 if *entry & arch::PRESENT != 0 {
                     found(address, entry);
@@ -207,7 +230,8 @@ pub fn written(from: u64, to: u64, all: bool, mut found: impl FnMut(u64)) {
             found(address);
         }
     });
-    // The processor would not note the next write to a page of which it thinks that it was written.
+    // A processor would not note the next write to a page of which it thinks that it was written. When this is over, what was
+    // written without a note is in memory, before anybody copies the page; and what comes is noted.
     if any {
         arch::flush();
     }

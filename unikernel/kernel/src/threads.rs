@@ -1,18 +1,19 @@
-//! The node's threads, one of which runs: urgent ones before others, those of the same kind in turn.
+//! The node's threads, of which each processor runs one: urgent ones before others, those of the same kind in turn.
 //!
-//! The processor writes what was interrupted into the thread's [`Context`], where it stays until the thread runs again.
-//! The kernel itself is never interrupted.
+//! A processor writes what was interrupted into the thread's [`Context`], where it stays until the thread runs again, there or
+//! on another one. The kernel itself is never interrupted. Whoever leaves it chooses a thread for himself, and calls in those
+//! who wait when there are more than he can run; nobody chooses for another.
 
 use crate::arch::Context;
-use crate::{clock, guard, report, space};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use crate::{clock, guard, report, smp, space};
+use core::sync::atomic::Ordering;
 use wayfare_board::report::Part;
-use wayfare_unikernel_abi::{Area, Error, STACK, THREADS_MOST};
+use wayfare_unikernel_abi::{Area, Error, NEVER, STACK, THREADS_MOST};
 
 /// For so long a thread runs before another of its kind gets its turn, nanoseconds.
 const TURN: u64 = 10_000_000;
-/// What runs when nothing else does.
-pub const IDLE: usize = THREADS_MOST;
+/// What a processor runs when there is nothing else: the first one's, and after it the others'.
+const IDLE: usize = THREADS_MOST;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -27,7 +28,18 @@ enum State {
 struct Thread {
     state: State,
     urgent: bool,
+    /// Nanoseconds that it has run, until it was put aside.
+    ran: u64,
     context: Context,
+}
+
+/// What a processor does.
+#[derive(Clone, Copy)]
+struct Post {
+    /// The thread that it runs.
+    thread: usize,
+    since: u64,
+    turn_ends: u64,
 }
 
 /// One who listens to a device.
@@ -39,11 +51,10 @@ struct Listener {
 
 /// See the module.
 pub struct Threads {
-    all: [Thread; THREADS_MOST + 1],
-    current: usize,
+    all: [Thread; THREADS_MOST + smp::MOST],
+    posts: [Post; smp::MOST],
     /// There are no threads from here on.
     end: usize,
-    turn_ends: u64,
     listeners: [Option<Listener>; LINES],
     catcher: usize,
 }
@@ -52,45 +63,42 @@ pub struct Threads {
 const LINES: usize = 32;
 
 static mut THREADS: Threads = Threads {
-    all: [const { Thread { state: State::None, urgent: false, context: Context::EMPTY } }; THREADS_MOST + 1],
-    current: IDLE,
+    all: [const { Thread { state: State::None, urgent: false, ran: 0, context: Context::EMPTY } };
+        THREADS_MOST + smp::MOST],
+    posts: [Post { thread: IDLE, since: 0, turn_ends: 0 }; smp::MOST],
     end: 0,
-    turn_ends: 0,
     listeners: [None; LINES],
     catcher: 0,
 };
-/// How often the kernel was entered and not left.
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
 
 /// The threads, for whoever has just come into the kernel.
 ///
 /// # Safety
-/// Only one may have them at a time: the kernel is on one processor and is not interrupted, and its entries in `arch` are
+/// Only one may have them at a time: in the kernel is one processor, which is not interrupted, and its entries in `arch` are
 /// the only ones that call this, once each.
 pub unsafe fn threads() -> &'static mut Threads {
     // SAFETY: as the caller says.
     unsafe { &mut *(&raw mut THREADS) }
 }
 
-/// Notes that the kernel was entered. `false` if it had not been left: it has failed.
-pub fn enter() -> bool {
-    INSIDE.fetch_add(1, Ordering::Relaxed) == 0
-}
-
-/// Notes that it is left.
-pub fn leave() {
-    INSIDE.store(0, Ordering::Relaxed);
-}
-
 impl Threads {
     /// The thread that runs, or ran until the kernel was entered.
     pub fn current(&mut self) -> &mut Context {
-        &mut self.all[self.current].context
+        &mut self.all[self.posts[smp::this()].thread].context
     }
 
-    /// What runs when nothing else does.
+    /// What this processor runs when there is nothing else, and runs from now on.
     pub fn set_idle(&mut self, context: Context) {
-        self.all[IDLE].context = context;
+        let idle = IDLE + smp::this();
+        self.all[idle].context = context;
+        self.posts[smp::this()] = Post { thread: idle, since: 0, turn_ends: 0 };
+    }
+
+    /// How long a thread has run, nanoseconds. `None` if there is no such thread.
+    pub fn ran(&self, number: usize) -> Option<u64> {
+        let thread = self.all[..IDLE].get(number).filter(|thread| thread.state != State::None)?;
+        let now = self.posts[..smp::count()].iter().find(|post| post.thread == number);
+        Some(thread.ran + now.map_or(0, |post| clock::nanos().saturating_sub(post.since)))
     }
 
     /// Begins a thread.
@@ -98,16 +106,18 @@ impl Threads {
         let slot = self.all[..IDLE].iter().position(|thread| thread.state == State::None).ok_or(Error::Full)?;
         space::resize(Area::Stacks, slot, STACK)?;
         let stack = Area::Stacks.place(slot, STACK).end;
-        self.all[slot] = Thread { state: State::Ready, urgent, context: Context::begin(entry, argument, stack) };
+        self.all[slot] =
+            Thread { state: State::Ready, urgent, ran: 0, context: Context::begin(entry, argument, stack) };
         self.end = self.end.max(slot + 1);
         Ok(slot)
     }
 
     /// Ends the one that runs.
     pub fn end(&mut self) {
-        self.all[self.current].state = State::None;
+        let current = self.posts[smp::this()].thread;
+        self.all[current].state = State::None;
         // The kernel is not on this stack.
-        let _ = space::resize(Area::Stacks, self.current, 0);
+        let _ = space::resize(Area::Stacks, current, 0);
     }
 
     /// Who is told of faults.
@@ -122,7 +132,7 @@ impl Threads {
 
     /// The one that runs waits; what it is told when it goes on is set by then.
     pub fn wait(&mut self, at: u64, deadline: u64) {
-        self.all[self.current].state = State::Waiting { at, deadline };
+        self.all[self.posts[smp::this()].thread].state = State::Waiting { at, deadline };
     }
 
     /// Wakes those who wait there. Gives how many.
@@ -150,18 +160,19 @@ impl Threads {
     pub fn interrupted(&mut self, line: usize) {
         let Some(listener) = self.listeners.iter().flatten().find(|l| l.line == line).copied() else { return };
         // It was writable when it was given, and nothing of that kind is ever taken back.
-        if let Ok(word) = space::write(listener.at, 4) {
-            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]).wrapping_add(1);
-            word.copy_from_slice(&value.to_le_bytes());
+        if let Ok(word) = space::word(listener.at) {
+            word.fetch_add(1, Ordering::SeqCst);
         }
         self.wake(listener.at, usize::MAX);
     }
 
-    /// Leaves the kernel: the thread that goes on.
-    pub fn go_on(&mut self) -> &Context {
+    /// Leaves the kernel: the thread that goes on. Nobody else touches what a processor runs.
+    pub fn go_on(&mut self) -> *const Context {
         self.schedule();
-        leave();
-        self.current()
+        let thread = self.posts[smp::this()].thread;
+        let context = &raw const self.all[thread].context;
+        smp::leave(thread < IDLE);
+        context
     }
 
     /// The agent has said nothing for so many seconds.
@@ -171,11 +182,46 @@ impl Threads {
         report::fail(Part::Watchdog, format_args!("nothing was heard of the agent for {seconds} s: it is at {at:#x}"))
     }
 
-    /// Chooses who runs now, and sees to it that the kernel is entered again in time.
+    /// Chooses who runs now on this processor, and sees to it that the kernel is entered again in time.
     fn schedule(&mut self) {
-        let now = clock::nanos();
-        let look = guard::look(now).unwrap_or_else(|seconds| self.hung(seconds));
-        let (mut next_deadline, mut ready, mut urgent) = (look, 0u64, 0u64);
+        let (this, now) = (smp::this(), clock::nanos());
+        let (next_deadline, ready, urgent) = self.look(now);
+        // Those that others run are theirs.
+        let elsewhere = smp::others().fold(0, |all, other| all | bit(self.posts[other].thread));
+        let (ready, urgent) = (ready & !elsewhere, urgent & !elsewhere);
+        let Post { thread: current, since, turn_ends } = self.posts[this];
+        let idle = smp::others().filter(|other| self.posts[*other].thread >= IDLE).count() as u32;
+        let stays = ready & bit(current) != 0 && now < turn_ends;
+        let chosen = match (urgent, ready) {
+            (0, 0) => IDLE + this,
+            (0, _) if stays => current,
+            (0, _) => next(ready, current),
+            // Whoever has nothing to do takes it.
+            _ if stays && urgent & bit(current) == 0 && urgent.count_ones() <= idle => current,
+            _ => next(urgent, current),
+        };
+        if current < IDLE {
+            self.all[current].ran += now.saturating_sub(since);
+        }
+        let turn_ends = if chosen != current || now >= turn_ends { now.saturating_add(TURN) } else { turn_ends };
+        self.posts[this] = Post { thread: chosen, since: now, turn_ends };
+        // Only one with rivals has to be interrupted.
+        let has_rivals = self.call_others((ready & !bit(chosen)).count_ones(), now) && chosen < IDLE;
+        let turn_ends = if has_rivals { turn_ends } else { NEVER };
+        // One processor comes in when a time has come that threads wait for: that is enough.
+        let others = smp::others().map(clock::alarm).min().unwrap_or(NEVER);
+        clock::set_alarm(if next_deadline < others { turn_ends.min(next_deadline) } else { turn_ends });
+        if chosen != current {
+            self.all[current].context.put_aside();
+            self.all[chosen].context.take_up(this);
+        }
+    }
+
+    /// Wakes those whose time has come. Gives when the next one's does, and the sets of those who could run, and of the
+    /// urgent ones among them.
+    fn look(&mut self, now: u64) -> (u64, u64, u64) {
+        let watchdog = guard::look(now).unwrap_or_else(|seconds| self.hung(seconds));
+        let (mut next_deadline, mut ready, mut urgent) = (watchdog, 0u64, 0u64);
         for (number, thread) in self.all[..self.end].iter_mut().enumerate() {
             match thread.state {
                 State::Waiting { deadline, .. } if deadline <= now => {
@@ -189,26 +235,30 @@ impl Threads {
             ready |= is_ready;
             urgent |= if thread.urgent { is_ready } else { 0 };
         }
-        let stays = self.current != IDLE && ready & 1 << self.current != 0 && now < self.turn_ends;
-        let chosen = match (urgent, ready) {
-            (0, 0) => IDLE,
-            (0, _) if stays => self.current,
-            (0, _) => next(ready, self.current),
-            _ => next(urgent, self.current),
-        };
-        if chosen != self.current || now >= self.turn_ends {
-            self.turn_ends = now.saturating_add(TURN);
-        }
-        // Only one with rivals has to be interrupted.
-        let rivals = chosen != IDLE && ready & !(1 << chosen) != 0;
-        let alarm = if rivals { next_deadline.min(self.turn_ends) } else { next_deadline };
-        clock::set_alarm(alarm);
-        if chosen != self.current {
-            self.all[self.current].context.put_aside();
-            self.all[chosen].context.take_up();
-            self.current = chosen;
-        }
+        (next_deadline, ready, urgent)
     }
+
+    /// So many threads could run that nobody runs: has other processors come for them. Gives whether some are left.
+    fn call_others(&self, mut waiting: u32, now: u64) -> bool {
+        for other in smp::others().filter(|other| self.posts[*other].thread >= IDLE) {
+            if waiting == 0 {
+                return false;
+            }
+            smp::call_in(other);
+            waiting -= 1;
+        }
+        // Others' turns end, too, from now on.
+        if waiting > 0 {
+            let is_endless = |other: &usize| clock::alarm(*other) > now.saturating_add(TURN);
+            smp::others().filter(is_endless).for_each(smp::call_in);
+        }
+        waiting > 0
+    }
+}
+
+/// The set of one thread; of none, for what is none.
+fn bit(thread: usize) -> u64 {
+    if thread < IDLE { 1 << thread } else { 0 }
 }
 
 /// The next one in a set, in turn, after the one with this number.

@@ -80,8 +80,8 @@ pub enum Verdict {
 pub struct Seat {
     /// It is to stand still.
     pub wanted: AtomicBool,
-    /// It has ended, and its memories are about to go.
-    pub over: AtomicBool,
+    /// It has ended, and its memories are about to go. Whoever looks at them has this lock meanwhile.
+    pub over: Mutex<bool>,
     /// Goes up when the thread is to look: what it waits for.
     word: AtomicU32,
     /// What it has written.

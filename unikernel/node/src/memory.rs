@@ -53,7 +53,7 @@ unsafe impl MemoryCreator for Windows {
         if reserved.checked_add(guard).is_none_or(|all| all as u64 > Area::Windows.slot()) {
             return Err(format!("a linear memory of {minimum} bytes is too large for this machine"));
         }
-        let taken = |size: &AtomicUsize| size.compare_exchange(FREE, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let taken = |size: &AtomicUsize| size.compare_exchange(FREE, 0, Ordering::Acquire, Ordering::Relaxed).is_ok();
         let index = SIZES.iter().position(taken).ok_or("too many linear memories")?;
         let window = Window { index, reserved };
         // What a module begins with is mostly a stack that it will not use: its pages count when they are touched.
@@ -109,7 +109,7 @@ unsafe impl LinearMemory for Window {
 impl Drop for Window {
     fn drop(&mut self) {
         self.set(0);
-        SIZES[self.index].store(FREE, Ordering::Relaxed);
+        SIZES[self.index].store(FREE, Ordering::Release);
     }
 }
 
@@ -144,10 +144,9 @@ pub fn size_of(base: usize) -> usize {
     }
 }
 
-/// Gives back the pages of the linear memory that an address is in, though whoever has it never will. `false` if it is in
-/// none.
-pub fn abandon(address: usize) -> bool {
-    window_of(address).is_some_and(|window| sys::resize(Area::Windows, window, 0).is_ok())
+/// Gives back the pages of the linear memory that an address is in, if it is in one, though whoever has it never will.
+pub fn abandon(address: usize) {
+    window_of(address).into_iter().for_each(|window| _ = sys::resize(Area::Windows, window, 0));
 }
 
 /// The window that an address is in.

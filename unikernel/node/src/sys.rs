@@ -117,6 +117,16 @@ pub fn catch(entry: extern "C" fn(usize, usize, usize, usize) -> !) -> Result<()
     call(Call::Catch, [entry as *const () as usize, 0, 0, 0]).map(drop)
 }
 
+/// Processors that run threads.
+pub fn processors() -> u32 {
+    call(Call::Processors, [0; 4]).map_or(1, |count| count as u32)
+}
+
+/// Nanoseconds that a thread has run; 0 if there is none with this number.
+pub fn ran(thread: usize) -> u64 {
+    call(Call::Ran, [thread, 0, 0, 0]).map_or(0, |ran| ran as u64)
+}
+
 /// Bytes of memory that are free.
 pub fn free() -> u64 {
     call(Call::Free, [0; 4]).unwrap_or(0) as u64

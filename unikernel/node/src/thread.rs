@@ -34,14 +34,14 @@ fn own() -> &'static Own {
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Begins a thread. One that is urgent runs before all that are not.
+/// Begins a thread, and gives its number. One that is urgent runs before all that are not.
 ///
 /// # Errors
 /// When there are too many, or there is no memory left.
-pub fn spawn(urgent: bool, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+pub fn spawn(urgent: bool, work: impl FnOnce() + Send + 'static) -> Result<usize, Error> {
     let work: Box<Work> = Box::new(Box::new(work));
     let pointer = Box::into_raw(work);
-    sys::spawn(start, pointer.expose_provenance(), urgent).map(drop).inspect_err(|_| {
+    sys::spawn(start, pointer.expose_provenance(), urgent).inspect_err(|_| {
         // SAFETY: nobody else has got it.
         drop(unsafe { Box::from_raw(pointer) });
     })
@@ -116,10 +116,12 @@ extern "C" fn caught(at: usize, frame: usize, address: usize, fault: usize) -> !
         handler(at, frame, fault != Fault::Instruction, address);
     }
     if fault == Fault::Full
+        && memory::window_of(address).is_some()
         && let Some(last) = last_words(own())
-        && memory::abandon(address)
     {
+        // Nobody looks at that memory any more when this is over.
         last();
+        memory::abandon(address);
         sys::end();
     }
     let what = if fault == Fault::Full { "out of memory" } else { "a fault" };

@@ -92,8 +92,8 @@ pub struct UnikernelRun {
     /// How other nodes reach it (default: the address it listens on)
     #[arg(long, value_name = "ADDRESS")]
     pub advertise: Option<String>,
-    /// Processors of the machine (a board uses one, so far)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    /// Processors of the machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub cpus: u8,
     /// Memory of the machine
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = memory)]

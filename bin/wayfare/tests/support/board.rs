@@ -29,6 +29,8 @@ pub struct Board<'n> {
     memory: &'static str,
     /// More on its command line.
     words: Vec<String>,
+    /// How many it has.
+    pub processors: u8,
     machine: Option<Child>,
 }
 
@@ -46,7 +48,8 @@ impl<'n> Board<'n> {
         let image = format!("{name}.img");
         by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
         let address = format!("127.0.0.1:{}", free_port());
-        Board { by, name: name.into(), address, advertised: None, memory, words: Vec::new(), machine: None }
+        let words = Vec::new();
+        Board { by, name: name.into(), address, advertised: None, memory, words, processors: 1, machine: None }
     }
 
     /// Others are to reach it there.
@@ -62,7 +65,9 @@ impl<'n> Board<'n> {
     /// Boots it; it is a member when this returns.
     pub fn switch_on(&mut self) {
         let (image, monitor) = (format!("{}.img", self.name), format!("unix:{}.mon,server,nowait", self.name));
+        let processors = self.processors.to_string();
         let mut args = vec!["unikernel", "run", &image, "--memory", self.memory, "--listen", &self.address];
+        args.extend(["--cpus", &processors]);
         if let Some(advertised) = &self.advertised {
             args.extend(["--advertise", advertised]);
         }
@@ -143,11 +148,16 @@ impl<'n> Board<'n> {
         until(&format!("{task} is {state}: {}", self.log()), PATIENCE, || self.state(task) == state);
     }
 
-    /// Bytes of its memory that are free.
-    pub fn free(&self) -> u64 {
+    /// What it says of itself.
+    pub fn about(&self) -> Value {
         let listed = self.by.run(&["nodes", "--node", &self.name, "-o", "json"]).ok().stdout;
         let listed: Vec<Value> = serde_json::from_str(&listed).unwrap();
-        listed.iter().find(|n| n["this"] == true).unwrap()["free"].as_u64().unwrap()
+        listed.into_iter().find(|n| n["this"] == true).unwrap()
+    }
+
+    /// Bytes of its memory that are free.
+    pub fn free(&self) -> u64 {
+        self.about()["free"].as_u64().unwrap()
     }
 }
 

@@ -15,6 +15,9 @@ global_asm!(
     .section .boot.text, "ax"
     .global _start
     _start:
+        mov x19, xzr
+    # Others, too, begin as the first one does: with the address of what they need in x19.
+    any_start:
         mov x20, x0
         msr daifset, #15
         mrs x0, CurrentEL
@@ -57,6 +60,7 @@ global_asm!(
         msr sctlr_el1, x0
         isb
         msr spsel, #1
+        cbnz x19, others_go_on
         adrp x0, boot_stack_end
         mov sp, x0
         # 512 GiB as they are, in blocks of 1 GiB: the one that the kernel is in is memory, the others may be anything.

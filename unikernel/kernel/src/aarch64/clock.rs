@@ -8,9 +8,14 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CNTKCTL_EL1, CNTV_CTL_EL0, CNTV_CVAL_EL
 pub fn init() -> Measured {
     let frequency = CNTFRQ_EL0.get();
     assert!(frequency != 0, "the firmware has not said how fast the counter is");
+    init_own();
+    Measured { counter: counter(), frequency, timer: frequency }
+}
+
+/// Sets up this processor's own.
+pub fn init_own() {
     start_timer(None);
     CNTKCTL_EL1.write(CNTKCTL_EL1::EL0VCTEN::SET);
-    Measured { counter: counter(), frequency, timer: frequency }
 }
 
 /// The processor's counter.

@@ -3,10 +3,12 @@
 mod boot;
 pub mod clock;
 mod gic;
+mod others;
 pub mod paging;
 mod traps;
 
 pub use gic::unmask;
+pub use others::{call_in, catch_up};
 pub use traps::Context;
 
 use crate::Found;
@@ -48,7 +50,8 @@ extern "C" fn main(told: u64) -> ! {
     let Some(tree) = tree else { panic!("there is no device tree") };
     let serial = serial(&tree);
     POWER.store(power(&tree), Ordering::Relaxed);
-    let [distributor, interface] = gic::init(&tree);
+    let count = others::find(&tree);
+    let [distributor, interface] = gic::init(&tree, count);
     let mut found = Found::new();
     tree.command_line(&mut found);
     devices(&tree, &mut found);
@@ -62,7 +65,7 @@ extern "C" fn main(told: u64) -> ! {
     paging::init(&[text, rodata, data, payload, report, serial, distributor, interface]);
     traps::init();
     crate::begin(&found, &clock::init());
-    traps::run()
+    others::run()
 }
 
 /// Finds the serial port, which its firmware has set up. Gives its registers.
@@ -130,16 +133,22 @@ fn power(tree: &Tree) -> u32 {
     }
 }
 
-/// Asks the firmware for something that it does not come back from; comes back if there is nobody to ask.
-fn ask(what: u64) {
-    // SAFETY: ends the machine, or resets it.
+/// Asks the firmware for something.
+fn ask(what: u64, [a, b, c]: [u64; 3]) -> Option<i64> {
+    let answer: i64;
+    // SAFETY: whoever asks knows what it does to the machine; it keeps no register below `x18`.
     unsafe {
         match POWER.load(Ordering::Relaxed) {
-            HYPERVISOR => asm!("hvc #0", inout("x0") what => _, options(nostack)),
-            MONITOR => asm!("smc #0", inout("x0") what => _, options(nostack)),
-            _ => {}
+            HYPERVISOR => {
+                asm!("hvc #0", inout("x0") what => answer, in("x1") a, in("x2") b, in("x3") c, clobber_abi("C"), options(nostack));
+            }
+            MONITOR => {
+                asm!("smc #0", inout("x0") what => answer, in("x1") a, in("x2") b, in("x3") c, clobber_abi("C"), options(nostack));
+            }
+            _ => return None,
         }
     }
+    Some(answer)
 }
 
 /// What was written there is in memory when the machine is reset, which may forget what is in caches.
@@ -159,7 +168,7 @@ pub fn write_back(bytes: &[u8]) {
 /// Resets the machine. Without firmware that does it, it stands still.
 pub fn reset() -> ! {
     const RESET: u64 = 0x8400_0009;
-    ask(RESET);
+    let _ = ask(RESET, [0; 3]);
     stand_still()
 }
 
@@ -187,12 +196,13 @@ fn go_on_ending() {
     }
     TRIED.store(tried + 1, Ordering::Relaxed);
     if tried == 1 {
-        ask(OFF);
+        let _ = ask(OFF, [0; 3]);
     }
     stand_still()
 }
 
-fn stand_still() -> ! {
+/// This processor does nothing any more: in the kernel it is not interrupted.
+pub fn stand_still() -> ! {
     loop {
         wfi();
     }

@@ -8,6 +8,7 @@
 use crate::tables::{self, ENTRIES, LOWEST, Part};
 use aarch64_cpu::registers::{SCTLR_EL1, TTBR0_EL1, Writeable};
 use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{PAGE, Rights};
 
 /// A page, or a table.
@@ -35,6 +36,9 @@ pub const MAIR: u64 = 0x04ff;
 pub const TCR: u64 = 16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 30;
 /// Paging, caches, stacks that are aligned; the other bits are as on processors that have nothing else.
 pub const SCTLR: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 12;
+
+/// The same on the kernel's own tables: what can be written to is code for nobody, whatever its entry says.
+pub const SCTLR_STRICT: u64 = SCTLR | 1 << 19;
 
 /// From the highest table to the lowest: how far an address is shifted to be an index.
 pub const SHIFTS: [u32; 4] = [39, 30, 21, 12];
@@ -81,10 +85,40 @@ pub fn init(parts: &[Part]) {
     TTBR0_EL1.set(top);
     settle();
     flush();
-    // What can be written to is code for nobody, whatever its entry says.
-    SCTLR_EL1.set(SCTLR | 1 << 19);
+    SCTLR_EL1.set(SCTLR_STRICT);
     settle();
     flush();
+    show(None);
+}
+
+/// Where a frame is looked at that is nowhere else yet.
+static mut WINDOW: Window = Window([0; PAGE as usize]);
+#[repr(C, align(4096))]
+struct Window([u8; PAGE as usize]);
+
+/// Shows a frame in the window, or none.
+fn show(frame: Option<u64>) {
+    let window = (&raw const WINDOW) as u64;
+    let Ok(entry) = walk(window, LOWEST) else { return };
+    let value = frame.map_or(0, |frame| of_frame(frame, flags(Rights::Write, false, false)));
+    // SAFETY: the window's entry; what it shows is nobody's.
+    unsafe { entry.write_volatile(value) };
+    match frame {
+        Some(_) => settle(),
+        // Other processors have forgotten what they saw there when they stopped looking.
+        // SAFETY: what was known of the window is forgotten.
+        None => unsafe {
+            asm!("dsb nshst", "tlbi vaae1, {}", "dsb nsh", "isb", in(reg) window >> 12, options(nostack, preserves_flags));
+        },
+    }
+}
+
+/// Makes a frame zero that is nowhere yet.
+pub fn clear(frame: u64) {
+    show(Some(frame));
+    // SAFETY: it is shown there, to be written to, and nobody else has it.
+    unsafe { (&raw mut WINDOW).cast::<u8>().write_bytes(0, PAGE as usize) };
+    show(None);
 }
 
 /// Lets the processor see what was written to tables, or what was said to it.
@@ -93,7 +127,7 @@ fn settle() {
     unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
 }
 
-/// The processor is to forget what it knows of the tables.
+/// All processors are to forget what they know of the tables. When this is over, what they did by it is done.
 pub fn flush() {
     // SAFETY: what was known of all addresses is forgotten.
     unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
@@ -132,12 +166,11 @@ pub fn below(level: usize, address: u64) -> *mut [u64; ENTRIES] {
 
 /// Makes a frame the table that is missing below a level.
 pub fn link(level: usize, address: u64, frame: u64) -> bool {
-    // SAFETY: the entry is in a table that is there; with it the new one is where it is cleared.
-    unsafe {
-        *entry(level, address) = of_frame(frame, TABLE);
-        settle();
-        below(level, address).write_bytes(0, 1);
-    }
+    // Other processors look into it as soon as it is there.
+    clear(frame);
+    // SAFETY: the entry is in a table that is there.
+    unsafe { AtomicU64::from_ptr(entry(level, address)) }.store(of_frame(frame, TABLE), Ordering::Release);
+    settle();
     true
 }
 
@@ -156,7 +189,7 @@ pub fn is_writable(from: u64, to: u64) -> bool {
 /// The first write to a page since somebody asked which ones were written. `false` if the node may not write there.
 pub fn write_first(address: u64) -> bool {
     let Ok(entry) = walk(address, LOWEST) else { return false };
-    // SAFETY: the tables are there, and nobody else has them.
+    // SAFETY: the tables are there, and in the kernel is nobody else.
     let entry = unsafe { &mut *entry };
     let is_first = *entry & (PRESENT | READ_ONLY | WRITABLE) == PRESENT | READ_ONLY | WRITABLE;
     if is_first {
@@ -164,6 +197,15 @@ pub fn write_first(address: u64) -> bool {
         flush_page(address);
     }
     is_first
+}
+
+/// Whether the node may do this with its page.
+pub fn allows(entry: u64, how: Rights) -> bool {
+    match how {
+        Rights::Read => true,
+        Rights::Write => entry & READ_ONLY == 0,
+        Rights::Execute => entry & NO_EXECUTE_USER == 0,
+    }
 }
 
 /// Gives a page other rights.

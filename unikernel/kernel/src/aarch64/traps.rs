@@ -1,16 +1,16 @@
 //! Into the kernel and out again: exceptions, interrupts, calls.
 //!
 //! Whatever comes, the stub writes what was interrupted into the context of the thread that runs (while that runs, the
-//! kernel's stack pointer is the end of it), and the kernel goes on on a stack of its own. What waits when no thread runs is
-//! privileged, but on the stack pointer of the unprivileged.
+//! kernel's stack pointer is the end of it), and the kernel goes on on the processor's own stack, which the context names. What
+//! waits when no thread runs is privileged, but on the stack pointer of the unprivileged.
 
-use super::{gic, paging};
-use crate::threads::{self, threads};
-use crate::{calls, clock};
-use aarch64_cpu::asm::{barrier, wfi};
+use super::{gic, others, paging};
+use crate::threads::{Threads, threads};
+use crate::{calls, clock, smp};
+use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, Readable, VBAR_EL1, Writeable};
 use core::arch::{asm, global_asm};
-use wayfare_unikernel_abi::{Fault, NODE};
+use wayfare_unikernel_abi::{Fault, NODE, Rights};
 
 /// What the stub leaves of a thread.
 #[repr(C, align(16))]
@@ -37,6 +37,9 @@ struct Floats {
 #[repr(C, align(16))]
 pub struct Context {
     frame: Frame,
+    /// Of the processor that runs it: the end of its stack in the kernel, and its number.
+    stack: u64,
+    processor: usize,
     floats: Floats,
 }
 
@@ -47,6 +50,8 @@ impl Context {
     /// Of no thread.
     pub const EMPTY: Context = Context {
         frame: Frame { registers: [0; 31], sp: 0, pc: 0, state: 0 },
+        stack: 0,
+        processor: 0,
         floats: Floats { vectors: [0; 32], control: 0, status: 0 },
     };
 
@@ -57,10 +62,11 @@ impl Context {
         context
     }
 
-    /// What waits for interrupts, in the kernel.
-    pub fn idle() -> Context {
-        let mut context = Context::begin(idle as *const () as u64, 0, (&raw const IDLE_STACK) as u64 + STACK as u64);
+    /// What waits for interrupts, in the kernel of the processor that has this stack there.
+    pub fn idle(stack: u64) -> Context {
+        let mut context = Context::begin((&raw const trap_idle) as u64, 0, stack);
         context.frame.state = IDLE;
+        (context.stack, context.processor) = (stack, smp::this());
         context
     }
 
@@ -112,8 +118,9 @@ impl Context {
         }
     }
 
-    /// This thread is to run.
-    pub fn take_up(&mut self) {
+    /// This thread is to run, on this processor.
+    pub fn take_up(&mut self, processor: usize) {
+        (self.processor, self.stack) = (processor, others::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`; the kernel itself uses none of it.
         unsafe {
             asm!(
@@ -171,10 +178,10 @@ global_asm!(
         stub_failed
         stub_failed
     .balign 128
+    # On the stack that the kernel began on
     trap_failed:
-        adrp x0, {stack}
-        add x0, x0, :lo12:{stack}
-        add sp, x0, #{size}
+        adrp x0, boot_stack_end
+        mov sp, x0
         bl {failed}
     trap:
         stp x2, x3, [sp, #16]
@@ -197,9 +204,8 @@ global_asm!(
         mrs x3, spsr_el1
         stp x2, x3, [sp, #256]
         mov x0, sp
-        adrp x2, {stack}
-        add x2, x2, :lo12:{stack}
-        add sp, x2, #{size}
+        ldr x2, [sp, #{frame}]
+        mov sp, x2
         mov x29, xzr
         bl {handler}
     .global trap_leave
@@ -226,28 +232,25 @@ global_asm!(
         ldp x2, x3, [sp, #16]
         ldp x0, x1, [sp], #{frame}
         eret
+    .global trap_idle
+    trap_idle:
+        wfi
+        b trap_idle
     "#,
     frame = const size_of::<Frame>(),
     interrupt = const INTERRUPT,
     exception = const EXCEPTION,
     failed = sym failed,
     handler = sym handle,
-    stack = sym KERNEL_STACK,
-    size = const STACK,
 );
 
 unsafe extern "C" {
     static trap_stubs: u8;
+    static trap_idle: u8;
 }
 
 const INTERRUPT: u64 = 0;
 const EXCEPTION: u64 = 1;
-
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut KERNEL_STACK: Stack = Stack([0; STACK]);
-static mut IDLE_STACK: Stack = Stack([0; STACK]);
 
 // Classes of exceptions.
 const UNKNOWN: u64 = 0x00;
@@ -269,16 +272,10 @@ const FORBIDDEN: u64 = 0b0011;
 const NO_PAGE: u64 = 0b0001;
 const IS_WRITE: u64 = 1 << 6;
 
-/// Sets up what comes into the kernel.
+/// Sets up what comes into the kernel, for this processor.
 pub fn init() {
     VBAR_EL1.set((&raw const trap_stubs) as u64);
     barrier::isb(barrier::SY);
-}
-
-extern "C" fn idle() -> ! {
-    loop {
-        wfi();
-    }
 }
 
 /// The kernel itself has done what it cannot do.
@@ -289,28 +286,33 @@ extern "C" fn failed() -> ! {
 }
 
 /// Comes into the kernel; gives the context of the thread that goes on.
-extern "C" fn handle(frame: &Frame, kind: u64) -> *const Frame {
+extern "C" fn handle(context: &Context, kind: u64) -> *const Context {
+    let frame = &context.frame;
     let (syndrome, address) = (ESR_EL1.get(), FAR_EL1.get());
-    assert!(threads::enter(), "the kernel was entered twice");
+    assert!(smp::enter(context.processor), "the kernel was entered twice");
     // SAFETY: this is the entry, and it was not entered before.
     let threads = unsafe { threads() };
     if kind == INTERRUPT {
         interrupted(threads);
-        return &raw const threads.go_on().frame;
+        return threads.go_on();
     }
     match syndrome >> 26 & 0x3f {
         // Only the node's program calls: in compiled code there are none.
         CALL if NODE.contains(&(frame.pc - 4)) => calls::call(threads),
         // The same thread goes on.
         class @ (FETCH | ACCESS) => {
+            let how = match class {
+                FETCH => Rights::Execute,
+                _ if syndrome & IS_WRITE != 0 => Rights::Write,
+                _ => Rights::Read,
+            };
             match syndrome >> 2 & 0xf {
-                FORBIDDEN if class == ACCESS && syndrome & IS_WRITE != 0 && paging::write_first(address) => {}
-                FORBIDDEN => calls::touched(threads, address, true),
-                NO_PAGE => calls::touched(threads, address, false),
+                FORBIDDEN if how == Rights::Write && paging::write_first(address) => {}
+                FORBIDDEN | NO_PAGE => calls::touched(threads, address, how),
                 _ => calls::faulted(threads, Fault::Access, Some(address)),
             }
-            threads::leave();
-            return frame;
+            smp::leave(true);
+            return context;
         }
         BAD_PC | BAD_STACK => calls::faulted(threads, Fault::Access, Some(address)),
         UNKNOWN | WAITS | VECTORS | ILLEGAL | CALL | REGISTER | SCALABLE | BREAK => {
@@ -318,28 +320,31 @@ extern "C" fn handle(frame: &Frame, kind: u64) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    &raw const threads.go_on().frame
+    threads.go_on()
 }
 
-fn interrupted(threads: &mut threads::Threads) {
-    let Some(number) = gic::take() else { return };
+fn interrupted(threads: &mut Threads) {
+    let Some((number, taken)) = gic::take() else { return };
     if number == gic::TIMER {
         clock::rang();
-        gic::end(number);
+        gic::end(taken);
+    } else if number == gic::CALLED_IN {
+        // What there is to do is done by whoever comes in, and goes out again.
+        gic::end(taken);
     } else {
         let line = number as usize;
         gic::mask(line);
-        gic::end(number);
+        gic::end(taken);
         threads.interrupted(line);
     }
 }
 
-/// Lets the first thread run.
+/// This processor, which is in the kernel, leaves it for the first time: to whichever thread there is.
 pub fn run() -> ! {
-    // SAFETY: the only entry but `handle`, before which it is.
+    // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle());
-    let frame = &raw const threads.go_on().frame;
-    // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
-    unsafe { asm!("b trap_leave", in("x0") frame, options(noreturn)) }
+    threads.set_idle(Context::idle(others::stack(smp::this())));
+    let context = threads.go_on();
+    // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
+    unsafe { asm!("b trap_leave", in("x0") context, options(noreturn)) }
 }

@@ -14,14 +14,19 @@ pub fn init(tree: &Tree) -> Measured {
     let Some(frequency) = told.filter(|frequency| *frequency != 0) else {
         panic!("the device tree does not say how fast the counter is")
     };
+    init_own();
+    let frequency = frequency.into();
+    Measured { counter: counter(), frequency, timer: frequency }
+}
+
+/// Sets up this processor's own.
+pub fn init_own() {
     start_timer(None);
     // SAFETY: the counter tells nothing that nobody may know; interrupts come only when a thread runs.
     unsafe {
         scounteren::set_tm();
         sie::set_stimer();
     }
-    let frequency = frequency.into();
-    Measured { counter: counter(), frequency, timer: frequency }
 }
 
 /// The processor's counter.

@@ -3,10 +3,12 @@
 
 mod boot;
 pub mod clock;
+mod others;
 pub mod paging;
 mod plic;
 mod traps;
 
+pub use others::{call_in, catch_up};
 pub use plic::unmask;
 pub use traps::Context;
 
@@ -47,13 +49,14 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
         found.add_device(registers.start, registers.end - registers.start, line as usize);
     });
     let measured = clock::init(&tree);
+    others::find(&tree, hart);
     let [text, rodata, data, payload, report] = tables::own_parts();
     // They follow each other. With the first frame that is taken the device tree may be gone.
     let memory = tree.give_out(text.from..report.to);
     let [serial, exit, lines, enabled, taken] = [serial, exit, lines, enabled, taken].map(Part::registers);
     paging::init(&[text, rodata, data, payload, report, serial, exit, lines, enabled, taken], memory.all());
     crate::begin(&found, &measured);
-    traps::run()
+    others::run()
 }
 
 /// Finds a device of which one register is a byte, and all follow each other; notes where it is. Gives its registers.
@@ -114,12 +117,6 @@ pub fn reset() -> ! {
     stand_still()
 }
 
-fn stand_still() -> ! {
-    loop {
-        riscv::asm::wfi();
-    }
-}
-
 /// Ends the machine. Under QEMU its exit status is `2 * code + 1`; elsewhere it is off.
 pub fn exit(code: u8) -> ! {
     const FAILED: u32 = 0x3333;
@@ -130,4 +127,11 @@ pub fn exit(code: u8) -> ! {
     }
     sbi_rt::system_reset(sbi_rt::Shutdown, sbi_rt::NoReason);
     stand_still()
+}
+
+/// This processor does nothing any more: in the kernel it is not interrupted.
+pub fn stand_still() -> ! {
+    loop {
+        riscv::asm::wfi();
+    }
 }

@@ -4,6 +4,7 @@
 //! Which pages were written is noted by some processors; others fault at the first write. A page that is new counts as
 //! written, so that nothing faults before somebody has asked.
 
+use super::others;
 use crate::tables::{self, ENTRIES, LOWEST, Part};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -118,22 +119,29 @@ pub fn below(level: usize, address: u64) -> *mut [u64; ENTRIES] {
 /// Makes a frame the table that is missing below a level. `false` for an address that no table is for.
 pub fn link(level: usize, address: u64, frame: u64) -> bool {
     let Ok(entry) = walk(address, level) else { return false };
-    // SAFETY: the frame was just taken, and the kernel reaches it; the entry is in a table that is there, and of no page.
-    unsafe {
-        core::ptr::write_bytes((REACH + frame) as *mut u8, 0, PAGE as usize);
-        *entry = of_frame(frame, TABLE);
-    }
+    // Other processors look into it as soon as it is there.
+    clear(frame);
+    // SAFETY: the entry is in a table that is there, and of no page.
+    unsafe { AtomicU64::from_ptr(entry) }.store(of_frame(frame, TABLE), Ordering::Release);
     true
 }
 
-/// A page is there now where there was none.
+/// Makes a frame zero that is nowhere yet.
+pub fn clear(frame: u64) {
+    // SAFETY: it was just taken, and the kernel reaches it.
+    unsafe { core::ptr::write_bytes((REACH + frame) as *mut u8, 0, PAGE as usize) };
+}
+
+/// A page is there now where there was none. Other processors, which may have kept that there was none, come in when they
+/// touch it, and are told so then.
 pub fn arrived(address: u64) {
     sfence_vma(0, address as usize);
 }
 
-/// The processor is to forget what it knows of the tables.
+/// All processors are to forget what they know of the tables.
 pub fn flush() {
     sfence_vma_all();
+    others::forget();
 }
 
 /// Whether the node may write to all of a range. Whoever asks is about to do it: the pages count as written.
@@ -146,14 +154,25 @@ pub fn is_writable(from: u64, to: u64) -> bool {
 /// there.
 pub fn write_first(address: u64) -> bool {
     let Ok(entry) = walk(address, LOWEST) else { return false };
-    // SAFETY: the tables are there, and nobody else has them.
-    let entry = unsafe { &mut *entry };
-    let is_first = *entry & (PRESENT | USER | WRITABLE | DIRTY) == PRESENT | USER | WRITABLE;
+    // SAFETY: the tables are there, and in the kernel is nobody else; processors note writes.
+    let entry = unsafe { AtomicU64::from_ptr(entry) };
+    let is_first = entry.load(Ordering::Relaxed) & (PRESENT | USER | WRITABLE | DIRTY) == PRESENT | USER | WRITABLE;
     if is_first {
-        *entry |= DIRTY;
+        entry.fetch_or(DIRTY, Ordering::SeqCst);
         arrived(address);
     }
     is_first
+}
+
+/// Whether the node may do this with its page.
+pub fn allows(entry: u64, how: Rights) -> bool {
+    entry
+        & match how {
+            Rights::Read => READABLE,
+            Rights::Write => WRITABLE,
+            Rights::Execute => EXECUTABLE,
+        }
+        != 0
 }
 
 /// Gives a page other rights.
@@ -164,11 +183,11 @@ pub fn set_rights(entry: &mut u64, rights: Rights) {
 /// What was written is seen when it is executed.
 pub fn show_code(_from: u64, _to: u64) {
     fence_i();
+    others::see_code();
 }
 
 /// Whether a page was written since the last time.
 pub fn take_written(entry: &mut u64) -> bool {
-    let is_written = *entry & DIRTY != 0;
-    *entry &= !DIRTY;
-    is_written
+    // SAFETY: it is ours, and aligned. A processor may note a write at any time: that note must not be lost.
+    unsafe { AtomicU64::from_ptr(entry) }.fetch_and(!DIRTY, Ordering::SeqCst) & DIRTY != 0
 }

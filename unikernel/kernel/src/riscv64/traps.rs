@@ -1,14 +1,14 @@
 //! Into the kernel and out again: exceptions, interrupts, calls.
 //!
 //! Whatever comes, the stub writes what was interrupted into the context of the thread that runs (while that runs, `sscratch`
-//! is the address of it; in the kernel it is 0), and the kernel goes on on a stack of its own.
+//! is the address of it; in the kernel it is 0), and the kernel goes on on the processor's own stack, which the context names.
 
-use super::{paging, plic};
-use crate::threads::{self, threads};
-use crate::{calls, clock, tables};
+use super::{others, paging, plic};
+use crate::threads::threads;
+use crate::{calls, clock, smp};
 use core::arch::{asm, global_asm};
-use riscv::register::{scause, sepc, sstatus, stval};
-use wayfare_unikernel_abi::{Fault, NODE};
+use riscv::register::{scause, sepc, sip, sstatus, stval};
+use wayfare_unikernel_abi::{Fault, NODE, Rights};
 
 /// What the stub leaves of a thread.
 #[repr(C, align(16))]
@@ -38,6 +38,9 @@ struct Floats {
 #[repr(C, align(16))]
 pub struct Context {
     frame: Frame,
+    /// Of the processor that runs it: the end of its stack in the kernel, and its number.
+    stack: u64,
+    processor: usize,
     floats: Floats,
 }
 
@@ -58,6 +61,8 @@ impl Context {
     /// Of no thread.
     pub const EMPTY: Context = Context {
         frame: Frame { at: 0, registers: [0; 31], status: 0 },
+        stack: 0,
+        processor: 0,
         floats: Floats { registers: [0; 32], control: 0 },
     };
 
@@ -72,10 +77,11 @@ impl Context {
         context
     }
 
-    /// What waits for interrupts, in the kernel.
-    pub fn idle() -> Context {
-        let mut context = Context::begin(idle as *const () as u64, 0, (&raw const IDLE_STACK) as u64 + STACK as u64);
+    /// What waits for interrupts, in the kernel of the processor that has this stack there.
+    pub fn idle(stack: u64) -> Context {
+        let mut context = Context::begin((&raw const trap_idle) as u64, 0, stack);
         context.frame.status |= PRIVILEGED;
+        (context.stack, context.processor) = (stack, smp::this());
         context
     }
 
@@ -133,8 +139,9 @@ impl Context {
         }
     }
 
-    /// This thread is to run.
-    pub fn take_up(&mut self) {
+    /// This thread is to run, on this processor.
+    pub fn take_up(&mut self, processor: usize) {
+        (self.processor, self.stack) = (processor, others::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`; the kernel itself uses none of it.
         unsafe {
             asm!(
@@ -178,7 +185,7 @@ global_asm!(
         csrr t0, sstatus
         sd t0, 256(sp)
         mv a0, sp
-        lla sp, {stack} + {size}
+        ld sp, {frame}(sp)
         mv fp, zero
         call {handler}
     .global trap_leave
@@ -194,25 +201,27 @@ global_asm!(
         each_register ld
         ld sp, 16(sp)
         sret
-    # The kernel has failed, its stack perhaps too.
+    # The kernel has failed, its stack perhaps too: it goes on on the one that it began on.
     2:  csrrw a0, sscratch, zero
-        lla sp, {stack} + {size}
+        lla sp, boot_stack_end
         call {failed}
+    .global trap_idle
+    trap_idle:
+        wfi
+        j trap_idle
     "#,
     handler = sym handle,
     failed = sym failed,
-    stack = sym KERNEL_STACK,
-    size = const STACK,
+    frame = const size_of::<Frame>(),
 );
 
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut KERNEL_STACK: Stack = Stack([0; STACK]);
-static mut IDLE_STACK: Stack = Stack([0; STACK]);
+unsafe extern "C" {
+    static trap_idle: u8;
+}
 
 // What comes.
 const INTERRUPT: u64 = 1 << 63;
+const CALLED_IN: u64 = INTERRUPT | 1;
 const TIMER: u64 = INTERRUPT | 5;
 const DEVICE: u64 = INTERRUPT | 9;
 const FETCH: u64 = 1;
@@ -227,20 +236,15 @@ const STORE_PAGE: u64 = 15;
 /// Bytes of the instruction that calls.
 const CALL_LEN: u64 = 4;
 
-extern "C" fn idle() -> ! {
-    loop {
-        riscv::asm::wfi();
-    }
-}
-
 extern "C" fn failed(stack: u64) -> ! {
     panic!("exception {} at {:#x}, address {:#x}, stack {stack:#x}", scause::read().bits(), sepc::read(), stval::read())
 }
 
 /// Comes into the kernel; gives the context of the thread that goes on.
-extern "C" fn handle(frame: &Frame) -> *const Frame {
+extern "C" fn handle(context: &Context) -> *const Context {
+    let frame = &context.frame;
     let (cause, address) = (scause::read().bits() as u64, stval::read() as u64);
-    if !threads::enter() || (cause & INTERRUPT == 0 && frame.status & PRIVILEGED != 0) {
+    if !smp::enter(context.processor) || (cause & INTERRUPT == 0 && frame.status & PRIVILEGED != 0) {
         failed(frame.registers[STACK_POINTER]);
     }
     // SAFETY: this is the entry, and it was not entered before.
@@ -253,15 +257,23 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         // The same thread goes on.
         FETCH_PAGE | LOAD_PAGE | STORE_PAGE => {
-            if cause != STORE_PAGE || !paging::write_first(address) {
-                calls::touched(threads, address, tables::is_there(address));
+            let how = match cause {
+                FETCH_PAGE => Rights::Execute,
+                LOAD_PAGE => Rights::Read,
+                _ => Rights::Write,
+            };
+            if how != Rights::Write || !paging::write_first(address) {
+                calls::touched(threads, address, how);
             }
-            threads::leave();
-            return frame;
+            smp::leave(true);
+            return context;
         }
-        FETCH | LOAD | STORE => calls::touched(threads, address, true),
+        FETCH | LOAD | STORE => calls::faulted(threads, Fault::Access, Some(address)),
         CALL | ILLEGAL | BREAKPOINT => calls::faulted(threads, Fault::Instruction, None),
         TIMER => clock::rang(),
+        // What there is to do is done by whoever comes in, and goes out again.
+        // SAFETY: it was told by this alone, and has come.
+        CALLED_IN => unsafe { sip::clear_ssoft() },
         DEVICE => {
             while let Some(line) = plic::take() {
                 threads.interrupted(line);
@@ -269,15 +281,15 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    &raw const threads.go_on().frame
+    threads.go_on()
 }
 
-/// Lets the first thread run.
+/// This processor, which is in the kernel, leaves it for the first time: to whichever thread there is.
 pub fn run() -> ! {
-    // SAFETY: the only entry but `handle`, before which it is.
+    // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle());
-    let frame = &raw const threads.go_on().frame;
-    // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
-    unsafe { asm!("j trap_leave", in("a0") frame, options(noreturn)) }
+    threads.set_idle(Context::idle(others::stack(smp::this())));
+    let context = threads.go_on();
+    // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
+    unsafe { asm!("j trap_leave", in("a0") context, options(noreturn)) }
 }

@@ -11,6 +11,8 @@ pub const LEN: u64 = 0x1000;
 
 /// The timer's vector.
 pub const TIMER: u64 = 0x40;
+/// That of a processor's being told to come into the kernel.
+pub const CALLED_IN: u64 = 0x41;
 /// That of an interrupt that was none.
 pub const SPURIOUS: u64 = 0x4f;
 /// That of device line 0.
@@ -18,13 +20,24 @@ pub const LINES: u64 = 0x20;
 /// Lines that the I/O APIC has.
 pub const LINES_MOST: usize = 24;
 
+const NUMBER: u64 = 0x20;
 const END: u64 = 0xb0;
 const ENABLE: u64 = 0xf0;
+const COMMAND: u64 = 0x300;
+const COMMAND_TO: u64 = 0x310;
 const TIMER_MODE: u64 = 0x320;
 const TIMER_COUNT: u64 = 0x380;
 const TIMER_LEFT: u64 = 0x390;
 const TIMER_DIVIDE: u64 = 0x3e0;
 const BY_16: u32 = 3;
+
+/// In a command: it was not delivered yet.
+const IS_PENDING: u32 = 1 << 12;
+const ASSERT: u32 = 1 << 14;
+/// To all processors but this one.
+const TO_OTHERS: u32 = 3 << 18;
+const RESET: u32 = 5 << 8;
+const START: u32 = 6 << 8;
 
 const LEVEL: u32 = 1 << 15;
 const MASKED: u32 = 1 << 16;
@@ -43,15 +56,53 @@ fn io(register: u32, value: u32) {
 
 /// Sets them up: no device interrupts yet.
 pub fn init() {
-    // SAFETY: the old controllers, of which nothing is to come; then the local APIC's registers, as above.
+    // SAFETY: the old controllers, of which nothing is to come.
     unsafe {
         Port::<u8>::new(0x21).write(0xff);
         Port::<u8>::new(0xa1).write(0xff);
+    }
+    init_own();
+    (0..LINES_MOST).for_each(mask);
+}
+
+/// Sets up this processor's own.
+pub fn init_own() {
+    // SAFETY: the local APIC's registers, which each processor has at the same place.
+    unsafe {
         local(ENABLE).write_volatile(0x100 | SPURIOUS as u32);
         local(TIMER_DIVIDE).write_volatile(BY_16);
         local(TIMER_MODE).write_volatile(TIMER as u32);
     }
-    (0..LINES_MOST).for_each(mask);
+}
+
+/// The number by which others' commands reach this processor.
+pub fn number() -> u32 {
+    // SAFETY: as above.
+    unsafe { local(NUMBER).read_volatile() >> 24 }
+}
+
+fn command(to: u32, what: u32) {
+    // SAFETY: as above.
+    unsafe {
+        while local(COMMAND).read_volatile() & IS_PENDING != 0 {}
+        local(COMMAND_TO).write_volatile(to << 24);
+        local(COMMAND).write_volatile(what);
+    }
+}
+
+/// Interrupts the processor with this number.
+pub fn call_in(number: u32) {
+    command(number, ASSERT | CALLED_IN as u32);
+}
+
+/// Has all other processors wait for [`start_others`].
+pub fn reset_others() {
+    command(0, TO_OTHERS | ASSERT | RESET);
+}
+
+/// Has all other processors that wait begin at a page below 1 MiB, in real mode.
+pub fn start_others(page: u64) {
+    command(0, TO_OTHERS | ASSERT | START | (page >> 12) as u32);
 }
 
 /// Lets the timer interrupt after so many ticks; never with 0.

@@ -69,6 +69,8 @@ global_asm!(
     .balign 8
     boot_gdt:
         .quad 0, 0x00209A0000000000
+        # Of 32 bits, for processors on their way: code, and data
+        .quad 0x00CF9A000000FFFF, 0x00CF92000000FFFF
     boot_gdt_pointer:
         .word 15
         .long boot_gdt

@@ -4,10 +4,12 @@
 mod apic;
 mod boot;
 pub mod clock;
+mod others;
 pub mod paging;
 mod traps;
 
 pub use apic::unmask;
+pub use others::{call_in, catch_up};
 pub use traps::Context;
 
 use crate::tables::{self, Part};
@@ -69,20 +71,26 @@ extern "C" fn main(info: &'static StartInfo) -> ! {
     // They follow each other.
     let used = report.to;
     frames::init(0);
+    let mut others_fit = false;
     for i in 0..info.map_entries.min(128) as u64 {
         // SAFETY: the boot loader says that it is there; the first GiB is mapped.
         let entry = unsafe { *((info.map_at + i * size_of::<MapEntry>() as u64) as *const MapEntry) };
         // What lies above the first GiB is out of reach while the first tables are made: these come from below.
         if entry.kind == RAM {
+            others_fit |= others::fit(entry.at..entry.at.saturating_add(entry.size));
             frames::add(entry.at.max(LOW).max(used), entry.at.saturating_add(entry.size));
         }
+    }
+    if others_fit {
+        others::prepare();
     }
     let registers = |from| Part::registers(from..from + apic::LEN);
     paging::init(&[text, rodata, data, payload, report, registers(apic::LOCAL), registers(apic::IO)]);
     traps::init();
     apic::init();
+    apic::reset_others();
     crate::begin(&found, &clock::init());
-    traps::run()
+    others::run()
 }
 
 /// Reads the command line, and which devices it says there are: `virtio_mmio.device=SIZE@ADDRESS:LINE`, as for Linux.
@@ -135,7 +143,7 @@ pub fn write(bytes: &[u8]) {
 
 /// A lock that whoever panicked may hold does not keep the panic from being told.
 pub fn unlock_console() {
-    // SAFETY: there is one processor, and it will do nothing else any more.
+    // SAFETY: the others stand still, and this one will do nothing else any more.
     unsafe { SERIAL.force_unlock() };
 }
 
@@ -169,6 +177,11 @@ pub fn reset() -> ! {
 pub fn exit(code: u8) -> ! {
     // SAFETY: a port that nothing else has.
     unsafe { Port::new(EXIT).write(u32::from(code)) };
+    stand_still()
+}
+
+/// This processor does nothing any more.
+pub fn stand_still() -> ! {
     loop {
         interrupts::disable();
         hlt();

@@ -1,11 +1,14 @@
 //! What entries of page tables look like, and how the tables are reached: through themselves (the last entry of the highest
 //! one is that table), by the kernel alone. Which pages were written, the processor notes.
 
-use crate::tables::{self, ENTRIES, Part};
+use super::others;
+use crate::tables::{self, ENTRIES, LOWEST, Part};
+use core::sync::atomic::{AtomicU64, Ordering};
 use wayfare_unikernel_abi::{PAGE, Rights};
-use x86_64::PhysAddr;
+use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
 
 pub const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -61,6 +64,24 @@ pub fn init(parts: &[Part]) {
     }
 }
 
+/// Where a frame is looked at that is nowhere else yet.
+static mut WINDOW: Window = Window([0; PAGE as usize]);
+#[repr(C, align(4096))]
+struct Window([u8; PAGE as usize]);
+
+/// Makes a frame zero that is nowhere yet.
+pub fn clear(frame: u64) {
+    let window = &raw mut WINDOW;
+    let Ok(entry) = walk(window as u64, LOWEST) else { return };
+    // SAFETY: the window is used for nothing else, and what it shows is nobody's. Each processor forgets what it showed
+    // before it shows something else there.
+    unsafe {
+        entry.write_volatile(of_frame(frame, flags(Rights::Write, false, false)));
+        tlb::flush(VirtAddr::from_ptr(window));
+        window.cast::<u8>().write_bytes(0, PAGE as usize);
+    }
+}
+
 /// The entry for an address in the table of a level. It is there if those above it say so.
 fn entry(level: usize, address: u64) -> *mut u64 {
     let bits = 9 * (level as u32 + 1);
@@ -86,20 +107,20 @@ pub fn below(level: usize, address: u64) -> *mut [u64; ENTRIES] {
 
 /// Makes a frame the table that is missing below a level.
 pub fn link(level: usize, address: u64, frame: u64) -> bool {
-    // SAFETY: the entry is in a table that is there; with it the new one is where it is cleared.
-    unsafe {
-        *entry(level, address) = of_frame(frame, TABLE);
-        below(level, address).write_bytes(0, 1);
-    }
+    // Other processors look into it as soon as it is there.
+    clear(frame);
+    // SAFETY: the entry is in a table that is there.
+    unsafe { AtomicU64::from_ptr(entry(level, address)) }.store(of_frame(frame, TABLE), Ordering::Release);
     true
 }
 
 /// A page is there now where there was none: that there is none, the processor has not kept.
 pub fn arrived(_address: u64) {}
 
-/// The processor is to forget what it knows of the tables.
+/// All processors are to forget what they know of the tables.
 pub fn flush() {
-    x86_64::instructions::tlb::flush_all();
+    tlb::flush_all();
+    others::forget();
 }
 
 /// Gives a page other rights.
@@ -112,9 +133,17 @@ pub fn show_code(_from: u64, _to: u64) {}
 
 /// Whether a page was written since the last time.
 pub fn take_written(entry: &mut u64) -> bool {
-    let is_written = *entry & DIRTY != 0;
-    *entry &= !DIRTY;
-    is_written
+    // SAFETY: it is ours, and aligned. A processor may note a write at any time: that note must not be lost.
+    unsafe { AtomicU64::from_ptr(entry) }.fetch_and(!DIRTY, Ordering::SeqCst) & DIRTY != 0
+}
+
+/// Whether the node may do this with its page.
+pub fn allows(entry: u64, how: Rights) -> bool {
+    match how {
+        Rights::Read => true,
+        Rights::Write => entry & WRITABLE != 0,
+        Rights::Execute => entry & NO_EXECUTE == 0,
+    }
 }
 
 /// Whether the node may write to all of a range.

@@ -1,14 +1,15 @@
 //! Into the kernel and out again: exceptions, interrupts, calls.
 //!
 //! Whatever comes, the processor and the stub write what was interrupted into the context of the thread that runs (its end
-//! is the stack that the processor is told to use), and the kernel goes on on a stack of its own.
+//! is the stack that the processor is told to use), and the kernel goes on on the processor's own stack, which the context
+//! names.
 
-use super::apic;
-use crate::threads::{self, threads};
-use crate::{calls, clock, space};
+use super::{apic, others};
+use crate::threads::threads;
+use crate::{calls, clock, smp, space};
 use core::arch::{asm, global_asm};
 use spin::Once;
-use wayfare_unikernel_abi::{Fault, NODE};
+use wayfare_unikernel_abi::{Fault, NODE, Rights};
 use x86_64::VirtAddr;
 use x86_64::instructions::tables::load_tss;
 use x86_64::registers::control::Cr2;
@@ -43,6 +44,9 @@ const RAX: usize = 14;
 #[repr(C, align(16))]
 pub struct Context {
     frame: Frame,
+    /// Of the processor that runs it: the end of its stack in the kernel, and its number.
+    stack: u64,
+    processor: usize,
     floats: [u8; 512],
 }
 
@@ -61,6 +65,8 @@ impl Context {
     /// Of no thread.
     pub const EMPTY: Context = Context {
         frame: Frame { registers: [0; 15], vector: 0, error: 0, rip: 0, cs: 0, flags: 0, rsp: 0, ss: 0 },
+        stack: 0,
+        processor: 0,
         floats: [0; 512],
     };
 
@@ -76,11 +82,11 @@ impl Context {
         context
     }
 
-    /// What waits for interrupts, in the kernel.
-    pub fn idle() -> Context {
-        let mut context = Context::begin(0, 0, VirtAddr::from_ptr(&raw const IDLE_STACK).as_u64() + STACK as u64);
-        context.frame.rip = idle as *const () as u64;
-        (context.frame.cs, context.frame.ss) = (KERNEL_CODE.into(), 0);
+    /// What waits for interrupts, in the kernel of the processor that has this stack there.
+    pub fn idle(stack: u64) -> Context {
+        let mut context = Context::begin((&raw const trap_idle) as u64, 0, stack);
+        (context.frame.cs, context.frame.ss, context.stack) = (KERNEL_CODE.into(), 0, stack);
+        context.processor = smp::this();
         context
     }
 
@@ -121,14 +127,14 @@ impl Context {
         unsafe { asm!("fxsave64 [{}]", in(reg) self.floats.as_mut_ptr(), options(nostack, preserves_flags)) };
     }
 
-    /// This thread is to run.
-    pub fn take_up(&mut self) {
+    /// This thread is to run, on this processor.
+    pub fn take_up(&mut self, processor: usize) {
+        (self.processor, self.stack) = (processor, others::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`.
         unsafe { asm!("fxrstor64 [{}]", in(reg) self.floats.as_ptr(), options(nostack, preserves_flags)) };
         let end = VirtAddr::from_ptr(&raw const self.frame) + size_of::<Frame>() as u64;
-        // SAFETY: the processor reads it only when it next comes into the kernel, on which there is one processor. The
-        // field is not aligned.
-        unsafe { (&raw mut TSS.interrupt_stack_table[0]).write_unaligned(end) };
+        // SAFETY: the processor, whose own it is, reads it only when it next comes into the kernel. The field is not aligned.
+        unsafe { (&raw mut TSS[processor].interrupt_stack_table[0]).write_unaligned(end) };
     }
 }
 
@@ -174,7 +180,7 @@ global_asm!(
         push r15
         cld
         mov rdi, rsp
-        lea rsp, [{stack} + {size}]
+        mov rsp, [rsp + {frame}]
         call {handler}
     .global trap_leave
     trap_leave:
@@ -196,24 +202,23 @@ global_asm!(
         pop rax
         add rsp, 16
         iretq
+    .global trap_idle
+    trap_idle:
+        hlt
+        jmp trap_idle
     "#,
     handler = sym handle,
-    stack = sym KERNEL_STACK,
-    size = const STACK,
+    frame = const size_of::<Frame>(),
 );
 
 unsafe extern "C" {
     static trap_stubs: u8;
+    static trap_idle: u8;
 }
 
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut KERNEL_STACK: Stack = Stack([0; STACK]);
-static mut IDLE_STACK: Stack = Stack([0; STACK]);
-
-static mut TSS: TaskStateSegment = TaskStateSegment::new();
-static GDT: Once<GlobalDescriptorTable> = Once::new();
+// By processor.
+static mut TSS: [TaskStateSegment; smp::MOST] = [const { TaskStateSegment::new() }; smp::MOST];
+static GDT: [Once<GlobalDescriptorTable>; smp::MOST] = [const { Once::new() }; smp::MOST];
 static IDT: Once<InterruptDescriptorTable> = Once::new();
 
 const DIVIDE: u64 = 0;
@@ -222,15 +227,16 @@ const PAGE: u64 = 14;
 /// `ud1 eax, eax`: how the node calls. A KVM that interprets privileged code lets neither `syscall` nor `int` come here,
 /// but exceptions it does; and how compiled code traps (`ud2`) is another one.
 const CALL: [u8; 3] = [0x0f, 0xb9, 0xc0];
-/// In a page fault's error: the page is there, and does not allow it.
-const PRESENT: u64 = 1;
+// In a page fault's error: what was tried.
+const IS_WRITE: u64 = 1 << 1;
+const IS_FETCH: u64 = 1 << 4;
 
-/// Sets up segments and what comes into the kernel.
+/// Sets up segments and what comes into the kernel, for this processor.
 pub fn init() {
     // SAFETY: only `Context::take_up` changes it, with a write of which the processor sees all or nothing.
-    let tss = unsafe { &*(&raw const TSS) };
+    let tss = unsafe { &(*(&raw const TSS))[smp::this()] };
     let mut task = None;
-    let gdt = GDT.call_once(|| {
+    let gdt = GDT[smp::this()].call_once(|| {
         let mut gdt = GlobalDescriptorTable::new();
         gdt.append(Descriptor::kernel_code_segment());
         gdt.append(Descriptor::kernel_data_segment());
@@ -278,22 +284,17 @@ pub fn init() {
     idt.load();
 }
 
-extern "C" fn idle() -> ! {
-    loop {
-        x86_64::instructions::interrupts::enable_and_hlt();
-    }
-}
-
 /// Only the node's program calls: what looks like it in compiled code is a trap.
 fn is_call(at: u64) -> bool {
     NODE.contains(&at) && space::read(at, CALL.len() as u64).is_ok_and(|bytes| bytes == CALL)
 }
 
 /// Comes into the kernel; gives the context of the thread that goes on.
-extern "C" fn handle(frame: &Frame) -> *const Frame {
+extern "C" fn handle(context: &Context) -> *const Context {
+    let frame = &context.frame;
     let fault = (frame.vector == PAGE).then(Cr2::read_raw);
     let is_exception = frame.vector < apic::LINES;
-    if !threads::enter() || (is_exception && frame.cs == u64::from(KERNEL_CODE)) {
+    if !smp::enter(context.processor) || (is_exception && frame.cs == u64::from(KERNEL_CODE)) {
         panic!(
             "exception {} ({:#x}) at {:#x}, address {:#x}, stack {:#x}",
             frame.vector,
@@ -312,15 +313,22 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         // The same thread goes on.
         PAGE => {
-            calls::touched(threads, fault.unwrap_or(0), frame.error & PRESENT != 0);
-            threads::leave();
-            return frame;
+            let how = match frame.error {
+                error if error & IS_FETCH != 0 => Rights::Execute,
+                error if error & IS_WRITE != 0 => Rights::Write,
+                _ => Rights::Read,
+            };
+            calls::touched(threads, fault.unwrap_or(0), how);
+            smp::leave(true);
+            return context;
         }
         DIVIDE | INVALID => calls::faulted(threads, Fault::Instruction, None),
         apic::TIMER => {
             clock::rang();
             apic::end();
         }
+        // What there is to do is done by whoever comes in, and goes out again.
+        apic::CALLED_IN => apic::end(),
         apic::SPURIOUS => {}
         vector if (apic::LINES..apic::TIMER).contains(&vector) => {
             let line = (vector - apic::LINES) as usize;
@@ -330,15 +338,15 @@ extern "C" fn handle(frame: &Frame) -> *const Frame {
         }
         _ => calls::die(threads.current(), Fault::Access, None),
     }
-    &raw const threads.go_on().frame
+    threads.go_on()
 }
 
-/// Lets the first thread run.
+/// This processor, which is in the kernel, leaves it for the first time: to whichever thread there is.
 pub fn run() -> ! {
-    // SAFETY: the only entry but `handle`, before which it is.
+    // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle());
-    let frame = &raw const threads.go_on().frame;
-    // SAFETY: leaves the kernel as `handle` does, to a thread; nothing of this stack is needed any more.
-    unsafe { asm!("jmp trap_leave", in("rax") frame, options(noreturn)) }
+    threads.set_idle(Context::idle(others::stack(smp::this())));
+    let context = threads.go_on();
+    // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
+    unsafe { asm!("jmp trap_leave", in("rax") context, options(noreturn)) }
 }

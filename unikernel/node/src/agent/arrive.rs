@@ -6,7 +6,7 @@ use super::task::Live;
 use super::{Agent, Entry, Queue, Visit, Visitors, log};
 use crate::host::{Board, Seat};
 use crate::link::Link;
-use crate::{clock, sys};
+use crate::sys;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -438,7 +438,6 @@ impl Arriving {
             live: RefCell::new(None),
             seat: RefCell::new(Some(seat.clone())),
             epoch: Cell::new(epoch),
-            began: Cell::new(clock::nanos()),
             moving: Cell::new(true),
             decision: Cell::new(None),
             spec,

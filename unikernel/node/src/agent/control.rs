@@ -4,7 +4,7 @@ use super::depart::{Audience, Told, migrate};
 use super::{Agent, Entry, Queue, target};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
-use crate::{clock, sys};
+use crate::sys;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -100,10 +100,10 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
         Request::Nodes => {
             let at = clock::unix().saturating_sub(clock::nanos() / SECOND);
             let restarted = agent.failures.last.clone().map(|why| Restarted { at, why });
-            let free = Some(sys::free());
-            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free, restarted }]);
+            let (free, processors) = (Some(sys::free()), Some(sys::processors()));
+            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free, processors, restarted }]);
             let others = agent.peers.borrow();
-            let other = |peer| NodeInfo { peer, this: false, free: None, restarted: None };
+            let other = |peer| NodeInfo { peer, this: false, free: None, processors: None, restarted: None };
             nodes.extend(others.values().cloned().map(other));
             Reply::Nodes { nodes }
         }
@@ -118,7 +118,7 @@ fn info(entry: &Entry) -> TaskInfo {
         state: entry.state(),
         target: target(),
         epoch: entry.epoch.get(),
-        ran: live.as_ref().map_or(0, |_| clock::nanos() - entry.began.get()),
+        ran: live.as_ref().map_or(0, |live| live.ran()),
         memory: live.as_ref().map_or(0, |live| live.memory()),
         log_bytes: live.as_ref().map_or(0, |live| live.seat.log.lock().len()),
     }

@@ -108,7 +108,6 @@ struct Entry {
     /// Of the task, or of the one that was: its log.
     seat: RefCell<Option<Arc<Seat>>>,
     epoch: Cell<u64>,
-    began: Cell<u64>,
     /// Something moves it, or brings it.
     moving: Cell<bool>,
     /// A person's word on what became of it.

@@ -32,6 +32,7 @@ pub struct Live {
     trigger: Trigger,
     /// Its memories: index, and where it begins.
     places: Vec<(u32, usize)>,
+    thread: usize,
 }
 
 impl Live {
@@ -46,16 +47,22 @@ impl Live {
         let started = thread::spawn(false, move || {
             let given_up = of.clone();
             thread::if_given_up(move || {
-                given_up.over.store(true, Ordering::SeqCst);
+                *given_up.over.lock() = true;
                 given_up.say(Said::Ended(End::Trapped("out of memory".into())));
             });
             let end = run(&mut task, &of);
-            of.over.store(true, Ordering::SeqCst);
+            *of.over.lock() = true;
             drop(task);
             of.say(Said::Ended(end));
         });
-        started.map_err(|_| anyhow!("there are too many tasks on that board, or there is no memory for one more"))?;
-        Ok(Live { seat, listener: RefCell::default(), end: RefCell::default(), trigger, places })
+        let thread = started
+            .map_err(|_| anyhow!("there are too many tasks on that board, or there is no memory for one more"))?;
+        Ok(Live { seat, listener: RefCell::default(), end: RefCell::default(), trigger, places, thread })
+    }
+
+    /// Nanoseconds that it has run here.
+    pub fn ran(&self) -> u64 {
+        sys::ran(self.thread)
     }
 
     /// Bytes of its memories.
@@ -167,7 +174,9 @@ fn state(task: &mut bare::Task<Board>) -> Result<Vec<u8>, String> {
     wayfare_snapshot::encode(&snapshot, Compression::Lz4).map_err(|e| e.to_string())
 }
 
-/// A task's memory while it moves. The agent interrupts the task, so that what is read is what was there at a moment.
+/// A task's memory while it moves, and the task writes to it, perhaps on another processor. A page that is written while it is
+/// copied, or after it was listed, is listed the next time; what counts is the last copy, which is made when the task stands
+/// still.
 pub struct Memory {
     seat: Arc<Seat>,
     places: Vec<(u32, usize)>,
@@ -178,7 +187,8 @@ pub struct Memory {
 impl Memory {
     fn list(&mut self, all: bool) -> Vec<PageRange> {
         let mut ranges: Vec<PageRange> = Vec::new();
-        if self.seat.over.load(Ordering::SeqCst) {
+        let over = self.seat.over.lock();
+        if *over {
             return ranges;
         }
         for (index, base) in &self.places {
@@ -212,7 +222,8 @@ impl Guest for Memory {
     }
 
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
-        if self.seat.over.load(Ordering::SeqCst) {
+        let over = self.seat.over.lock();
+        if *over {
             return false;
         }
         let Some((_, base)) = self.places.iter().find(|(index, _)| *index == range.memory) else { return false };
@@ -223,8 +234,13 @@ impl Guest for Memory {
             return false;
         }
         let bytes: *const u8 = core::ptr::with_exposed_provenance(base + from);
-        // SAFETY: a linear memory lies there, so large; its thread does not run while this one does.
-        into.extend_from_slice(unsafe { core::slice::from_raw_parts(bytes, len) });
+        into.reserve(len);
+        // SAFETY: a linear memory lies there, so large, and does not go while `over` is locked. Its thread may write to it
+        // meanwhile: no reference to it is made, and whatever mixture of old and new is copied is copied again later.
+        unsafe {
+            core::ptr::copy_nonoverlapping(bytes, into.as_mut_ptr().add(into.len()), len);
+            into.set_len(into.len() + len);
+        }
         true
     }
 }
