@@ -123,7 +123,7 @@ UNIKERNELS=(x86_64 aarch64 riscv64)
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.
 build_unikernel() {
-    local arch node kernel flags package target name out=$WAYFARE_TARGET/release/unikernel
+    local arch node kernel flags package target model name out=$WAYFARE_TARGET/release/unikernel
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
     mkdir -p "$out"
@@ -135,12 +135,16 @@ build_unikernel() {
         aarch64) node=aarch64-unknown-none kernel=aarch64-unknown-none-softfloat flags='' ;;
         riscv64) node=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
         esac
-        RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $SOFT_CIPHERS"
         name=${node##*/}
         WAYFARE_NODE=$CARGO_TARGET_DIR/${name%.json}/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
-            target=$node
-            [[ $package == wayfare-unikernel ]] && target=$kernel
+            target=$node model=static
+            if [[ $package == wayfare-unikernel ]]; then
+                target=$kernel
+                # Boot loaders of the others put it where they like.
+                [[ $arch == x86_64 ]] || model=pie
+            fi
+            RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=$model $flags $SOFT_CIPHERS"
             (cd "$WAYFARE_ROOT/unikernel" && build_std_cargo build --release -p "$package" -Zbuild-std=core,alloc \
                 -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return
         done

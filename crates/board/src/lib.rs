@@ -2,7 +2,10 @@
 //! by `wayfare unikernel build`, read by the kernel in `unikernel/`.
 //!
 //! A kernel is an ELF file with one program header to spare and, in its data, a [`Place`]. A node's image is that file
-//! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel.
+//! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel; or the same as it lies in
+//! memory, for loaders that know no ELF ([`flat`]).
+//!
+//! What boot loaders and firmware tell a kernel is read here too, as far as it is not the machine's own business.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,11 +15,18 @@ extern crate alloc;
 #[cfg(feature = "payload")]
 mod elf;
 #[cfg(feature = "payload")]
+mod flat;
+mod interrupts;
+pub mod multiboot;
+#[cfg(feature = "payload")]
 mod payload;
 mod place;
 
 #[cfg(feature = "payload")]
-pub use elf::{attach, payload_of};
+pub use elf::{append, attach, payload_of};
+#[cfg(feature = "payload")]
+pub use flat::flat;
+pub use interrupts::{Parent, interrupt};
 #[cfg(feature = "payload")]
 pub use payload::{Payload, Role, Start};
 pub use place::Place;
@@ -28,6 +38,12 @@ pub enum Error {
     /// Not a kernel of this project.
     #[error("this is not a Wayfare kernel: {0}")]
     NotAKernel(&'static str),
+    /// The machines that it is for boot no flat files.
+    #[error("there is no flat file for this kernel's machines, which boot ELF files")]
+    NotFlat,
+    /// A command line of so many bytes.
+    #[error("a command line of {0} bytes: there is room for {max}", max = place::LINE_MAX)]
+    LongLine(usize),
     /// It is one that has a payload.
     #[error("this kernel has a payload already")]
     Full,

@@ -25,6 +25,7 @@ pub struct Board<'n> {
     /// Where it can be reached.
     pub address: String,
     advertised: Option<String>,
+    pci: bool,
     memory: &'static str,
     machine: Option<Child>,
 }
@@ -43,12 +44,17 @@ impl<'n> Board<'n> {
         let image = format!("{name}.img");
         by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
         let address = format!("127.0.0.1:{}", free_port());
-        Board { by, name: name.into(), address, advertised: None, memory, machine: None }
+        Board { by, name: name.into(), address, advertised: None, pci: false, memory, machine: None }
     }
 
     /// Others are to reach it there.
     pub fn advertise(&mut self, address: String) {
         self.advertised = Some(address);
+    }
+
+    /// Its devices are on PCI.
+    pub fn put_on_pci(&mut self) {
+        self.pci = true;
     }
 
     /// Boots it; it is a member when this returns.
@@ -58,6 +64,7 @@ impl<'n> Board<'n> {
         if let Some(advertised) = &self.advertised {
             args.extend(["--advertise", advertised]);
         }
+        args.extend(self.pci.then_some("--pci"));
         args.extend(["--", "-monitor", &monitor]);
         let console = std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.by.home.here(Command::new(WAYFARE), &args);

@@ -10,9 +10,9 @@ mod traps;
 pub use plic::unmask;
 pub use traps::Context;
 
-use crate::Found;
 use crate::tables::{self, Part};
 use crate::tree::Tree;
+use crate::{Found, ecam};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,7 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
         let (Some(registers), Some(line)) = (node.registers(0), node.number("interrupts", 0)) else { return };
         found.add_device(registers.start, registers.end - registers.start, line as usize);
     });
+    ecam::find(&tree, u64::MAX, |[line, ..]| Some(line as usize), &mut found);
     let measured = clock::init(&tree);
     let [text, rodata, data, payload] = tables::own_parts();
     // The payload follows the kernel. With the first frame that is taken the device tree may be gone.

@@ -1,6 +1,7 @@
 //! Interrupts: the processor's own controller (local APIC), with its timer, and the devices' (I/O APIC).
 
 use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::Msr;
 
 /// Physical addresses, where they are also mapped.
 pub const LOCAL: u64 = 0xfee0_0000;
@@ -18,6 +19,15 @@ pub const LINES: u64 = 0x20;
 /// Lines that the I/O APIC has.
 pub const LINES_MOST: usize = 24;
 
+/// Lines behind these, for messages of devices on PCI: up to the timer's vector.
+pub const MESSAGES: usize = (TIMER - LINES) as usize - LINES_MOST;
+
+/// Of the processor's own state: where the local APIC is, and how it is reached.
+const BASE: u32 = 0x1b;
+const BY_REGISTERS: u64 = 1 << 10;
+const ON: u64 = 1 << 11;
+
+const NUMBER: u64 = 0x20;
 const END: u64 = 0xb0;
 const ENABLE: u64 = 0xf0;
 const TIMER_MODE: u64 = 0x320;
@@ -43,8 +53,14 @@ fn io(register: u32, value: u32) {
 
 /// Sets them up: no device interrupts yet.
 pub fn init() {
-    // SAFETY: the old controllers, of which nothing is to come; then the local APIC's registers, as above.
+    // SAFETY: the old controllers, of which nothing is to come; then the local APIC, which some firmware leaves so that it is
+    // reached by other means (from there the way back leads over "off"); then its registers, as above.
     unsafe {
+        let (mut base, state) = (Msr::new(BASE), Msr::new(BASE).read());
+        if state & BY_REGISTERS != 0 {
+            base.write(state & !(BY_REGISTERS | ON));
+            base.write(state & !BY_REGISTERS | ON);
+        }
         Port::<u8>::new(0x21).write(0xff);
         Port::<u8>::new(0xa1).write(0xff);
         local(ENABLE).write_volatile(0x100 | SPURIOUS as u32);
@@ -64,6 +80,13 @@ pub fn start_timer(ticks: u32) {
 pub fn timer() -> u32 {
     // SAFETY: as above.
     unsafe { local(TIMER_LEFT).read_volatile() }
+}
+
+/// What a device has to write where so that it interrupts this processor on a line.
+pub fn message(line: usize) -> (u32, u32) {
+    // SAFETY: as above.
+    let number = unsafe { local(NUMBER).read_volatile() } >> 24;
+    (LOCAL as u32 | number << 12, LINES as u32 + line as u32)
 }
 
 /// An interrupt was taken.
