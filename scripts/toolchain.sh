@@ -138,7 +138,7 @@ lint_std_cargo() {
 
 # unikernel_cargo command arch...: runs a command of cargo's for each kernel, the node's program first.
 unikernel_cargo() {
-    local command=$1 arch node kernel flags package target name out=$WAYFARE_TARGET/release/unikernel
+    local command=$1 arch node kernel flags package target model name out=$WAYFARE_TARGET/release/unikernel
     shift
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
@@ -151,12 +151,16 @@ unikernel_cargo() {
         aarch64) node=aarch64-unknown-none kernel=aarch64-unknown-none-softfloat flags='' ;;
         riscv64) node=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
         esac
-        RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=static $flags $SOFT_CIPHERS"
         name=${node##*/}
         WAYFARE_NODE=$CARGO_TARGET_DIR/${name%.json}/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
-            target=$node
-            [[ $package == wayfare-unikernel ]] && target=$kernel
+            target=$node model=static
+            if [[ $package == wayfare-unikernel ]]; then
+                target=$kernel
+                # Boot loaders of the others put it where they like.
+                [[ $arch == x86_64 ]] || model=pie
+            fi
+            RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=$model $flags $SOFT_CIPHERS"
             # shellcheck disable=SC2086 # it has arguments
             (cd "$WAYFARE_ROOT/unikernel" && $command --release -p "$package" -Zbuild-std=core,alloc \
                 -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return

@@ -10,4 +10,10 @@ fn main() {
     }
     println!("cargo:rustc-link-arg=-T{here}/{arch}.ld");
     println!("cargo:rustc-link-arg=--gc-sections");
+    if arch != "x86_64" {
+        // Boot loaders put it where they like.
+        for arg in ["-pie", "--no-dynamic-linker", "-znorelro", "--pack-dyn-relocs=relr"] {
+            println!("cargo:rustc-link-arg={arg}");
+        }
+    }
 }

@@ -2,20 +2,22 @@
 //! headers of the usual size.
 
 use crate::Error;
-use crate::place::MAGIC;
+use crate::place::{LINE_MAX, MAGIC};
 use alloc::vec::Vec;
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 const PT_NULL: u32 = 0;
-const PT_LOAD: u32 = 1;
+pub(crate) const PT_LOAD: u32 = 1;
 const HEADER: usize = 56;
 
 /// A program header's fields that matter here.
-struct Header {
+pub(crate) struct Header {
     at: usize,
-    kind: u32,
-    physical: u64,
-    memory: u64,
+    pub(crate) kind: u32,
+    pub(crate) offset: u64,
+    pub(crate) physical: u64,
+    pub(crate) file: u64,
+    pub(crate) memory: u64,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> Result<u64, Error> {
@@ -24,7 +26,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64, Error> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
+pub(crate) fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
     if !kernel.starts_with(b"\x7fELF\x02\x01") {
         return Err(Error::NotAKernel("it is no 64-bit ELF file"));
     }
@@ -37,8 +39,9 @@ fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
     (0..(sizes >> 16) as u16 as usize)
         .map(|i| {
             let at = first.checked_add(i * HEADER).ok_or(Error::NotAKernel("it ends early"))?;
-            let kind = u64_at(kernel, at)? as u32;
-            Ok(Header { at, kind, physical: u64_at(kernel, at + 24)?, memory: u64_at(kernel, at + 40)? })
+            let field = |offset| u64_at(kernel, at + offset);
+            let (kind, offset, physical) = (field(0)? as u32, field(8)?, field(24)?);
+            Ok(Header { at, kind, offset, physical, file: field(32)?, memory: field(40)? })
         })
         .collect()
 }
@@ -59,12 +62,14 @@ fn place(kernel: &[u8]) -> Result<usize, Error> {
 /// [`Error::NotAKernel`], [`Error::Damaged`].
 pub fn payload_of(image: &[u8]) -> Result<Option<&[u8]>, Error> {
     // The last one that is loaded: a payload may say anything, the magic of places too.
-    let loaded = headers(image)?.into_iter().filter(|h| h.kind == PT_LOAD);
-    let Some(last) = loaded.max_by_key(|h| h.physical) else { return Err(Error::NotAKernel("it loads nothing")) };
-    let from = usize::try_from(u64_at(image, last.at + 8)?).map_err(|_| Error::Damaged)?;
+    let headers = headers(image)?;
+    let loaded = || headers.iter().filter(|h| h.kind == PT_LOAD);
+    let Some(last) = loaded().max_by_key(|h| h.physical) else { return Err(Error::NotAKernel("it loads nothing")) };
+    let first = loaded().map(|h| h.physical).min().unwrap_or(0);
+    let from = usize::try_from(last.offset).map_err(|_| Error::Damaged)?;
     let before = place(image.get(..from).ok_or(Error::Damaged)?);
     let at = match before {
-        Ok(at) if u64_at(image, at)? == last.physical => at,
+        Ok(at) if u64_at(image, at)? == last.physical - first => at,
         // That was a part of the kernel.
         _ => return place(image).map(|_| None),
     };
@@ -84,8 +89,13 @@ pub fn attach(kernel: &[u8], payload: &[u8]) -> Result<Vec<u8>, Error> {
     }
     let spare =
         headers.iter().find(|h| h.kind == PT_NULL).ok_or(Error::NotAKernel("it has no program header to spare"))?;
-    let ends = headers.iter().filter(|h| h.kind == PT_LOAD).map(|h| h.physical.checked_add(h.memory));
-    let end = ends.max().flatten().and_then(|end| end.checked_next_multiple_of(PAGE));
+    let loaded = || headers.iter().filter(|h| h.kind == PT_LOAD);
+    let first = loaded().map(|h| h.physical).min().unwrap_or(0);
+    let end = loaded()
+        .map(|h| h.physical.checked_add(h.memory))
+        .max()
+        .flatten()
+        .and_then(|end| end.checked_next_multiple_of(PAGE));
     let address = end.ok_or(Error::NotAKernel("it loads nothing"))?;
     let len = payload.len() as u64;
     let mut image = kernel.to_vec();
@@ -98,17 +108,37 @@ pub fn attach(kernel: &[u8], payload: &[u8]) -> Result<Vec<u8>, Error> {
     for (i, value) in header.into_iter().enumerate() {
         put(spare.at + 8 * i, value);
     }
-    put(place, address);
+    put(place, address - first);
     put(place + 8, len);
     Ok(image)
 }
 
+/// A kernel that has a command line itself, which counts where the boot loader's says nothing. It has no payload yet.
+///
+/// # Errors
+/// [`Error::NotAKernel`], [`Error::Full`], [`Error::LongLine`].
+pub fn append(kernel: &[u8], line: &str) -> Result<Vec<u8>, Error> {
+    let place = place(kernel)?;
+    if u64_at(kernel, place + 8)? != 0 {
+        return Err(Error::Full);
+    }
+    let text = kernel.get(place + 24..place + 24 + LINE_MAX).ok_or(Error::NotAKernel("it ends early"))?;
+    if line.len() > text.len() {
+        return Err(Error::LongLine(line.len()));
+    }
+    let mut image = kernel.to_vec();
+    image[place + 16..place + 24].copy_from_slice(&(line.len() as u64).to_le_bytes());
+    image[place + 24..place + 24 + LINE_MAX].fill(0);
+    image[place + 24..place + 24 + line.len()].copy_from_slice(line.as_bytes());
+    Ok(image)
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A kernel with one segment, and one header to spare.
-    fn kernel() -> Vec<u8> {
+    pub(crate) fn kernel() -> Vec<u8> {
         let mut bytes = alloc::vec![0; 64 + 2 * HEADER];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
         bytes[32] = 64;
@@ -119,7 +149,7 @@ mod tests {
             bytes[64 + 8 * i..72 + 8 * i].copy_from_slice(&value.to_le_bytes());
         }
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[0; 16]);
+        bytes.extend_from_slice(&[0; 24 + LINE_MAX]);
         bytes
     }
 
@@ -130,13 +160,24 @@ mod tests {
         assert_eq!((headers[1].kind, headers[1].physical, headers[1].memory), (PT_LOAD, 0x10_2000, 7));
         let offset = u64_at(&image, headers[1].at + 8).unwrap() as usize;
         assert_eq!((offset % PAGE as usize, &image[offset..]), (0, &b"payload"[..]));
-        let place = kernel().len() - 16;
+        let place = kernel().len() - 24 - LINE_MAX;
         assert_eq!((payload_of(&kernel()), payload_of(&image)), (Ok(None), Ok(Some(&b"payload"[..]))));
         let misleading = attach(&kernel(), &MAGIC).unwrap();
         assert_eq!(payload_of(&misleading), Ok(Some(&MAGIC[..])));
         assert_eq!(payload_of(&image[..image.len() - 1]), Err(Error::Damaged));
-        assert_eq!((u64_at(&image, place), u64_at(&image, place + 8)), (Ok(0x10_2000), Ok(7)));
+        assert_eq!((u64_at(&image, place), u64_at(&image, place + 8)), (Ok(0x2000), Ok(7)));
         assert_eq!(attach(&image, b"another"), Err(Error::Full));
+    }
+
+    #[test]
+    fn a_command_line_stays_with_the_kernel() {
+        let kernel = append(&append(&kernel(), "a=1 b=2").unwrap(), "c=3").unwrap();
+        let image = attach(&kernel, b"payload").unwrap();
+        let at = place(&kernel).unwrap() + 16;
+        assert_eq!((u64_at(&image, at), &image[at + 8..at + 12]), (Ok(3), &b"c=3\0"[..]));
+        assert_eq!(append(&image, "late"), Err(Error::Full));
+        assert!(append(&kernel, &"x".repeat(LINE_MAX)).is_ok());
+        assert_eq!(append(&kernel, &"x".repeat(LINE_MAX + 1)), Err(Error::LongLine(LINE_MAX + 1)));
     }
 
     #[test]

@@ -20,6 +20,12 @@ pub const THREADS_MOST: usize = 64;
 pub const STACK: u64 = (256 << 20) + (2 << 20);
 /// Most devices.
 pub const DEVICES_MOST: usize = 32;
+/// Most virtio devices on PCI.
+pub const PCI_MOST: usize = 4;
+/// Words of a device's configuration space that are looked at.
+pub const CONFIGURATION: usize = 64;
+/// Regions of memory that a device on PCI has at most.
+pub const BARS: usize = 6;
 /// Of [`Boot::features`]: the processor has an instruction for random numbers.
 pub const RANDOM: u64 = 1;
 /// Never: a deadline that does not come.
@@ -229,6 +235,38 @@ pub struct Device {
     pub line: u64,
 }
 
+/// A region of memory of a device on PCI.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Bar {
+    /// By which address the device's configuration knows it.
+    pub bus: u64,
+    /// Bytes; 0 where there is none.
+    pub len: u64,
+    /// Where the node has it; 0 if it does not.
+    pub address: u64,
+}
+
+/// A virtio device on PCI. The bus is the kernel's, the node has a copy of what it says.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PciDevice {
+    /// Its configuration space.
+    pub configuration: [u32; CONFIGURATION],
+    /// Its registers are in these, by number.
+    pub bars: [Bar; BARS],
+    /// Its interrupt's line; [`NEVER`] if it has none.
+    pub line: u64,
+    /// Whether it interrupts by messages, the first of its table.
+    pub by_message: u64,
+}
+
+impl Default for PciDevice {
+    fn default() -> PciDevice {
+        PciDevice { configuration: [0; CONFIGURATION], bars: [Bar::default(); BARS], line: NEVER, by_message: 0 }
+    }
+}
+
 /// What the node is told when it begins: the address of this is its first thread's argument.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -255,4 +293,8 @@ pub struct Boot {
     pub devices: [Device; DEVICES_MOST],
     /// How many.
     pub devices_len: u64,
+    /// Devices on PCI, so many as there are.
+    pub pci: [PciDevice; PCI_MOST],
+    /// How many.
+    pub pci_len: u64,
 }

@@ -17,8 +17,11 @@ mod arch;
 mod arch;
 mod calls;
 mod clock;
+#[cfg(not(target_arch = "x86_64"))]
+mod ecam;
 mod frames;
 mod guard;
+mod pci;
 mod program;
 mod report;
 mod smp;
@@ -31,17 +34,21 @@ mod tree;
 use core::panic::PanicInfo;
 use wayfare_board::Place;
 use wayfare_board::report::{Part, REPORT_MAX};
-use wayfare_unikernel_abi::{Area, Boot, DEVICES_MOST, Device, PAGE, Rights};
+use wayfare_unikernel_abi::{Area, Boot, DEVICES_MOST, Device, PAGE, PCI_MOST, PciDevice, Rights};
 
 #[used]
 #[unsafe(link_section = ".payload_place")]
 static PLACE: Place = Place::EMPTY;
 
+/// What the image's maker has filled in.
+fn place() -> Place {
+    // SAFETY: it is there, and never written to once the kernel runs. It is not what the compiler saw.
+    unsafe { core::ptr::read_volatile(&raw const PLACE) }
+}
+
 /// Physical address and length of the payload.
 fn payload_place() -> Option<(u64, u64)> {
-    // SAFETY: it is there, and never written to once the kernel runs. It is not what the compiler saw.
-    let place = unsafe { core::ptr::read_volatile(&raw const PLACE) };
-    place.filled()
+    place().filled().map(|(offset, len)| (tables::start() + offset, len))
 }
 
 /// Longest command line.
@@ -57,20 +64,28 @@ pub struct Found {
     pub devices: [(u64, u64, usize); DEVICES_MOST],
     /// How many.
     pub devices_len: usize,
+    /// Devices on PCI.
+    pub pci: [pci::Device; PCI_MOST],
+    /// How many.
+    pub pci_len: usize,
     /// What the processor has that not all have, as the node is told.
     pub features: u64,
 }
 
 impl Found {
-    /// Nothing.
-    pub const fn new() -> Found {
-        Found {
+    /// Nothing but the image's own command line.
+    pub fn new() -> Found {
+        let mut found = Found {
             command_line: [0; COMMAND_LINE_MAX],
             command_line_len: 0,
             devices: [(0, 0, 0); DEVICES_MOST],
             devices_len: 0,
+            pci: [const { pci::Device::NONE }; PCI_MOST],
+            pci_len: 0,
             features: 0,
-        }
+        };
+        found.set_command_line(&[]);
+        found
     }
 
     /// One more device. Those for which there is no place are left out.
@@ -81,11 +96,15 @@ impl Found {
         }
     }
 
-    /// The command line, as it was given.
+    /// The command line, as the boot loader gives it. The image's own follows: of two settings, the first counts.
     pub fn set_command_line(&mut self, text: &[u8]) {
-        let text = &text[..text.len().min(COMMAND_LINE_MAX)];
-        self.command_line[..text.len()].copy_from_slice(text);
-        self.command_line_len = text.len();
+        self.command_line_len = 0;
+        for part in [text, b" ", place().line()] {
+            let rest = &mut self.command_line[self.command_line_len..];
+            let len = part.len().min(rest.len());
+            rest[..len].copy_from_slice(&part[..len]);
+            self.command_line_len += len;
+        }
     }
 }
 
@@ -93,11 +112,13 @@ impl Found {
 fn begin(found: &Found, measured: &clock::Measured) {
     let entry = program::load();
     // What it is told lies at the end of what the node's program may have, and is only read.
-    let (at, frame) = (wayfare_unikernel_abi::NODE.end - PAGE, frames::take().expect("memory"));
-    assert!(tables::map_frame(at, frame, Rights::Write), "there is no memory for the node");
-    let text = at + size_of::<Boot>() as u64;
+    let (at, text) = (wayfare_unikernel_abi::NODE.end - 2 * PAGE, wayfare_unikernel_abi::NODE.end - PAGE);
+    for page in [at, text] {
+        let frame = frames::take().expect("memory");
+        assert!(tables::map_frame(page, frame, Rights::Write), "there is no memory for the node");
+    }
     let report = text + COMMAND_LINE_MAX as u64;
-    const { assert!(size_of::<Boot>() + COMMAND_LINE_MAX + REPORT_MAX <= PAGE as usize) };
+    const { assert!(size_of::<Boot>() <= PAGE as usize && COMMAND_LINE_MAX + REPORT_MAX <= PAGE as usize) };
     // SAFETY: the page was mapped for this, and it fits into it.
     let report_len = report::take(unsafe { &mut *(report as *mut [u8; REPORT_MAX]) });
     let (payload, payload_len) = payload_place().unwrap_or((0, 0));
@@ -113,17 +134,22 @@ fn begin(found: &Found, measured: &clock::Measured) {
         features: found.features,
         devices: [Device::default(); DEVICES_MOST],
         devices_len: found.devices_len as u64,
+        pci: [PciDevice::default(); PCI_MOST],
+        pci_len: found.pci_len as u64,
     };
     for (device, (physical, len, line)) in boot.devices.iter_mut().zip(&found.devices[..found.devices_len]) {
         let address = space::registers(*physical, *len).expect("memory for page tables");
         *device = Device { address, line: *line as u64 };
     }
-    // SAFETY: as above.
+    for (device, known) in boot.pci.iter_mut().zip(&found.pci[..found.pci_len]) {
+        *device = known.show().expect("memory for page tables");
+    }
+    // SAFETY: the pages were mapped for this.
     unsafe {
         core::ptr::write(at as *mut Boot, boot);
         core::ptr::copy_nonoverlapping(found.command_line.as_ptr(), text as *mut u8, found.command_line_len);
     }
-    tables::protect(at, at + PAGE, Rights::Read);
+    tables::protect(at, text + PAGE, Rights::Read);
     space::resize(Area::Heap, 0, Area::Heap.slot()).expect("a heap");
     // SAFETY: nothing runs yet.
     let threads = unsafe { threads::threads() };

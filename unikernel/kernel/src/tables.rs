@@ -37,13 +37,22 @@ impl Part {
     }
 }
 
+/// The physical address of something of the kernel's, code or data: the kernel runs where it was loaded, which need not be
+/// where it was linked for.
+pub fn physical<T>(of: *const T) -> u64 {
+    of as u64
+}
+
+/// The physical address of the kernel's first byte.
+pub fn start() -> u64 {
+    physical(&raw const __text_start)
+}
+
 /// The kernel's own parts; the payload, which follows it and which the node reads too; and a page behind all that a boot
 /// loader writes to, for what is to survive a reset.
 pub fn own_parts() -> [Part; 5] {
-    let address = |symbol: *const u8| symbol as u64;
-    // SAFETY: only their addresses are taken.
-    let (text, text_end, rodata_end, end) =
-        unsafe { (address(&__text_start), address(&__text_end), address(&__rodata_end), address(&__end)) };
+    let (text, text_end) = (start(), physical(&raw const __text_end));
+    let (rodata_end, end) = (physical(&raw const __rodata_end), physical(&raw const __end));
     let (from, to) = crate::payload_place().map_or((end, end), |(at, len)| (at, (at + len).next_multiple_of(PAGE)));
     let part = |from, to, rights| Part { from, to, rights, is_shared: false, is_device: false };
     [

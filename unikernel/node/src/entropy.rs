@@ -37,8 +37,8 @@ pub fn fill(buf: &mut [u8]) -> bool {
 }
 
 fn from_device(boot: &Boot) -> Option<[u8; SEED]> {
-    let (transport, _) = virtio::find(boot, DeviceType::EntropySource)?;
-    let mut device = VirtIORng::<Machine, _>::new(transport).ok()?;
+    let found = virtio::find(boot, DeviceType::EntropySource)?;
+    let mut device = VirtIORng::<Machine, _>::new(found.transport).ok()?;
     let mut seed = [0; SEED];
     let mut filled = 0;
     while filled < SEED {

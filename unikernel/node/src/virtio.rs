@@ -1,14 +1,16 @@
 //! What virtio drivers need of the machine: memory that devices can reach. Buffers that lie elsewhere go by way of pages
-//! that they can.
+//! that they can. Devices are reached by memory alone, or on PCI, whose bus is the kernel's: the driver looks at a copy.
 
 use crate::sync::Mutex;
 use crate::sys;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::transport::pci::bus::{ConfigurationAccess, DeviceFunction, PCI_CAP_ID_VNDR, PciRoot};
+use virtio_drivers::transport::pci::{PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, virtio_device_type};
+use virtio_drivers::transport::{DeviceType, SomeTransport, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
-use wayfare_unikernel_abi::{Boot, Dma};
+use wayfare_unikernel_abi::{BARS, Bar, Boot, CONFIGURATION, Dma, NEVER, PciDevice};
 
 /// Of a device's registers, bytes.
 const REGISTERS: usize = 0x200;
@@ -25,14 +27,138 @@ pub fn memory(pages: usize) -> Option<Dma> {
     Some(dma)
 }
 
-/// The first device of a kind, and its interrupt's line.
-pub fn find(boot: &Boot, kind: DeviceType) -> Option<(MmioTransport<'static>, usize)> {
+/// A device, and how it interrupts.
+pub struct Found {
+    pub transport: SomeTransport<'static>,
+    pub interrupts: Interrupts,
+}
+
+/// How a device interrupts.
+pub struct Interrupts {
+    /// The line, if there is one.
+    pub line: Option<usize>,
+    /// The registers that tell which message a queue sends, of a device that sends messages.
+    messages: Option<NonNull<u8>>,
+}
+
+/// Where the registers are that all devices on PCI have (virtio, 4.1.4.3): which queue is meant, and its message.
+const QUEUE: usize = 0x16;
+const MESSAGE: usize = 0x1a;
+
+impl Interrupts {
+    /// Has a queue interrupt. To be called after the device was reset, which makes it forget that.
+    pub fn route(&self, queue: u16) {
+        if let Some(registers) = self.messages {
+            // SAFETY: registers of the device, which the kernel has mapped for good.
+            unsafe {
+                registers.add(QUEUE).cast::<u16>().write_volatile(queue);
+                registers.add(MESSAGE).cast::<u16>().write_volatile(0);
+            }
+        }
+    }
+}
+
+/// The first device of a kind.
+pub fn find(boot: &Boot, kind: DeviceType) -> Option<Found> {
+    by_memory(boot, kind).or_else(|| on_pci(boot, kind))
+}
+
+fn by_memory(boot: &Boot, kind: DeviceType) -> Option<Found> {
     boot.devices[..boot.devices_len as usize].iter().find_map(|device| {
         let header = NonNull::new(device.address as *mut VirtIOHeader)?;
         // SAFETY: the kernel has mapped a device's registers there, for good.
         let transport = unsafe { MmioTransport::new(header, REGISTERS) }.ok()?;
-        (transport.device_type() == kind).then_some((transport, device.line as usize))
+        let interrupts = Interrupts { line: Some(device.line as usize), messages: None };
+        (transport.device_type() == kind).then(|| Found { transport: transport.into(), interrupts })
     })
+}
+
+fn on_pci(boot: &Boot, kind: DeviceType) -> Option<Found> {
+    boot.pci[..boot.pci_len as usize].iter().find_map(|device| {
+        let mut root = PciRoot::new(Copied { device, sized: 0 });
+        let (_, info) = root.enumerate_bus(0).next()?;
+        if virtio_device_type(&info)? != kind {
+            return None;
+        }
+        REGIONS.lock().extend(device.bars);
+        let transport = PciTransport::new::<Machine, _>(&mut root, WHOLE).ok()?.into();
+        let line = (device.line != NEVER).then_some(device.line as usize);
+        let messages = if device.by_message != 0 { Some(common(device, &root)?) } else { None };
+        Some(Found { transport, interrupts: Interrupts { line, messages } })
+    })
+}
+
+/// Where the registers of devices on PCI are.
+static REGIONS: Mutex<Vec<Bar>> = Mutex::new(Vec::new());
+
+fn region(at: PhysAddr, len: usize) -> Option<NonNull<u8>> {
+    let regions = REGIONS.lock();
+    let inside = |bar: &&Bar| at >= bar.bus && at - bar.bus + len as u64 <= bar.len && bar.address != 0;
+    let bar = regions.iter().find(inside)?;
+    NonNull::new((bar.address + (at - bar.bus)) as *mut u8)
+}
+
+/// The registers that all devices on PCI have.
+fn common(device: &PciDevice, root: &PciRoot<Copied<'_>>) -> Option<NonNull<u8>> {
+    let is_common = |private: u16| private >> 8 == u16::from(VIRTIO_PCI_CAP_COMMON_CFG);
+    // The list may lead back to itself.
+    let mut capabilities = root.capabilities(WHOLE).take(CONFIGURATION);
+    let found = capabilities.find(|of| of.id == PCI_CAP_ID_VNDR && is_common(of.private_header))?;
+    let word = |at: u8| Copied { device, sized: 0 }.read_word(WHOLE, found.offset.wrapping_add(at));
+    let bar = device.bars.get(word(4) as u8 as usize)?;
+    region(bar.bus + u64::from(word(8)), MESSAGE + 2)
+}
+
+/// A device's configuration space, as the kernel has found it: the driver only wants to know where the registers are. Of a
+/// region that it asks for the size of (by writing ones, and looking which of them stay), it sees that.
+#[derive(Clone, Copy)]
+struct Copied<'d> {
+    device: &'d PciDevice,
+    /// A bit for each word of the regions' addresses that ones were written to.
+    sized: u8,
+}
+
+/// The device is alone on its bus.
+const WHOLE: DeviceFunction = DeviceFunction { bus: 0, device: 0, function: 0 };
+/// The first word of the regions' addresses.
+const ADDRESSES: usize = 4;
+
+impl Copied<'_> {
+    /// Of the region in whose address a word is: its size's bits of that word.
+    fn size(&self, word: usize) -> u32 {
+        let bars = &self.device.bars;
+        match bars[word].len {
+            // The upper half of the one before, or of none.
+            0 if word > 0 && bars[word - 1].len != 0 => (!(bars[word - 1].len - 1) >> 32) as u32,
+            0 => 0,
+            len => !(len - 1) as u32,
+        }
+    }
+}
+
+impl ConfigurationAccess for Copied<'_> {
+    fn read_word(&self, function: DeviceFunction, at: u8) -> u32 {
+        if function != WHOLE {
+            return !0;
+        }
+        let number = usize::from(at / 4);
+        let word = self.device.configuration[number];
+        match number.checked_sub(ADDRESSES) {
+            // What kind of region it is stays, too.
+            Some(bar) if bar < BARS && self.sized & 1 << bar != 0 => self.size(bar) | word & 0xf,
+            _ => word,
+        }
+    }
+
+    fn write_word(&mut self, _function: DeviceFunction, at: u8, data: u32) {
+        if let Some(bar) = usize::from(at / 4).checked_sub(ADDRESSES).filter(|bar| *bar < BARS) {
+            self.sized = self.sized & !(1 << bar) | u8::from(data == !0) << bar;
+        }
+    }
+
+    unsafe fn unsafe_clone(&self) -> Self {
+        *self
+    }
 }
 
 /// The machine, as the drivers see it.
@@ -60,8 +186,8 @@ unsafe impl Hal for Machine {
         0
     }
 
-    unsafe fn mmio_phys_to_virt(_paddr: PhysAddr, _size: usize) -> NonNull<u8> {
-        unreachable!("for devices on PCI")
+    unsafe fn mmio_phys_to_virt(paddr: PhysAddr, size: usize) -> NonNull<u8> {
+        region(paddr, size).expect("a device's registers where it says that they are")
     }
 
     unsafe fn share(buffer: NonNull<[u8]>, direction: BufferDirection) -> PhysAddr {

@@ -23,6 +23,8 @@ Examples:
   wayfare unikernel run node.img --join wf1-...@127.0.0.1:7600 --name board2
   wayfare unikernel build --target x86_64 --task app.wasm --env LEVEL=2 -o app.img -- --verbose
   wayfare unikernel build --target x86_64 --task app.wasm --snapshot app.snap -o app.img
+  wayfare unikernel build --target x86_64 --join wf1-...@192.0.2.7:7600 --name pc1 --format iso -o pc1.iso
+  wayfare unikernel build --target aarch64 --join wf1-...@192.0.2.7:7600 --name pi1 --format raw -o kernel8.img
 
 With --join the image is that node wherever it boots, and holds its key: let one machine boot it, and keep
 it as you keep a key. With --task it runs a program and ends; the program finds a console to write to and a
@@ -46,6 +48,12 @@ pub struct UnikernelBuild {
     /// The image
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
+    /// What the machine's firmware or boot loader takes
+    #[arg(long, value_enum, default_value_t = ImageFormat::Elf)]
+    pub format: ImageFormat,
+    /// The image's own command line; of a setting that the boot loader gives too, the loader's counts
+    #[arg(long, value_name = "TEXT")]
+    pub append: Option<String>,
     /// Set an environment variable of the program
     #[arg(long, value_name = "NAME=VALUE", value_parser = units::variable, requires = "task")]
     pub env: Vec<(String, String)>,
@@ -61,6 +69,17 @@ pub struct UnikernelBuild {
     /// The program's arguments
     #[arg(last = true, requires = "task")]
     pub args: Vec<String>,
+}
+
+/// What kind of file an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImageFormat {
+    /// An ELF file: QEMU's -kernel, GRUB (x86_64: PVH and Multiboot2), `wayfare unikernel run`.
+    Elf,
+    /// A disc or USB stick that a PC boots by BIOS or UEFI (x86_64).
+    Iso,
+    /// A flat file that begins as Linux's do: U-Boot's booti, a Raspberry Pi, QEMU's -kernel (aarch64, riscv64).
+    Raw,
 }
 
 /// `wayfare unikernel run`.
@@ -104,6 +123,9 @@ pub struct UnikernelRun {
     /// What runs it: QEMU's own translator, or the processor by KVM (only where KVM runs a kernel's code natively)
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
     pub accel: Accel,
+    /// Give the machine its devices on PCI, as PCs and clouds have them; for x86_64 it is a PC then (q35)
+    #[arg(long)]
+    pub pci: bool,
     /// Anything else for QEMU
     #[arg(last = true, value_name = "QEMU-OPTIONS")]
     pub qemu: Vec<std::ffi::OsString>,

@@ -1,13 +1,14 @@
 //! `wayfare unikernel build`: a node's image, or one task's.
 
+use super::iso::iso;
 use super::{TARGETS, enroll, stem};
-use crate::cli::UnikernelBuild;
+use crate::cli::{ImageFormat, UnikernelBuild};
 use crate::output;
 use anyhow::{Context, Result, bail};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use wayfare_board::{Payload, Role, Start, attach};
+use wayfare_board::{Payload, Role, Start, append, attach, flat};
 use wayfare_engine::{Error, Form, Key, Options, Target};
 use wayfare_snapshot::{Compression, Digest, Limits};
 use wayfare_store::atomic;
@@ -23,11 +24,23 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
         let all = TARGETS.join(", ");
         anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {all}", args.target)
     })?;
+    let is_pc = args.target == "x86_64";
+    match args.format {
+        ImageFormat::Iso if !is_pc => bail!("--format iso: PCs alone boot these; for {}, say raw or elf", args.target),
+        ImageFormat::Raw if is_pc => {
+            bail!("--format raw: nothing boots these on a PC; for {}, say iso or elf", args.target)
+        }
+        _ => {}
+    }
     let path = match &args.kernel {
         Some(path) => path.clone(),
         None => kernel(&args.target)?,
     };
     let kernel = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let kernel = match &args.append {
+        Some(line) => append(&kernel, line).with_context(|| path.display().to_string())?,
+        None => kernel,
+    };
     let image = match (&args.task, &args.join) {
         (Some(task), _) => {
             attach(&kernel, &payload(args, task, target)?).with_context(|| path.display().to_string())?
@@ -41,6 +54,11 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
             attach(&kernel, &[]).with_context(|| path.display().to_string())?;
             kernel
         }
+    };
+    let image = match args.format {
+        ImageFormat::Elf => image,
+        ImageFormat::Iso => iso(&image)?,
+        ImageFormat::Raw => flat(&image).with_context(|| path.display().to_string())?,
     };
     atomic::write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))?;
     output::notice(&format!("{}: {}", args.output.display(), output::bytes(image.len() as u64)));

@@ -1,6 +1,7 @@
 //! `wayfare unikernel`: images that machines without an operating system boot, and QEMU to try them in.
 
 mod build;
+mod iso;
 mod run;
 
 use crate::node::{invitation, runtime};

@@ -107,6 +107,11 @@ fn join(image: &[u8], path: &Path, by: &str, name: &str) -> Result<PathBuf> {
     Ok(own)
 }
 
+/// How QEMU calls virtio devices, after what they are: by how they are reached.
+fn bus(args: &UnikernelRun) -> &'static str {
+    if args.pci { "pci" } else { "device" }
+}
+
 /// A network card, on a network of QEMU's that leads to this machine's; and what the node is to know of it.
 fn network(args: &UnikernelRun) -> Result<(Vec<OsString>, String)> {
     let listen = match args.listen {
@@ -124,7 +129,7 @@ fn network(args: &UnikernelRun) -> Result<(Vec<OsString>, String)> {
         "-netdev".to_string(),
         format!("user,id=net,{forward}"),
         "-device".into(),
-        "virtio-net-device,netdev=net".into(),
+        format!("virtio-net-{},netdev=net", bus(args)),
     ];
     Ok((all.into_iter().map(OsString::from).collect(), settings))
 }
@@ -188,6 +193,9 @@ struct Machine {
     number: u16,
     qemu: &'static str,
     package: &'static str,
+    /// The machine, and one that has PCI.
+    board: &'static str,
+    pci: &'static str,
     arguments: &'static [&'static str],
     /// Somebody else has the console before the kernel does.
     has_firmware: bool,
@@ -200,9 +208,9 @@ const MACHINES: [Machine; 3] = [
         number: 62,
         qemu: "qemu-system-x86_64",
         package: "qemu-system-x86",
+        board: "microvm,acpi=off,pit=on,isa-serial=on",
+        pci: "q35",
         arguments: &[
-            "-M",
-            "microvm,acpi=off,pit=on,isa-serial=on",
             "-cpu",
             "max",
             "-global",
@@ -218,7 +226,9 @@ const MACHINES: [Machine; 3] = [
         number: 183,
         qemu: "qemu-system-aarch64",
         package: "qemu-system-arm",
-        arguments: &["-M", "virt", "-cpu", "max", "-global", "virtio-mmio.force-legacy=off", "-semihosting"],
+        board: "virt",
+        pci: "virt",
+        arguments: &["-cpu", "max", "-global", "virtio-mmio.force-legacy=off", "-semihosting"],
         has_firmware: false,
         // The kernel makes the same of it.
         written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
@@ -227,7 +237,9 @@ const MACHINES: [Machine; 3] = [
         number: 243,
         qemu: "qemu-system-riscv64",
         package: "qemu-system-misc, opensbi",
-        arguments: &["-M", "virt", "-global", "virtio-mmio.force-legacy=off"],
+        board: "virt",
+        pci: "virt",
+        arguments: &["-global", "virtio-mmio.force-legacy=off"],
         has_firmware: true,
         // As above.
         written: |status| (status & 1 == 1 && status > 1).then_some(status >> 1),
@@ -244,12 +256,13 @@ impl Machine {
     /// QEMU with that machine in it, but without a network.
     fn command(&self, args: &UnikernelRun, image: &Path) -> Command {
         let mut command = Command::new(self.qemu);
+        command.args(["-M", if args.pci { self.pci } else { self.board }]);
         command.args(self.arguments).args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-chardev", "stdio,id=console,signal=on", "-serial", "chardev:console"]);
         command.args(["-accel", if args.accel == Accel::Kvm { "kvm" } else { "tcg" }]);
         command.arg("-m").arg(format!("{}k", args.memory.div_ceil(1024)));
         command.arg("-smp").arg(args.cpus.to_string());
-        command.args(["-device", "virtio-rng-device"]);
+        command.arg("-device").arg(format!("virtio-rng-{}", bus(args)));
         command.arg("-kernel").arg(image);
         command
     }

@@ -26,6 +26,7 @@ pub struct Board<'n> {
     /// Where it can be reached.
     pub address: String,
     advertised: Option<String>,
+    pci: bool,
     memory: &'static str,
     /// More on its command line.
     words: Vec<String>,
@@ -49,7 +50,7 @@ impl<'n> Board<'n> {
         by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
         let address = format!("127.0.0.1:{}", free_port());
         let words = Vec::new();
-        Board { by, name: name.into(), address, advertised: None, memory, words, processors: 1, machine: None }
+        Board { by, name: name.into(), address, advertised: None, pci: false, memory, words, processors: 1, machine: None }
     }
 
     /// Others are to reach it there.
@@ -62,6 +63,11 @@ impl<'n> Board<'n> {
         self.words.push(word.into());
     }
 
+    /// Its devices are on PCI.
+    pub fn put_on_pci(&mut self) {
+        self.pci = true;
+    }
+
     /// Boots it; it is a member when this returns.
     pub fn switch_on(&mut self) {
         let (image, monitor) = (format!("{}.img", self.name), format!("unix:{}.mon,server,nowait", self.name));
@@ -72,6 +78,7 @@ impl<'n> Board<'n> {
             args.extend(["--advertise", advertised]);
         }
         self.words.iter().for_each(|word| args.extend(["--append", word]));
+        args.extend(self.pci.then_some("--pci"));
         args.extend(["--", "-monitor", &monitor]);
         let console = std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.by.home.here(Command::new(WAYFARE), &args);

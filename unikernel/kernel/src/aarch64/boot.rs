@@ -1,5 +1,9 @@
 //! From where the boot loader leaves off (no paging; `x0` at the device tree, perhaps) to Rust, privileged but under no
 //! hypervisor of our own, with paging.
+//!
+//! The kernel begins with the header of Linux's images ("Booting AArch64 Linux", 4), for boot loaders that know no ELF. They
+//! put it anywhere, so that its words which are addresses are put right here (RELR: an address, then bits for the words
+//! that follow it).
 
 use super::paging::{MAIR, SCTLR, TCR};
 use core::arch::global_asm;
@@ -13,6 +17,14 @@ const DEVICE: u64 = 1 | 1 << 2 | 1 << 10 | 1 << 11 | 3 << 53;
 global_asm!(
     r#"
     .section .boot.text, "ax"
+        b _start
+        .long 0
+        # From where in a block of 2 MiB, and how much memory: `board::flat` fills that in. Then: little-endian, pages of
+        # 4 KiB, anywhere.
+        .quad 0, 0, 0b1010
+        .quad 0, 0, 0
+        .ascii "ARMd"
+        .long 0
     .global _start
     _start:
         mov x19, xzr
@@ -63,17 +75,25 @@ global_asm!(
         cbnz x19, others_go_on
         adrp x0, boot_stack_end
         mov sp, x0
-        # 512 GiB as they are, in blocks of 1 GiB: the one that the kernel is in is memory, the others may be anything.
+        # 512 GiB as they are, in blocks of 1 GiB: those that the kernel and the device tree are in are memory, the others may
+        # be anything.
         adrp x1, boot_l0
         adrp x2, boot_l1
         orr x3, x2, #3
         str x3, [x1]
         adr x4, _start
         lsr x4, x4, #30
+        adrp x9, __end
+        lsr x9, x9, #30
+        lsr x10, x20, #30
+        cmp x20, #0
+        csel x10, x10, x4, ne
         ldr x5, ={normal}
         ldr x6, ={device}
         mov x7, #0
     4:  cmp x7, x4
+        ccmp x7, x9, #4, ne
+        ccmp x7, x10, #4, ne
         csel x8, x5, x6, eq
         orr x8, x8, x7, lsl #30
         str x8, [x2, x7, lsl #3]
@@ -115,7 +135,36 @@ global_asm!(
         mov x0, #(3 << 20)
         msr cpacr_el1, x0
         isb
-        mov x29, xzr
+        # By how much it lies elsewhere than it was linked for
+        adrp x1, __text_start
+        ldr x0, =__link_base
+        subs x0, x1, x0
+        b.eq 10f
+        adrp x1, __relr_start
+        add x1, x1, :lo12:__relr_start
+        adrp x2, __relr_end
+        add x2, x2, :lo12:__relr_end
+    6:  cmp x1, x2
+        b.hs 10f
+        ldr x3, [x1], #8
+        tbnz x3, #0, 7f
+        add x4, x3, x0
+        ldr x5, [x4]
+        add x5, x5, x0
+        str x5, [x4], #8
+        b 6b
+    7:  mov x6, x4
+    8:  lsr x3, x3, #1
+        cbz x3, 9f
+        tbz x3, #0, 11f
+        ldr x5, [x6]
+        add x5, x5, x0
+        str x5, [x6]
+    11: add x6, x6, #8
+        b 8b
+    9:  add x4, x4, #63 * 8
+        b 6b
+    10: mov x29, xzr
         mov x30, xzr
         mov x0, x20
         bl {main}

@@ -1,4 +1,5 @@
-//! AArch64: a machine that hands over a device tree, with a PL011 serial port and a GIC, as `qemu -M virt` is one.
+//! AArch64: a machine that hands over a device tree, with a serial port that is known and a GIC, as `qemu -M virt` is one, and
+//! the Raspberry Pi 4 from its firmware on.
 
 mod boot;
 pub mod clock;
@@ -11,15 +12,15 @@ pub use gic::unmask;
 pub use others::{call_in, catch_up};
 pub use traps::Context;
 
-use crate::Found;
 use crate::tables::{self, Part};
-use crate::tree::Tree;
+use crate::tree::{Node, Tree};
+use crate::{Found, ecam};
 use aarch64_cpu::asm::wfi;
 use aarch64_cpu::registers::{ID_AA64ISAR0_EL1, Readable};
 use core::arch::asm;
 use core::fmt;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use wayfare_unikernel_abi::RANDOM;
 
 /// Where QEMU puts the device tree if it takes the kernel for no Linux: at the beginning of its memory.
@@ -32,15 +33,26 @@ const SHARED: u32 = 0;
 const FIRST_SHARED: usize = 32;
 const PULSED: u32 = 0b0011;
 
-// The serial port's registers.
-const DATA: u64 = 0x00;
-const STATE: u64 = 0x18;
-const CONTROL: u64 = 0x30;
-const FULL: u32 = 1 << 5;
-const ON: u32 = 1 | 1 << 8;
+/// A kind of serial port, by its registers.
+struct Serial {
+    compatible: &'static str,
+    /// What it is doing, and the bit that says that it takes another byte if it is as said.
+    state: u64,
+    bit: u32,
+    ready: bool,
+    /// What switches it on, if that is left to the kernel.
+    control: Option<(u64, u32)>,
+}
 
-/// Where the serial port's registers are, if there is one.
+/// ARM's, and the smaller one of two that a Raspberry Pi has. What is written to their first register they send.
+const SERIALS: [Serial; 2] = [
+    Serial { compatible: "arm,pl011", state: 0x18, bit: 1 << 5, ready: false, control: Some((0x30, 1 | 1 << 8)) },
+    Serial { compatible: "brcm,bcm2835-aux-uart", state: 0x14, bit: 1 << 5, ready: true, control: None },
+];
+
+/// Where the serial port's registers are, if there is one, and of which kind it is.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
+static KIND: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn main(told: u64) -> ! {
     let told = if told.is_multiple_of(8) && told < BOOT_END { told } else { 0 };
@@ -70,11 +82,17 @@ extern "C" fn main(told: u64) -> ! {
 
 /// Finds the serial port, which its firmware has set up. Gives its registers.
 fn serial(tree: &Tree) -> Range<u64> {
-    let Some(registers) = tree.first(&["arm,pl011"]).and_then(|node| node.registers(0)) else { return 0..0 };
+    let known = |node: &Node| SERIALS.iter().any(|kind| node.is(kind.compatible));
+    let port = tree.console().filter(known).or_else(|| tree.first(&SERIALS.each_ref().map(|kind| kind.compatible)));
+    let Some((port, registers)) = port.and_then(|port| Some((port, port.registers(0)?))) else { return 0..0 };
+    let number = SERIALS.iter().position(|kind| port.is(kind.compatible)).unwrap_or(0);
+    if let Some((control, bits)) = SERIALS[number].control {
+        let control = (registers.start + control) as *mut u32;
+        // SAFETY: a register of it; on the boot tables it is as it lies.
+        unsafe { control.write_volatile(control.read_volatile() | bits) };
+    }
+    KIND.store(number, Ordering::Relaxed);
     SERIAL.store(registers.start, Ordering::Relaxed);
-    let control = (registers.start + CONTROL) as *mut u32;
-    // SAFETY: a register of it; on the boot tables it is as it lies.
-    unsafe { control.write_volatile(control.read_volatile() | ON) };
     registers
 }
 
@@ -89,6 +107,8 @@ fn devices(tree: &Tree, found: &mut Found) {
             gic::set_pulsed(line);
         }
     });
+    let line = |[kind, line, _]: [u32; 3]| (kind == SHARED).then_some(line as usize + FIRST_SHARED);
+    ecam::find(tree, BOOT_END, line, found);
 }
 
 /// Writes to the console.
@@ -104,14 +124,15 @@ impl fmt::Write for Console {
 /// Writes bytes to the console as they are.
 pub fn write(bytes: &[u8]) {
     let serial = SERIAL.load(Ordering::Relaxed);
+    let kind = &SERIALS[KIND.load(Ordering::Relaxed)];
     if serial == 0 {
         return;
     }
     for byte in bytes {
         // SAFETY: its registers, mapped for the kernel alone.
         unsafe {
-            while ((serial + STATE) as *const u32).read_volatile() & FULL != 0 {}
-            ((serial + DATA) as *mut u32).write_volatile(u32::from(*byte));
+            while (((serial + kind.state) as *const u32).read_volatile() & kind.bit != 0) != kind.ready {}
+            (serial as *mut u32).write_volatile(u32::from(*byte));
         }
     }
 }

@@ -12,9 +12,9 @@ pub use others::{call_in, catch_up};
 pub use plic::unmask;
 pub use traps::Context;
 
-use crate::Found;
 use crate::tables::{self, Part};
 use crate::tree::Tree;
+use crate::{Found, ecam};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,7 @@ extern "C" fn main(hart: u64, told: u64) -> ! {
         let (Some(registers), Some(line)) = (node.registers(0), node.number("interrupts", 0)) else { return };
         found.add_device(registers.start, registers.end - registers.start, line as usize);
     });
+    ecam::find(&tree, u64::MAX, |[line, ..]| Some(line as usize), &mut found);
     let measured = clock::init(&tree);
     others::find(&tree, hart);
     let [text, rodata, data, payload, report] = tables::own_parts();

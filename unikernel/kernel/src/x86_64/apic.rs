@@ -1,6 +1,7 @@
 //! Interrupts: the processor's own controller (local APIC), with its timer, and the devices' (I/O APIC).
 
 use x86_64::instructions::port::Port;
+use x86_64::registers::model_specific::Msr;
 
 /// Physical addresses, where they are also mapped.
 pub const LOCAL: u64 = 0xfee0_0000;
@@ -19,6 +20,14 @@ pub const SPURIOUS: u64 = 0x4f;
 pub const LINES: u64 = 0x20;
 /// Lines that the I/O APIC has.
 pub const LINES_MOST: usize = 24;
+
+/// Lines behind these, for messages of devices on PCI: up to the timer's vector.
+pub const MESSAGES: usize = (TIMER - LINES) as usize - LINES_MOST;
+
+/// Of the processor's own state: where the local APIC is, and how it is reached.
+const BASE: u32 = 0x1b;
+const BY_REGISTERS: u64 = 1 << 10;
+const ON: u64 = 1 << 11;
 
 const NUMBER: u64 = 0x20;
 const END: u64 = 0xb0;
@@ -67,8 +76,14 @@ pub fn init() {
 
 /// Sets up this processor's own.
 pub fn init_own() {
-    // SAFETY: the local APIC's registers, which each processor has at the same place.
+    // SAFETY: the local APIC, which some firmware leaves so that it is reached by other means (from there the way back leads
+    // over "off"); then its registers, which each processor has at the same place.
     unsafe {
+        let (mut base, state) = (Msr::new(BASE), Msr::new(BASE).read());
+        if state & BY_REGISTERS != 0 {
+            base.write(state & !(BY_REGISTERS | ON));
+            base.write(state & !BY_REGISTERS | ON);
+        }
         local(ENABLE).write_volatile(0x100 | SPURIOUS as u32);
         local(TIMER_DIVIDE).write_volatile(BY_16);
         local(TIMER_MODE).write_volatile(TIMER as u32);
@@ -115,6 +130,13 @@ pub fn start_timer(ticks: u32) {
 pub fn timer() -> u32 {
     // SAFETY: as above.
     unsafe { local(TIMER_LEFT).read_volatile() }
+}
+
+/// What a device has to write where so that it interrupts this processor on a line.
+pub fn message(line: usize) -> (u32, u32) {
+    // SAFETY: as above.
+    let number = unsafe { local(NUMBER).read_volatile() } >> 24;
+    (LOCAL as u32 | number << 12, LINES as u32 + line as u32)
 }
 
 /// An interrupt was taken.

@@ -1,4 +1,5 @@
-//! From where the boot loader leaves off (PVH: 32 bits, no paging, `ebx` at the start information) to Rust in 64 bits.
+//! From where the boot loader leaves off (PVH or Multiboot2: 32 bits, no paging, `ebx` at the loader's information, and
+//! `eax` says which it is) to Rust in 64 bits.
 
 use core::arch::global_asm;
 
@@ -10,28 +11,42 @@ global_asm!(
     .asciz "Xen"
     .long _start32
 
+    # In the first 32 KiB of the file: magic, architecture (32 bits), length, checksum, and no wishes.
+    .section .multiboot, "a"
+    .balign 8
+    2:  .long 0xe85250d6, 0, 3f - 2b, -(0xe85250d6 + (3f - 2b))
+        .short 0, 0
+        .long 8
+    3:
+
     .section .boot.text, "ax"
     .code32
     .global _start32
     _start32:
         cli
         cld
-        mov esi, ebx
+        mov edi, ebx
+        mov esi, eax
         mov esp, offset boot_stack_end
-        # The first GiB as it is, in pages of 2 MiB, until the kernel has made page tables of its own.
+        # 4 GiB as they are, in pages of 2 MiB, until the kernel has made page tables of its own.
         mov eax, offset boot_pdpt
         or eax, 3
         mov [boot_pml4], eax
+        xor ecx, ecx
         mov eax, offset boot_pd
         or eax, 3
-        mov [boot_pdpt], eax
+    2:  mov [boot_pdpt + ecx * 8], eax
+        add eax, 4096
+        inc ecx
+        cmp ecx, 4
+        jne 2b
         xor ecx, ecx
     2:  mov eax, ecx
         shl eax, 21
         or eax, 0x83
         mov [boot_pd + ecx * 8], eax
         inc ecx
-        cmp ecx, 512
+        cmp ecx, 4 * 512
         jne 2b
         # PAE, and vector registers with their exceptions
         mov eax, cr4
@@ -61,7 +76,9 @@ global_asm!(
         mov gs, eax
         mov rsp, offset boot_stack_end
         xor ebp, ebp
-        mov edi, esi
+        # Without what the upper halves may have been.
+        mov edi, edi
+        mov esi, esi
         call {main}
         ud2
 
@@ -79,7 +96,7 @@ global_asm!(
     .balign 4096
     boot_pml4: .skip 4096
     boot_pdpt: .skip 4096
-    boot_pd: .skip 4096
+    boot_pd: .skip 4 * 4096
     boot_stack: .skip 65536
     boot_stack_end:
 

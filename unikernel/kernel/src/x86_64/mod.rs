@@ -1,11 +1,13 @@
-//! x86-64: a machine that boots by PVH, with a serial port, a PIT, a TSC and the usual interrupt controllers, as `qemu -M
-//! microvm` has them. Its devices are those that the command line names.
+//! x86-64: a PC, or a machine that is less than one, as `qemu -M microvm`: with a serial port, a PIT, a TSC and the usual
+//! interrupt controllers. Its devices are those that the command line names, and those on PCI.
 
 mod apic;
 mod boot;
 pub mod clock;
+mod loader;
 mod others;
 pub mod paging;
+mod pci;
 mod traps;
 
 pub use apic::unmask;
@@ -21,33 +23,6 @@ use uart_16550::SerialPort;
 use wayfare_unikernel_abi::RANDOM;
 use x86_64::instructions::{hlt, interrupts, port::Port};
 
-/// `struct hvm_start_info` of the PVH boot protocol, version 1.
-#[repr(C)]
-struct StartInfo {
-    magic: u32,
-    version: u32,
-    flags: u32,
-    modules: u32,
-    modules_at: u64,
-    command_line: u64,
-    rsdp: u64,
-    map_at: u64,
-    map_entries: u32,
-    reserved: u32,
-}
-
-/// `struct hvm_memmap_table_entry`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct MapEntry {
-    at: u64,
-    size: u64,
-    kind: u32,
-    reserved: u32,
-}
-
-const MAGIC: u32 = 0x336e_c578;
-const RAM: u32 = 1;
 /// Below lie the boot loader's things.
 const LOW: u64 = 1 << 20;
 /// Where QEMU's `isa-debug-exit` is put: whatever is written there ends it.
@@ -56,73 +31,36 @@ const EXIT: u16 = 0xf4;
 // SAFETY: the first serial port of a PC.
 static SERIAL: Mutex<SerialPort> = Mutex::new(unsafe { SerialPort::new(0x3f8) });
 
-extern "C" fn main(info: &'static StartInfo) -> ! {
+extern "C" fn main(at: u64, magic: u32) -> ! {
     SERIAL.lock().init();
-    if info.magic != MAGIC || info.version < 1 {
-        panic!("this was not booted by PVH, version 1");
-    }
     let mut found = Found::new();
-    command_line(info, &mut found);
+    let [text, rodata, data, payload, report] = tables::own_parts();
+    frames::init(0);
+    let mut others_fit = false;
+    // They follow each other. What lies above 4 GiB is out of reach while the first tables are made: these come from
+    // below.
+    loader::read(at, magic, &mut found, &mut |memory| {
+        others_fit |= others::fit(memory.clone());
+        frames::add(memory.start.max(LOW).max(report.to), memory.end);
+    });
     const RDRAND: u32 = 1 << 30;
     if core::arch::x86_64::__cpuid(1).ecx & RDRAND != 0 {
         found.features |= RANDOM;
     }
-    let [text, rodata, data, payload, report] = tables::own_parts();
-    // They follow each other.
-    let used = report.to;
-    frames::init(0);
-    let mut others_fit = false;
-    for i in 0..info.map_entries.min(128) as u64 {
-        // SAFETY: the boot loader says that it is there; the first GiB is mapped.
-        let entry = unsafe { *((info.map_at + i * size_of::<MapEntry>() as u64) as *const MapEntry) };
-        // What lies above the first GiB is out of reach while the first tables are made: these come from below.
-        if entry.kind == RAM {
-            others_fit |= others::fit(entry.at..entry.at.saturating_add(entry.size));
-            frames::add(entry.at.max(LOW).max(used), entry.at.saturating_add(entry.size));
-        }
-    }
     if others_fit {
         others::prepare();
     }
+    pci::find(&mut found);
     let registers = |from| Part::registers(from..from + apic::LEN);
-    paging::init(&[text, rodata, data, payload, report, registers(apic::LOCAL), registers(apic::IO)]);
+    let [first, second, third, fourth] = pci::parts(&found);
+    let (local, io) = (registers(apic::LOCAL), registers(apic::IO));
+    paging::init(&[text, rodata, data, payload, report, local, io, first, second, third, fourth]);
     traps::init();
     apic::init();
     apic::reset_others();
+    pci::route(&found);
     crate::begin(&found, &clock::init());
     others::run()
-}
-
-/// Reads the command line, and which devices it says there are: `virtio_mmio.device=SIZE@ADDRESS:LINE`, as for Linux.
-fn command_line(info: &StartInfo, found: &mut Found) {
-    if info.command_line == 0 {
-        return;
-    }
-    let text = info.command_line as *const u8;
-    let byte = |at: usize| {
-        // SAFETY: the boot loader says that it is there, and that it ends with a zero; the first GiB is mapped.
-        unsafe { *text.add(at) }
-    };
-    let len = (0..4096).find(|at| byte(*at) == 0).unwrap_or(0);
-    // SAFETY: as above.
-    let text = unsafe { core::slice::from_raw_parts(text, len) };
-    found.set_command_line(text);
-    for word in text.split(|byte| *byte == b' ') {
-        let Some((physical, len, line)) = core::str::from_utf8(word).ok().and_then(device) else { continue };
-        found.add_device(physical, len, line);
-    }
-}
-
-fn device(word: &str) -> Option<(u64, u64, usize)> {
-    let (size, rest) = word.strip_prefix("virtio_mmio.device=")?.split_once('@')?;
-    let mut rest = rest.split(':');
-    let address = rest.next()?.strip_prefix("0x")?;
-    let (number, unit) = match size.strip_suffix('K') {
-        Some(number) => (number, 1024),
-        None => (size, 1),
-    };
-    let size = number.parse::<u64>().ok()?.checked_mul(unit)?;
-    Some((u64::from_str_radix(address, 16).ok()?, size, rest.next()?.parse().ok()?))
 }
 
 /// Writes to the console.

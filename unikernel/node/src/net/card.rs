@@ -5,7 +5,7 @@
 //! wants to be told, and it does not while it is at work.
 
 use crate::sys;
-use crate::virtio::{self, Machine};
+use crate::virtio::{self, Interrupts, Machine};
 use alloc::vec::Vec;
 use anyhow::{Context as _, Result};
 use bitflags::bitflags;
@@ -14,8 +14,7 @@ use core::sync::atomic::AtomicU32;
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::mmio::MmioTransport;
-use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::transport::{DeviceType, SomeTransport, Transport};
 use wayfare_unikernel_abi::{Boot, PAGE};
 
 /// Packets under way in each direction.
@@ -44,8 +43,8 @@ bitflags! {
 pub struct Card(RefCell<Inner>);
 
 struct Inner {
-    transport: MmioTransport<'static>,
-    line: usize,
+    transport: SomeTransport<'static>,
+    interrupts: Interrupts,
     address: [u8; 6],
     header: usize,
     coming: Queue,
@@ -64,7 +63,7 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(transport: &mut MmioTransport<'static>, number: u16) -> Option<Queue> {
+    fn new(transport: &mut SomeTransport<'static>, number: u16) -> Option<Queue> {
         let ring = VirtQueue::new(transport, number, false, false).ok()?;
         Some(Queue { ring, number, buffers: [const { None }; QUEUE], is_new: false })
     }
@@ -97,7 +96,7 @@ impl Queue {
         Some((buffer, len as usize))
     }
 
-    fn tell(&mut self, transport: &mut MmioTransport<'static>) {
+    fn tell(&mut self, transport: &mut SomeTransport<'static>) {
         if core::mem::take(&mut self.is_new) && self.ring.should_notify() {
             transport.notify(self.number);
         }
@@ -111,13 +110,15 @@ impl Card {
     /// When there is none, or it does not do what it should.
     pub fn find(boot: &Boot) -> Result<Card> {
         let found = virtio::find(boot, DeviceType::Network);
-        let (mut transport, line) = found.context("this machine has no network card that is known (virtio)")?;
+        let found = found.context("this machine has no network card that is known (virtio)")?;
+        let (mut transport, interrupts) = (found.transport, found.interrupts);
         let features = transport.begin_init(Features::all());
         let mut address = [0; 6];
         for (at, byte) in address.iter_mut().enumerate() {
             *byte = transport.read_config_space(at).ok().context("the network card has no address")?;
         }
         let header = HEADERS[usize::from(features.contains(Features::VERSION_1))];
+        [COMING, GOING].into_iter().for_each(|queue| interrupts.route(queue));
         let queues = (Queue::new(&mut transport, COMING), Queue::new(&mut transport, GOING));
         let (Some(coming), Some(mut going)) = queues else { anyhow::bail!("the network card has no queues") };
         transport.finish_init();
@@ -131,7 +132,7 @@ impl Card {
             Ok(all.chunks_exact_mut(BUFFER).collect())
         };
         let (to_fill, free) = (buffers()?, buffers()?);
-        let mut inner = Inner { transport, line, address, header, coming, going, free };
+        let mut inner = Inner { transport, interrupts, address, header, coming, going, free };
         for buffer in to_fill {
             inner.coming.give(buffer, None);
         }
@@ -148,7 +149,9 @@ impl Card {
         let mut inner = self.0.borrow_mut();
         inner.transport.ack_interrupt();
         // Without it there are only the times at which the stack wants to be called.
-        let _ = sys::listen(inner.line, word);
+        if let Some(line) = inner.interrupts.line {
+            let _ = sys::listen(line, word);
+        }
     }
 
     /// Tells the card what it has been given. To be called after the stack was at work. Gives whether the stack can go on
