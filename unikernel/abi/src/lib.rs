@@ -115,7 +115,7 @@ pub enum Call {
 }
 
 impl Call {
-    const ALL: [Call; 17] = [
+    const ALL: [Call; 19] = [
         Call::Exit,
         Call::Write,
         Call::Resize,

@@ -62,10 +62,12 @@ pub struct Threads {
 /// Most interrupt lines that anybody listens to.
 const LINES: usize = 32;
 
+/// All of it is zero, so that it takes no room in the image: what a processor runs is written down before it leaves the kernel
+/// for the first time ([`Threads::set_idle`]).
 static mut THREADS: Threads = Threads {
     all: [const { Thread { state: State::None, urgent: false, ran: 0, context: Context::EMPTY } };
         THREADS_MOST + smp::MOST],
-    posts: [Post { thread: IDLE, since: 0, turn_ends: 0 }; smp::MOST],
+    posts: [Post { thread: 0, since: 0, turn_ends: 0 }; smp::MOST],
     end: 0,
     listeners: [None; LINES],
     catcher: 0,

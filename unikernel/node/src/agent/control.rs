@@ -4,7 +4,7 @@ use super::depart::{Audience, Told, migrate};
 use super::{Agent, Entry, Queue, target};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
-use crate::sys;
+use crate::{clock, sys};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
