@@ -62,7 +62,7 @@ pub struct Found {
 
 impl Found {
     /// Nothing.
-    pub const fn new() -> Found {
+    pub(crate) const fn new() -> Found {
         Found {
             command_line: [0; COMMAND_LINE_MAX],
             command_line_len: 0,

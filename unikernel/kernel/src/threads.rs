@@ -68,8 +68,9 @@ static INSIDE: AtomicUsize = AtomicUsize::new(0);
 /// Only one may have them at a time: the kernel is on one processor and is not interrupted, and its entries in `arch` are
 /// the only ones that call this, once each.
 pub unsafe fn threads() -> &'static mut Threads {
+    let threads = &raw mut THREADS;
     // SAFETY: as the caller says.
-    unsafe { &mut *(&raw mut THREADS) }
+    unsafe { &mut *threads }
 }
 
 /// Notes that the kernel was entered. `false` if it had not been left: it has failed.

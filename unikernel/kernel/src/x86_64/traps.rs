@@ -227,8 +227,9 @@ const PRESENT: u64 = 1;
 
 /// Sets up segments and what comes into the kernel.
 pub fn init() {
+    let tss = &raw const TSS;
     // SAFETY: only `Context::take_up` changes it, with a write of which the processor sees all or nothing.
-    let tss = unsafe { &*(&raw const TSS) };
+    let tss = unsafe { &*tss };
     let mut task = None;
     let gdt = GDT.call_once(|| {
         let mut gdt = GlobalDescriptorTable::new();
