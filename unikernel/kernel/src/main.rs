@@ -74,7 +74,7 @@ pub struct Found {
 
 impl Found {
     /// Nothing but the image's own command line.
-    pub fn new() -> Found {
+    pub(crate) fn new() -> Found {
         let mut found = Found {
             command_line: [0; COMMAND_LINE_MAX],
             command_line_len: 0,

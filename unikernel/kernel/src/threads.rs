@@ -79,8 +79,9 @@ static mut THREADS: Threads = Threads {
 /// Only one may have them at a time: in the kernel is one processor, which is not interrupted, and its entries in `arch` are
 /// the only ones that call this, once each.
 pub unsafe fn threads() -> &'static mut Threads {
+    let threads = &raw mut THREADS;
     // SAFETY: as the caller says.
-    unsafe { &mut *(&raw mut THREADS) }
+    unsafe { &mut *threads }
 }
 
 impl Threads {

@@ -13,7 +13,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use wayfare_board::{Payload, Role, payload_of};
 use wayfare_store::atomic;
 
-/// What the kernel ends QEMU with (`unikernel/node/src/main.rs`): up to this, the task's exit status and one.
+/// What the kernel ends QEMU with (`unikernel/node/src/main.rs`, `unikernel/kernel/src/report.rs`): up to this, the task's exit
+/// status and one.
 const EXITED_MOST: i32 = 125;
 const TRAPPED: i32 = 126;
 const PANICKED: i32 = 127;

@@ -233,8 +233,9 @@ const IS_FETCH: u64 = 1 << 4;
 
 /// Sets up segments and what comes into the kernel, for this processor.
 pub fn init() {
+    let tss = &raw const TSS;
     // SAFETY: only `Context::take_up` changes it, with a write of which the processor sees all or nothing.
-    let tss = unsafe { &(*(&raw const TSS))[smp::this()] };
+    let tss = unsafe { &(*tss)[smp::this()] };
     let mut task = None;
     let gdt = GDT[smp::this()].call_once(|| {
         let mut gdt = GlobalDescriptorTable::new();

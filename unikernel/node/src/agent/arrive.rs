@@ -326,10 +326,10 @@ impl Arriving {
             Action::Run => self.start()?,
             // There is no disk that it could be on: what is in memory is all that there is.
             Action::Save => {
-                if let (Some(entry), Some(offer)) = (&self.entry, self.destination.offer()) {
-                    if entry.state().is_alive() {
-                        self.agent.set_record(offer.task, Record::Owned { epoch: offer.epoch });
-                    }
+                if let (Some(entry), Some(offer)) = (&self.entry, self.destination.offer())
+                    && entry.state().is_alive()
+                {
+                    self.agent.set_record(offer.task, Record::Owned { epoch: offer.epoch });
                 }
                 self.destination.handle_event(Event::Saved);
             }

@@ -61,7 +61,12 @@ const CONNECTION: u64 = 512 << 10;
 const SILENCE: u64 = 15_000;
 
 /// What goes from one future to another.
-pub struct Queue<T>(Rc<(RefCell<VecDeque<T>>, RefCell<Option<Waker>>)>);
+pub struct Queue<T>(Rc<Waiting<T>>);
+
+struct Waiting<T> {
+    items: RefCell<VecDeque<T>>,
+    waker: RefCell<Option<Waker>>,
+}
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
@@ -71,21 +76,21 @@ impl<T> Clone for Queue<T> {
 
 impl<T> Queue<T> {
     fn new() -> Queue<T> {
-        Queue(Rc::new((RefCell::default(), RefCell::default())))
+        Queue(Rc::new(Waiting { items: RefCell::default(), waker: RefCell::default() }))
     }
 
     fn push(&self, item: T) {
-        self.0.0.borrow_mut().push_back(item);
-        if let Some(waker) = self.0.1.borrow_mut().take() {
+        self.0.items.borrow_mut().push_back(item);
+        if let Some(waker) = self.0.waker.borrow_mut().take() {
             waker.wake();
         }
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<T> {
-        match self.0.0.borrow_mut().pop_front() {
+        match self.0.items.borrow_mut().pop_front() {
             Some(item) => Poll::Ready(item),
             None => {
-                *self.0.1.borrow_mut() = Some(cx.waker().clone());
+                *self.0.waker.borrow_mut() = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
