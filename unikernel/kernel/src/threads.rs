@@ -64,7 +64,8 @@ const LINES: usize = 32;
 static mut THREADS: Threads = Threads {
     all: [const { Thread { state: State::None, urgent: false, ran: 0, context: Context::EMPTY } };
         THREADS_MOST + smp::MOST],
-    posts: [Post { thread: IDLE, since: 0, turn_ends: 0 }; smp::MOST],
+    // Looked at once a processor has come. All of this is zero, and so not in the image.
+    posts: [Post { thread: 0, since: 0, turn_ends: 0 }; smp::MOST],
     end: 0,
     listeners: [None; LINES],
     catcher: 0,
