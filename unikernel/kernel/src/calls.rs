@@ -86,7 +86,7 @@ fn answer(threads: &mut Threads, call: Call, [a, b, c, d]: [usize; 4]) -> Result
 pub fn touched(threads: &mut Threads, address: u64, how: Rights) {
     // Another processor may have been first with the page, or with the first write to it.
     if tables::allows(address, how) {
-        return paging::arrived(address);
+        return paging::look_again(address);
     }
     match if tables::is_there(address) { Touch::NotThere } else { space::touch(address) } {
         Touch::Mapped => {}

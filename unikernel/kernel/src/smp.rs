@@ -104,7 +104,8 @@ pub fn unlock() {
     SERVED.store(next, Ordering::Release);
 }
 
-/// Whether one more can come.
+/// Whether one more can come, where nobody knows how many there are.
+#[cfg(target_arch = "x86_64")]
 pub fn has_room() -> bool {
     count() < MOST
 }
@@ -119,6 +120,7 @@ pub fn join() -> usize {
 }
 
 /// Whether a processor runs a thread: what the tables say now it may not know.
+#[cfg(target_arch = "x86_64")]
 pub fn is_outside(processor: usize) -> bool {
     PROCESSORS[processor].place.load(Ordering::SeqCst) == OUTSIDE
 }

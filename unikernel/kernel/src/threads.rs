@@ -94,6 +94,7 @@ impl Threads {
     pub fn set_idle(&mut self, context: Context) {
         let idle = IDLE + smp::this();
         self.all[idle].context = context;
+        self.all[idle].context.take_up(smp::this());
         self.posts[smp::this()] = Post { thread: idle, since: 0, turn_ends: 0 };
     }
 

@@ -106,10 +106,7 @@ fn show(frame: Option<u64>) {
     match frame {
         Some(_) => settle(),
         // Other processors have forgotten what they saw there when they stopped looking.
-        // SAFETY: what was known of the window is forgotten.
-        None => unsafe {
-            asm!("dsb nshst", "tlbi vaae1, {}", "dsb nsh", "isb", in(reg) window >> 12, options(nostack, preserves_flags));
-        },
+        None => look_again(window),
     }
 }
 
@@ -133,11 +130,12 @@ pub fn flush() {
     unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
 }
 
-fn flush_page(address: u64) {
+/// This processor has refused what is allowed by now.
+pub fn look_again(address: u64) {
     let page = (address & ((1 << ADDRESS_BITS) - 1)) >> 12;
-    // SAFETY: likewise, of one page.
+    // SAFETY: likewise, of one page, and for this processor: others look again when they refuse it.
     unsafe {
-        asm!("dsb ishst", "tlbi vaae1is, {}", "dsb ish", "isb", in(reg) page, options(nostack, preserves_flags));
+        asm!("dsb ishst", "tlbi vaae1, {}", "dsb nsh", "isb", in(reg) page, options(nostack, preserves_flags));
     }
 }
 
@@ -194,7 +192,7 @@ pub fn write_first(address: u64) -> bool {
     let is_first = *entry & (PRESENT | READ_ONLY | WRITABLE) == PRESENT | READ_ONLY | WRITABLE;
     if is_first {
         *entry &= !READ_ONLY;
-        flush_page(address);
+        look_again(address);
     }
     is_first
 }

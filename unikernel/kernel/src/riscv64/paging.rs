@@ -138,6 +138,11 @@ pub fn arrived(address: u64) {
     sfence_vma(0, address as usize);
 }
 
+/// This processor has refused what is allowed by now.
+pub fn look_again(address: u64) {
+    sfence_vma(0, address as usize);
+}
+
 /// All processors are to forget what they know of the tables.
 pub fn flush() {
     sfence_vma_all();

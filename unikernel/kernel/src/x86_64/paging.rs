@@ -117,6 +117,9 @@ pub fn link(level: usize, address: u64, frame: u64) -> bool {
 /// A page is there now where there was none: that there is none, the processor has not kept.
 pub fn arrived(_address: u64) {}
 
+/// This processor has refused what is allowed by now. It knows it from the fault.
+pub fn look_again(_address: u64) {}
+
 /// All processors are to forget what they know of the tables.
 pub fn flush() {
     tlb::flush_all();
