@@ -12,7 +12,7 @@ fn main() {
     println!("cargo:rustc-link-arg=--gc-sections");
     if arch != "x86_64" {
         // Boot loaders put it where they like.
-        for arg in ["-pie", "--no-dynamic-linker", "-znorelro", "--pack-dyn-relocs=relr"] {
+        for arg in ["-pie", "--no-dynamic-linker", "-znorelro", "-zmax-page-size=4096", "--pack-dyn-relocs=relr"] {
             println!("cargo:rustc-link-arg={arg}");
         }
     }

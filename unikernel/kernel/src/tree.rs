@@ -262,7 +262,7 @@ impl Node {
 
     /// A property as it is; of none if there is none.
     pub fn bytes(self, name: &str) -> &'static [u8] {
-        self.node.property(name).map_or(&[], |property| property.value())
+        self.node.property(name).and_then(|property| property.value_as().ok()).unwrap_or_default()
     }
 
     /// One of a property's numbers.

@@ -144,14 +144,12 @@ impl Card {
         self.0.borrow().address
     }
 
-    /// Has the card interrupt when there is something to do: the word goes up then.
-    pub fn listen(&self, word: &'static AtomicU32) {
+    /// Has the card interrupt when there is something to do: the word goes up then. `false` if it cannot, and has to be
+    /// looked at again and again.
+    pub fn listen(&self, word: &'static AtomicU32) -> bool {
         let mut inner = self.0.borrow_mut();
         inner.transport.ack_interrupt();
-        // Without it there are only the times at which the stack wants to be called.
-        if let Some(line) = inner.interrupts.line {
-            let _ = sys::listen(line, word);
-        }
+        inner.interrupts.line.is_some_and(|line| sys::listen(line, word).is_ok())
     }
 
     /// Tells the card what it has been given. To be called after the stack was at work. Gives whether the stack can go on

@@ -28,7 +28,7 @@ const PORTS: core::ops::Range<u16> = 49152..65535;
 /// A stream on which the other side confirms nothing for so long is gone; one without anything to say asks after a third.
 const SILENCE: Duration = Duration::from_secs(20);
 
-/// Between two looks at a card that has too much to send.
+/// Between two looks at a card that has too much to send, or that does not interrupt.
 const FULL: Duration = Duration::from_millis(10);
 
 /// The network. Cheap to clone.
@@ -94,18 +94,19 @@ impl Net {
     /// Does what there is to do; gives when it is to be called again at the latest, nanoseconds since the start.
     pub fn serve(&self) -> u64 {
         let inner = &mut *self.0.borrow_mut();
-        inner.card.listen(&EVENTS);
+        let interrupts = inner.card.listen(&EVENTS);
         let now = now();
         inner.interface.poll(now, &mut inner.card, &mut inner.sockets);
         let can_send = inner.card.tell();
         inner.configure();
         inner.sweep();
-        match inner.interface.poll_delay(now, &inner.sockets) {
+        let delay = match inner.interface.poll_delay(now, &inner.sockets) {
             // The card's interrupt comes first.
-            Some(delay) if !can_send => clock::nanos().saturating_add(FULL.max(delay).total_micros() * 1000),
-            Some(delay) => clock::nanos().saturating_add(delay.total_micros() * 1000),
-            None => NEVER,
-        }
+            Some(delay) if !can_send => Some(FULL.max(delay)),
+            delay => delay,
+        };
+        let delay = if interrupts { delay } else { Some(delay.map_or(FULL, |delay| delay.min(FULL))) };
+        delay.map_or(NEVER, |delay| clock::nanos().saturating_add(delay.total_micros() * 1000))
     }
 
     /// This machine's address, as soon as it has one.
