@@ -2,7 +2,7 @@
 //! headers of the usual size.
 
 use crate::Error;
-use crate::place::{LINE_MAX, MAGIC};
+use crate::place::{LINE_MAX, MAGIC, Place};
 use alloc::vec::Vec;
 
 pub(crate) const PAGE: u64 = 4096;
@@ -50,6 +50,7 @@ pub(crate) fn headers(kernel: &[u8]) -> Result<Vec<Header>, Error> {
 fn place(kernel: &[u8]) -> Result<usize, Error> {
     let mut places = kernel.windows(MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == MAGIC);
     match (places.next(), places.next()) {
+        (Some((at, _)), None) if kernel.len() - at < size_of::<Place>() => Err(Error::NotAKernel("it ends early")),
         (Some((at, _)), None) => Ok(at + MAGIC.len()),
         (None, _) => Err(Error::NotAKernel("it has no place for a payload")),
         _ => Err(Error::NotAKernel("it has several places for a payload")),
@@ -122,8 +123,7 @@ pub fn append(kernel: &[u8], line: &str) -> Result<Vec<u8>, Error> {
     if u64_at(kernel, place + 8)? != 0 {
         return Err(Error::Full);
     }
-    let text = kernel.get(place + 24..place + 24 + LINE_MAX).ok_or(Error::NotAKernel("it ends early"))?;
-    if line.len() > text.len() {
+    if line.len() > LINE_MAX {
         return Err(Error::LongLine(line.len()));
     }
     let mut image = kernel.to_vec();
@@ -186,7 +186,7 @@ pub(crate) mod tests {
         for len in 0..kernel.len() {
             assert!(attach(&kernel[..len], b"payload").is_err(), "{len}");
         }
-        let twice = [&kernel[..], &MAGIC].concat();
+        let twice = [&kernel[..], &kernel].concat();
         assert!(matches!(attach(&twice, b"payload"), Err(Error::NotAKernel(_))));
     }
 }

@@ -111,6 +111,7 @@ impl Tree {
     }
 
     /// What the firmware speaks on, if it says so.
+    #[cfg(target_arch = "aarch64")]
     pub fn console(&self) -> Option<Node> {
         let path = self.find("/chosen")?.text("stdout-path")?.split(':').next()?;
         match path.starts_with('/') {

@@ -35,7 +35,39 @@ global_asm!(
         csrw stvec, t0
         li t0, {status}
         csrs sstatus, t0
-        lla sp, boot_stack_end
+        # By how much it lies elsewhere than it was linked for
+        lla t0, __text_start
+        lla t1, 7f
+        ld t1, 0(t1)
+        sub t0, t0, t1
+        lla t1, __relr_start
+        lla t2, __relr_end
+    2:  bgeu t1, t2, 8f
+        ld t3, 0(t1)
+        addi t1, t1, 8
+        andi t4, t3, 1
+        bnez t4, 3f
+        add t5, t3, t0
+        ld t6, 0(t5)
+        add t6, t6, t0
+        sd t6, 0(t5)
+        addi t5, t5, 8
+        j 2b
+    3:  mv a2, t5
+    4:  srli t3, t3, 1
+        beqz t3, 6f
+        andi t4, t3, 1
+        beqz t4, 5f
+        ld t6, 0(a2)
+        add t6, t6, t0
+        sd t6, 0(a2)
+    5:  addi a2, a2, 8
+        j 4b
+    6:  addi t5, t5, 63 * 8
+        j 2b
+        .balign 8
+    7:  .quad __link_base
+    8:  lla sp, boot_stack_end
         mv fp, zero
         call {main}
         unimp
