@@ -39,7 +39,8 @@ pub fn flat(image: &[u8]) -> Result<Vec<u8>, Error> {
     if file.get(HEADER_MAGIC..HEADER_MAGIC + 4) != Some(&magic[..]) {
         return Err(Error::NotAKernel("it does not begin with the header of an image"));
     }
-    file[HEADER_SIZE..HEADER_SIZE + 8].copy_from_slice(&size.to_le_bytes());
+    // The page behind it is the kernel's, too, for what it leaves behind when it fails.
+    file[HEADER_SIZE..HEADER_SIZE + 8].copy_from_slice(&(size + PAGE).to_le_bytes());
     Ok(file)
 }
 
@@ -67,7 +68,7 @@ mod tests {
         let image = attach(&append(&image(), "a=1").unwrap(), b"payload").unwrap();
         let file = flat(&image).unwrap();
         assert_eq!(file.len() as u64, 3 * PAGE);
-        assert_eq!(file[HEADER_SIZE..HEADER_SIZE + 8], (3 * PAGE).to_le_bytes());
+        assert_eq!(file[HEADER_SIZE..HEADER_SIZE + 8], (4 * PAGE).to_le_bytes());
         assert_eq!(file[..HEADER_SIZE], image[AT..AT + HEADER_SIZE]);
         assert_eq!(&file[0x2000..0x2007], b"payload");
         assert!(file[200..0x2000].iter().all(|byte| *byte == 0));
