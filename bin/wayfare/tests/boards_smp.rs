@@ -152,8 +152,9 @@ fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
             }
             std::thread::scope(|scope| {
                 for name in &names {
-                    scope.spawn(|| {
-                        let sent = || try_to_send(&a, name, "board", &["--mode", "stop"]).status == Some(0);
+                    let (a, target) = (&a, target);
+                    scope.spawn(move || {
+                        let sent = || try_to_send(a, name, "board", &["--mode", "stop"]).status == Some(0);
                         until(&format!("{target}: {name} comes"), PATIENCE, sent);
                     });
                 }
