@@ -98,7 +98,7 @@ fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
         I::I32Const(1),
         I::I32Add,
         I::LocalTee(0),
-        I::I32Const(1 << 30),
+        I::I32Const((3u32 << 30) as i32),
         I::I32LtU,
         I::BrIf(0),
         I::End,
