@@ -8,7 +8,7 @@ use support::Home;
 use support::board::{Board, TARGETS, alone, send, try_to_send};
 use support::cluster::{Node, PATIENCE, found, until};
 use support::module::{at, module};
-use support::steady::{SIZE, is_unbroken};
+use support::steady::{PAUSE, SIZE, is_unbroken};
 use wasm_encoder::{BlockType, Instruction};
 
 fn founder() -> Node {
@@ -34,9 +34,9 @@ fn ran(board: &Board<'_>, task: &str) -> u64 {
     listed.iter().find(|t| t["name"] == task).map_or(0, |t| t["ran"].as_u64().unwrap())
 }
 
-/// Tasks that write all the time.
+/// A task that writes again and again.
 fn start(node: &Node, name: &str, steps: &str) {
-    node.start(name, &["--cpus", "0.1"], "steady", &[SIZE, steps, "1"]);
+    node.start(name, &["--cpus", "0.1"], "steady", &[SIZE, steps, PAUSE]);
 }
 
 #[test]
@@ -72,8 +72,8 @@ fn moves_lose_nothing_that_is_written_meanwhile() {
     let _alone = alone();
     for target in TARGETS {
         let a = founder();
-        let board = board(&a, target, 4);
-        let names = ["one", "two", "three"];
+        let board = board(&a, target, 2);
+        let names = ["one", "two"];
         names.iter().for_each(|name| start(&a, name, "100000"));
         for _ in 0..3 {
             for to in ["board", "a"] {
@@ -98,7 +98,7 @@ fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
         I::I32Const(1),
         I::I32Add,
         I::LocalTee(0),
-        I::I32Const(1 << 30),
+        I::I32Const((3u32 << 30) as i32),
         I::I32LtU,
         I::BrIf(0),
         I::End,
@@ -139,7 +139,7 @@ fn what_one_does_wrong_others_do_not_feel() {
 #[test]
 fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
     let _alone = alone();
-    const STEPS: &str = "600";
+    const STEPS: &str = "300";
     let whole = Home::new().plain("steady", &[SIZE, STEPS, "0"]);
     for target in TARGETS {
         let a = founder();
@@ -152,7 +152,7 @@ fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
             }
             std::thread::scope(|scope| {
                 for name in &names {
-                    let a = &a;
+                    let (a, target) = (&a, target);
                     scope.spawn(move || {
                         let sent = || try_to_send(a, name, "board", &["--mode", "stop"]).status == Some(0);
                         until(&format!("{target}: {name} comes"), PATIENCE, sent);

@@ -197,7 +197,7 @@ fn bad_input_is_refused() {
     refused(home.output(["unikernel", "run", "node.img"]), 1, "belongs to no cluster");
     refused(home.output(["unikernel", "run", "node.img", "--join", "nonsense"]), 1, "TOKEN@ADDRESS");
     refused(home.output(["unikernel", "run", "a.img", "--join", "x@y"]), 1, "has a payload already");
-    refused(home.output(["unikernel", "run", "a.img", "--cpus", "2"]), 2, "--cpus");
+    refused(home.output(["unikernel", "run", "a.img", "--cpus", "9"]), 2, "--cpus");
     // There are no vector registers.
     refused(build(&home, "riscv64", &guest("simd"), &[]), 1, "SIMD support is not enabled");
     std::fs::write(home.path("a.snap"), "text").unwrap();
