@@ -50,7 +50,17 @@ impl<'n> Board<'n> {
         by.run(&["unikernel", "build", "--target", target, "--join", &token, "--name", name, "-o", &image]).ok();
         let address = format!("127.0.0.1:{}", free_port());
         let words = Vec::new();
-        Board { by, name: name.into(), address, advertised: None, pci: false, memory, words, processors: 1, machine: None }
+        Board {
+            by,
+            name: name.into(),
+            address,
+            advertised: None,
+            pci: false,
+            memory,
+            words,
+            processors: 1,
+            machine: None,
+        }
     }
 
     /// Others are to reach it there.
