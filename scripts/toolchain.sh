@@ -160,7 +160,7 @@ unikernel_cargo() {
                 # Boot loaders of the others put it where they like.
                 [[ $arch == x86_64 ]] || model=pie
             fi
-            RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=$model $flags $SOFT_CIPHERS"
+            RUSTFLAGS="-Clinker=ld.lld -Clinker-flavor=ld.lld -Crelocation-model=$model -Cforce-unwind-tables=no $flags $SOFT_CIPHERS"
             # shellcheck disable=SC2086 # it has arguments
             (cd "$WAYFARE_ROOT/unikernel" && $command --release -p "$package" -Zbuild-std=core,alloc \
                 -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return

@@ -12,8 +12,8 @@ use core::cmp::Ordering;
 pub const STREAMS: usize = 4096;
 /// Bits of a stream's identity that say which port it came by.
 const PORT_BITS: u32 = 8;
-/// Most ports of one task.
-pub const PORTS_MAX: usize = 1 << PORT_BITS;
+/// Most ports of one task; what a node lets one have (`Spec::check`) is less.
+const PORTS_MAX: usize = 1 << PORT_BITS;
 
 type Result<T> = core::result::Result<T, StreamError>;
 

@@ -52,7 +52,8 @@ struct Host<'t> {
 
 /// Room for registers.
 struct Window {
-    /// Addresses of the bus.
+    /// Addresses of the bus: all of it, and what nobody has yet.
+    begin: u64,
     next: u64,
     end: u64,
     /// What makes them ones of the processor's.
@@ -72,7 +73,8 @@ impl Window {
         let (_, row) = rows.find(|(kind, _)| kind & KIND == MEMORY)?;
         let (bus, processor, len) = (long(row + 1)?, long(row + 3)?, long(row + 5)?);
         // Who has address 0 is taken for one without.
-        Some(Window { next: bus.max(1), end: bus.checked_add(len)?, offset: processor.wrapping_sub(bus) })
+        let (next, end) = (bus.max(1), bus.checked_add(len)?);
+        Some(Window { begin: bus, next, end, offset: processor.wrapping_sub(bus) })
     }
 }
 
@@ -83,6 +85,14 @@ impl Bridge for Host<'_> {
 
     fn offset(&self) -> u64 {
         self.window.offset
+    }
+
+    fn takes(&mut self, at: u64, len: u64) -> bool {
+        let Some(end) = at.checked_add(len).filter(|end| at >= self.window.begin && *end <= self.window.end) else {
+            return false;
+        };
+        self.window.next = self.window.next.max(end);
+        true
     }
 
     fn room(&mut self, len: u64) -> Option<u64> {
@@ -115,6 +125,11 @@ impl Bridge for Host<'_> {
 /// Finds the devices. `line` is the number of an interrupt's line, of what the controller's cells say. Runs where registers
 /// are as they lie: below `reach`.
 pub fn find(tree: &Tree, reach: u64, line: fn([u32; 3]) -> Option<usize>, found: &mut Found) {
+    // Else the bridge's windows are told in another way.
+    const CELLS: u32 = 2;
+    if tree.find("/").and_then(|root| root.number("#address-cells", 0)) != Some(CELLS) {
+        return;
+    }
     tree.each("pci-host-ecam-generic", &mut |node| {
         let (Some(registers), Some(window)) = (node.registers(0), Window::of(node)) else { return };
         let first = node.number("bus-range", 0).unwrap_or(0) as u8;

@@ -35,10 +35,15 @@ pub fn init(base: u64) {
 /// Adds memory: whole frames of a range that nobody uses.
 pub fn add(from: u64, to: u64) {
     let base = FRAMES.lock().base;
-    let (from, to) = (from.max(base).next_multiple_of(PAGE), to.min(base + MOST) & !(PAGE - 1));
+    let Some(from) = from.max(base).checked_next_multiple_of(PAGE) else { return };
+    let to = to.min(base.saturating_add(MOST)) & !(PAGE - 1);
     for at in (from..to).step_by(PAGE as usize) {
-        give(at);
-        ALL.fetch_add(1, Ordering::Relaxed);
+        let frame = (at - base) / PAGE;
+        // Tables of memory may name some of it twice.
+        if FRAMES.lock().free[(frame / 64) as usize] & 1 << (frame % 64) == 0 {
+            give(at);
+            ALL.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

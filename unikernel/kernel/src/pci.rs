@@ -60,7 +60,7 @@ impl Device {
         let mut bars = self.bars;
         for (number, bar) in bars.iter_mut().enumerate() {
             if bar.len != 0 && self.kept != Some(number) {
-                bar.address = space::registers(bar.bus + self.offset, bar.len)?;
+                bar.address = space::registers(bar.bus.wrapping_add(self.offset), bar.len)?;
             }
         }
         Some(PciDevice {
@@ -85,6 +85,8 @@ pub trait Bridge {
     fn buses(&self) -> RangeInclusive<u8>;
     /// What is added to an address of the bus to make it one of the processor's.
     fn offset(&self) -> u64;
+    /// Firmware has given a device so many bytes of addresses of the bus. `false` if they are out of reach.
+    fn takes(&mut self, at: u64, len: u64) -> bool;
     /// Room for registers: so many bytes, at a multiple of that; an address of the bus.
     fn room(&mut self, len: u64) -> Option<u64>;
     /// How a device is to interrupt that has this pin, and could have its table of messages at an address of the processor's.
@@ -127,7 +129,10 @@ fn ready<C: ConfigurationAccess + Copy>(
         if size > BAR_MOST {
             continue;
         }
-        let bus = if address != 0 { address } else { bridge.room(size)? };
+        let bus = if address == 0 { bridge.room(size)? } else { address };
+        if address != 0 && !bridge.takes(address, size) {
+            return None;
+        }
         match address_type {
             _ if address != 0 => {}
             MemoryBarType::Width64 => root.set_bar_64(function, number as u8, bus),
@@ -146,7 +151,7 @@ fn ready<C: ConfigurationAccess + Copy>(
         let is_shared = capabilities().any(|of| of.id == PCI_CAP_ID_VNDR && place(of.offset) as u8 == number as u8);
         // A region that has other registers too is the node's all the same.
         device.kept = (!is_shared).then_some(number);
-        Some(bar.bus + device.offset + offset)
+        Some(bar.bus.wrapping_add(device.offset).wrapping_add(offset))
     });
     device.interrupt = bridge.interrupt(function, (access.read_word(function, PIN) >> 8) as u8, table);
     let by_message = device.interrupt.is_some_and(|interrupt| interrupt.table.is_some());

@@ -18,6 +18,8 @@ const PAUSE_MOST: u64 = 60 * SECOND;
 /// Whatever was well for so long has not failed again.
 const WELL: u64 = 600 * SECOND;
 
+/// There is memory for a report that is nobody else's.
+static HAS_PAGE: AtomicBool = AtomicBool::new(false);
 /// This is a node.
 static IS_NODE: AtomicBool = AtomicBool::new(false);
 /// How many times in a row the machine had failed before it began.
@@ -33,8 +35,16 @@ fn page() -> &'static mut [u8; REPORT_MAX] {
     unsafe { &mut *(page.from as *mut [u8; REPORT_MAX]) }
 }
 
+/// The page is memory, and no firmware's.
+pub fn has_page() {
+    HAS_PAGE.store(true, Ordering::Relaxed);
+}
+
 /// Takes what was left behind; gives its length, or 0.
 pub fn take(into: &mut [u8; REPORT_MAX]) -> usize {
+    if !HAS_PAGE.load(Ordering::Relaxed) {
+        return 0;
+    }
     let page = page();
     *into = *page;
     let Some(report) = Report::read(into) else { return 0 };
@@ -63,7 +73,7 @@ pub fn fail(part: Part, how: fmt::Arguments<'_>) -> ! {
     }
     let before = if clock::nanos() > WELL { 0 } else { BEFORE.load(Ordering::Relaxed) };
     let times = before.saturating_add(1);
-    if is_node {
+    if is_node && HAS_PAGE.load(Ordering::Relaxed) {
         let mut text = Text::EMPTY;
         // What there is no room for is left out.
         let _ = text.write_fmt(how);

@@ -89,11 +89,12 @@ pub fn leave(to_thread: bool) {
 /// Takes the lock, for a processor that has no number yet. Does not come back when all are to stand still.
 pub fn lock() {
     let number = DRAWN.fetch_add(1, Ordering::SeqCst);
-    while SERVED.load(Ordering::SeqCst) != number {
-        if STOPPER.load(Ordering::Relaxed) != NOBODY {
-            arch::stand_still();
-        }
+    while SERVED.load(Ordering::SeqCst) != number && STOPPER.load(Ordering::Relaxed) == NOBODY {
         core::hint::spin_loop();
+    }
+    // Also when it is served: who has stopped all may have failed without the lock.
+    if STOPPER.load(Ordering::SeqCst) != NOBODY {
+        arch::stand_still();
     }
 }
 
@@ -139,6 +140,7 @@ pub fn stop_others() {
     let this = this();
     match STOPPER.compare_exchange(NOBODY, this, Ordering::SeqCst, Ordering::Relaxed) {
         Err(stopper) if stopper != this => arch::stand_still(),
-        _ => others().for_each(call_in),
+        // Whoever fails without the lock takes himself for another one, who is to come in, too.
+        _ => (0..count()).for_each(call_in),
     }
 }

@@ -78,6 +78,8 @@ pub fn populate(from: u64, len: u64) -> Result<(), Error> {
     let to = from.checked_add(len).ok_or(Error::Invalid)?;
     for at in (from & !(PAGE - 1)..to).step_by(PAGE as usize) {
         if tables::is_there(at) {
+            // Another processor may have put it there.
+            paging::arrived(at);
             continue;
         }
         match touch(at) {

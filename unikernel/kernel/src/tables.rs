@@ -118,7 +118,7 @@ fn put(address: u64, value: u64) -> bool {
     }
 }
 
-/// Puts a zeroed page of memory at an address. It counts as written. `false` when there is no memory left.
+/// Puts a zeroed page of memory at an address. It may count as written. `false` when there is no memory left.
 pub fn map(address: u64) -> bool {
     let Some(frame) = frames::take() else { return false };
     let page = address & !(PAGE - 1);

@@ -1,7 +1,7 @@
 //! What a board tells of itself: the device tree that its boot loader hands over. It is read before memory is given out,
 //! which it lies in.
 
-use crate::{Found, frames};
+use crate::{Found, frames, report};
 use core::ops::Range;
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node as _, Property as _};
@@ -83,14 +83,22 @@ impl Tree {
         by_handle(self.root(), handle)
     }
 
-    /// Gives out all memory but what is used and what is somebody else's; says what that was.
+    /// Gives out all memory but what is used, of which the last page is for reports, and what is somebody else's; says what
+    /// that was.
     pub fn give_out(&self, used: Range<u64>) -> Ranges {
         let (mut kept, mut left) = (Ranges::new(), Ranges::new());
+        let last = used.end - PAGE..used.end;
         kept.push(used);
         // At address 0 nothing can be that Rust points to.
         kept.push(0..PAGE);
         self.reserved(&mut |range| kept.push(range));
-        self.memory(&mut |range| cut(range, kept.all(), &mut left));
+        let is_reserved = kept.all()[1..].iter().any(|kept| kept.start < last.end && last.start < kept.end);
+        self.memory(&mut |range| {
+            if !is_reserved && range.start <= last.start && last.end <= range.end {
+                report::has_page();
+            }
+            cut(range, kept.all(), &mut left);
+        });
         frames::init(left.all().iter().map(|range| range.start).min().unwrap_or(0));
         left.all().iter().for_each(|range| frames::add(range.start, range.end));
         left

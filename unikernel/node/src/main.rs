@@ -52,6 +52,10 @@ const WATCHDOG_LEAST: u64 = 5;
 /// Where the kernel begins the first thread.
 #[unsafe(no_mangle)]
 extern "C" fn _start(boot: &'static Boot) -> ! {
+    #[cfg(target_arch = "x86_64")]
+    if !has_level_v2() {
+        fail("this processor lacks instructions: SSE4.2 and POPCNT are needed (x86-64-v2)");
+    }
     memory::init();
     clock::init(boot);
     entropy::init(boot);
@@ -73,6 +77,14 @@ extern "C" fn _start(boot: &'static Boot) -> ! {
         }
         Role::Node { identity, peers } => node(boot, identity, peers, command_line, failures),
     }
+}
+
+/// Whether the processor has what this program and images are compiled for.
+#[cfg(target_arch = "x86_64")]
+fn has_level_v2() -> bool {
+    // SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT
+    const NEEDED: u32 = 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 23;
+    core::arch::x86_64::__cpuid(1).ecx & NEEDED == NEEDED
 }
 
 fn fail(why: &str) -> ! {

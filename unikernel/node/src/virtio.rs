@@ -77,7 +77,9 @@ fn on_pci(boot: &Boot, kind: DeviceType) -> Option<Found> {
     boot.pci[..boot.pci_len as usize].iter().find_map(|device| {
         let mut root = PciRoot::new(Copied { device, sized: 0 });
         let (_, info) = root.enumerate_bus(0).next()?;
-        if virtio_device_type(&info)? != kind {
+        // The driver walks the list of capabilities to its end.
+        let has_end = root.capabilities(WHOLE).take(CONFIGURATION + 1).count() <= CONFIGURATION;
+        if virtio_device_type(&info)? != kind || !has_end {
             return None;
         }
         REGIONS.lock().extend(device.bars);

@@ -41,6 +41,9 @@ extern "C" fn main(at: u64, magic: u32) -> ! {
     // below.
     loader::read(at, magic, &mut found, &mut |memory| {
         others_fit |= others::fit(memory.clone());
+        if memory.start <= report.from && report.to <= memory.end {
+            crate::report::has_page();
+        }
         frames::add(memory.start.max(LOW).max(report.to), memory.end);
     });
     const RDRAND: u32 = 1 << 30;

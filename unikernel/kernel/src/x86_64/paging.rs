@@ -4,7 +4,7 @@
 use super::others;
 use crate::tables::{self, ENTRIES, LOWEST, Part};
 use core::sync::atomic::{AtomicU64, Ordering};
-use wayfare_unikernel_abi::{PAGE, Rights};
+use wayfare_unikernel_abi::{NODE, PAGE, Rights};
 use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
@@ -53,8 +53,10 @@ pub fn is_table(entry: u64) -> bool {
 
 /// Makes the tables and goes over to them.
 ///
-/// Runs on the boot loader's tables, where the first GiB is as it lies: frames come from there first.
+/// Runs on the boot loader's tables, where 4 GiB are as they lie: frames come from there first.
 pub fn init(parts: &[Part]) {
+    let is_clear = |part: &Part| part.to <= NODE.start || part.from >= NODE.end;
+    assert!(parts.iter().all(is_clear), "the image is so large that it lies where the node is to be");
     let top = tables::table();
     tables::lay(top, parts);
     // SAFETY: the last entry, which no part uses; what runs and what it works with, this stack too, are among the parts.

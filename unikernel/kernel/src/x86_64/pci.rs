@@ -61,6 +61,10 @@ impl Bridge for Pc {
         0
     }
 
+    fn takes(&mut self, at: u64, len: u64) -> bool {
+        at.checked_add(len).is_some()
+    }
+
     fn room(&mut self, _len: u64) -> Option<u64> {
         None
     }

@@ -22,6 +22,8 @@ const WARM: u64 = 5_000_000_000;
 const LAST_WORDS: u64 = 5_000_000_000;
 /// Bytes of segments that may wait on a link.
 const BACKLOG: usize = 128 << 10;
+/// How long those clients are looked for who are still to hear that a task has ended, nanoseconds.
+const GIVEN_UP: u64 = 600_000_000_000;
 /// Between two looks at a task that has nothing to say, milliseconds.
 const LOOK: u64 = 500;
 /// Between two attempts to reach its clients, milliseconds: at first, and at most.
@@ -54,10 +56,16 @@ impl Way {
 
 /// Carries segments between a task and its clients, for as long as the task is here.
 pub(super) async fn carry(agent: Rc<Agent>, entry: Rc<Entry>, seat: Arc<Seat>, mut way: Option<Way>) {
-    let mut pause = PAUSES.0;
+    let (mut pause, mut ended_at) = (PAUSES.0, None);
     loop {
         if carry_once(&agent, &entry, &seat, way.take()).await.is_ok() || has_left(&entry) {
             return;
+        }
+        if !entry.state().is_alive() {
+            let since = *ended_at.get_or_insert(clock::nanos());
+            if seat.ports.lock().is_empty() || clock::nanos() - since > GIVEN_UP {
+                return;
+            }
         }
         seat.ports.lock().detached();
         agent.executor.sleep(pause).await;
