@@ -52,11 +52,11 @@ const WATCHDOG_LEAST: u64 = 5;
 /// Where the kernel begins the first thread.
 #[unsafe(no_mangle)]
 extern "C" fn _start(boot: &'static Boot) -> ! {
+    memory::init();
     #[cfg(target_arch = "x86_64")]
     if !has_level_v2() {
         fail("this processor lacks instructions: SSE4.2 and POPCNT are needed (x86-64-v2)");
     }
-    memory::init();
     clock::init(boot);
     entropy::init(boot);
     // SAFETY: the kernel has it there, for reading, as long as the machine runs.
