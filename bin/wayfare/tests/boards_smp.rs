@@ -145,7 +145,7 @@ fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
         let a = founder();
         let board = board(&a, target, 4);
         let mut free = Vec::new();
-        for round in 0..3 {
+        for round in 0..2 {
             let names: Vec<String> = (0..3).map(|number| format!("t{round}{number}")).collect();
             for name in &names {
                 start(&a, name, STEPS);
@@ -167,7 +167,7 @@ fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
             free.push(board.free());
         }
         // What is kept for the next time is there after the first round.
-        let (early, last) = (free[1], free[2]);
+        let (early, last) = (free[0], free[1]);
         assert!(last + (256 << 10) > early, "{target}: {free:?}");
     }
 }

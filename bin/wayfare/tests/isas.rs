@@ -32,7 +32,7 @@ fn sqlite_after_asyncify() {
 #[test]
 fn lua() {
     roams("lua", &["bench", "4"], "");
-    roams("lua", &["nqueens", "10"], "");
+    roams("lua", &["nqueens", "11"], "");
 }
 
 #[test]

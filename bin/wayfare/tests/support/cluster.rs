@@ -9,13 +9,24 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use wayfare_node::control::{Line, Order, Reply, Report, Request};
 use wayfare_transfer::Mode;
 
-/// A port that was free a moment ago.
+/// A port that is nobody's: none of those that the kernel gives to whoever asks for any, of whom there are many here, and each
+/// once. Tests of several processes at once begin at different ones.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 10_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(101).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + number % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Longest time that anything here may take which is not under test.
