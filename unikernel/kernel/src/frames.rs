@@ -34,17 +34,20 @@ pub fn init(base: u64) {
 
 /// Adds memory: whole frames of a range that nobody uses.
 pub fn add(from: u64, to: u64) {
-    let base = FRAMES.lock().base;
+    let mut frames = FRAMES.lock();
+    let base = frames.base;
     let Some(from) = from.max(base).checked_next_multiple_of(PAGE) else { return };
     let to = to.min(base.saturating_add(MOST)) & !(PAGE - 1);
-    for at in (from..to).step_by(PAGE as usize) {
-        let frame = (at - base) / PAGE;
+    let mut added = 0;
+    for frame in (from - base) / PAGE..to.saturating_sub(base) / PAGE {
+        let (word, bit) = ((frame / 64) as usize, 1 << (frame % 64));
         // Tables of memory may name some of it twice.
-        if FRAMES.lock().free[(frame / 64) as usize] & 1 << (frame % 64) == 0 {
-            give(at);
-            ALL.fetch_add(1, Ordering::Relaxed);
-        }
+        added += u64::from(frames.free[word] & bit == 0);
+        frames.free[word] |= bit;
+        frames.next = frames.next.min(word);
     }
+    FREE.fetch_add(added, Ordering::Relaxed);
+    ALL.fetch_add(added, Ordering::Relaxed);
 }
 
 /// Takes the lowest frame that is free. Its content is anything.

@@ -1,7 +1,7 @@
 //! The node's address space: how large its slots are, and the pages that they get when they are touched.
 
 use crate::arch::paging;
-use crate::{frames, tables};
+use crate::{frames, smp, tables};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use wayfare_unikernel_abi::{Area, DMA, Dma, Error, NODE, PAGE, Rights, THREADS_MOST, WINDOWS_MOST};
 
@@ -78,8 +78,10 @@ pub fn populate(from: u64, len: u64) -> Result<(), Error> {
     let to = from.checked_add(len).ok_or(Error::Invalid)?;
     for at in (from & !(PAGE - 1)..to).step_by(PAGE as usize) {
         if tables::is_there(at) {
-            // Another processor may have put it there.
-            paging::arrived(at);
+            if !smp::is_alone() {
+                // Another processor may have put it there.
+                paging::arrived(at);
+            }
             continue;
         }
         match touch(at) {
