@@ -7,8 +7,8 @@ use x86_64::instructions::port::Port;
 
 /// Of the PIT, Hz.
 const PIT: u64 = 1_193_182;
-/// For so many of its ticks it is compared: 3 ms.
-const TICKS: u16 = 3579;
+/// For so many of its ticks it is compared: 1.5 ms.
+const TICKS: u16 = 1790;
 /// So often.
 const TIMES: usize = 3;
 
