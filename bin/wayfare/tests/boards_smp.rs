@@ -98,7 +98,7 @@ fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
         I::I32Const(1),
         I::I32Add,
         I::LocalTee(0),
-        I::I32Const((3u32 << 30) as i32),
+        I::I32Const(3 << 29),
         I::I32LtU,
         I::BrIf(0),
         I::End,
@@ -116,7 +116,7 @@ fn what_one_does_wrong_others_do_not_feel() {
         [("unreachable", &[I::Unreachable]), ("out of bounds memory access", &read), ("divide by zero", &divide)];
     for target in TARGETS {
         let a = founder();
-        let board = board(&a, target, 4);
+        let board = board(&a, target, 2);
         start(&a, "steady", "100000");
         send(&a, "steady", "board", &[]);
         for (number, (_, body)) in programs.iter().enumerate() {
