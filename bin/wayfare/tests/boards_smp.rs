@@ -143,7 +143,8 @@ fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
     let whole = Home::new().plain("steady", &[SIZE, STEPS, "0"]);
     for target in TARGETS {
         let a = founder();
-        let board = board(&a, target, 4);
+        // An emulator of more than there are here takes long.
+        let board = board(&a, target, if target == "x86_64" { 4 } else { 2 });
         let mut free = Vec::new();
         for round in 0..2 {
             let names: Vec<String> = (0..3).map(|number| format!("t{round}{number}")).collect();
