@@ -10,9 +10,9 @@ use std::time::Duration;
 use support::board::{Board, TARGETS, alone, send, try_to_send};
 use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, until};
-use support::module::{at, module};
+use support::module::{at, later};
 use support::steady::{is_unbroken, start};
-use wasm_encoder::{BlockType, Instruction};
+use wasm_encoder::Instruction;
 
 fn founder() -> Node {
     let mut a = Node::new("a");
@@ -73,23 +73,6 @@ fn everywhere(test: impl Fn(&str) + Sync) {
     std::thread::scope(|scope| TARGETS.iter().for_each(|target| _ = scope.spawn(|| test(target))));
 }
 
-/// A program with a memory of so many pages that does nothing for some seconds, and then this.
-fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
-    use Instruction as I;
-    let wait = [
-        I::Loop(BlockType::Empty),
-        I::LocalGet(0),
-        I::I32Const(1),
-        I::I32Add,
-        I::LocalTee(0),
-        I::I32Const(1 << 30),
-        I::I32LtU,
-        I::BrIf(0),
-        I::End,
-    ];
-    module(pages, &[&wait, body].concat())
-}
-
 #[test]
 fn what_a_task_does_wrong_ends_it_alone() {
     let _alone = alone();
@@ -112,7 +95,7 @@ fn what_a_task_does_wrong_ends_it_alone() {
                 send(&a, "steady", "board", &[]);
             }
             let pages = if alone { 80 * 16 } else { 16 };
-            std::fs::write(a.home.path("it.wasm"), later(pages, body)).unwrap();
+            std::fs::write(a.home.path("it.wasm"), later(pages, 1 << 30, body)).unwrap();
             a.run(&["run", "-d", "--name", "wrong", "it.wasm"]).ok();
             // What has left is held until it is known to have arrived.
             let sent = || try_to_send(&a, "wrong", "board", &["--mode", "stop"]).status == Some(0);

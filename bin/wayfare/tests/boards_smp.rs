@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use support::Home;
 use support::board::{Board, TARGETS, alone, send, try_to_send};
 use support::cluster::{Node, PATIENCE, found, until};
-use support::module::{at, module};
+use support::module::{at, later};
 use support::steady::{PAUSE, SIZE, is_unbroken};
-use wasm_encoder::{BlockType, Instruction};
+use wasm_encoder::Instruction;
 
 fn founder() -> Node {
     let mut a = Node::new("a");
@@ -89,23 +89,6 @@ fn moves_lose_nothing_that_is_written_meanwhile() {
     }
 }
 
-/// A program with a memory of so many pages that does nothing for a while, and then this.
-fn later(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
-    use Instruction as I;
-    let wait = [
-        I::Loop(BlockType::Empty),
-        I::LocalGet(0),
-        I::I32Const(1),
-        I::I32Add,
-        I::LocalTee(0),
-        I::I32Const(3 << 29),
-        I::I32LtU,
-        I::BrIf(0),
-        I::End,
-    ];
-    module(pages, &[&wait, body].concat())
-}
-
 #[test]
 fn what_one_does_wrong_others_do_not_feel() {
     let _alone = alone();
@@ -120,7 +103,7 @@ fn what_one_does_wrong_others_do_not_feel() {
         start(&a, "steady", "100000");
         send(&a, "steady", "board", &[]);
         for (number, (_, body)) in programs.iter().enumerate() {
-            std::fs::write(a.home.path("it.wasm"), later(16, body)).unwrap();
+            std::fs::write(a.home.path("it.wasm"), later(16, 3 << 29, body)).unwrap();
             a.run(&["run", "-d", "--name", &format!("wrong{number}"), "it.wasm"]).ok();
             send(&a, &format!("wrong{number}"), "board", &["--mode", "stop"]);
         }

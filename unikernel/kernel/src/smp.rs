@@ -7,7 +7,7 @@
 //! so all that one ever says to another is to come in ([`call_in`]).
 
 use crate::arch;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Most processors that are used.
 pub const MOST: usize = 32;
@@ -44,6 +44,30 @@ static HOLDER: AtomicUsize = AtomicUsize::new(0);
 /// Who has failed, or ended the machine, so that nobody else is to go on.
 static STOPPER: AtomicUsize = AtomicUsize::new(NOBODY);
 const NOBODY: usize = usize::MAX;
+
+/// Bytes of a processor's stack in the kernel.
+pub const STACK: u64 = 16 << 10;
+#[repr(C, align(4096))]
+struct Stack([u8; STACK as usize]);
+/// The first one's; the others' are mapped as they come.
+static mut FIRST_STACK: Stack = Stack([0; STACK as usize]);
+/// By processor: its stack's end.
+static STACKS: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+
+/// The first processor has a stack of its own from now on, apart from the one that it booted on.
+pub fn first_stack() {
+    set_stack(0, (&raw const FIRST_STACK) as u64 + STACK);
+}
+
+/// Notes where a processor's stack ends.
+pub fn set_stack(processor: usize, end: u64) {
+    STACKS[processor].store(end, Ordering::Relaxed);
+}
+
+/// The end of a processor's stack in the kernel.
+pub fn stack(processor: usize) -> u64 {
+    STACKS[processor].load(Ordering::Relaxed)
+}
 
 /// The processor that runs this, which is in the kernel.
 pub fn this() -> usize {

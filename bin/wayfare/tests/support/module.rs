@@ -1,9 +1,9 @@
 //! Programs of a few instructions.
 
 use wasm_encoder::{
-    CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module, RefType, TableSection, TableType,
-    TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, ElementSection, Elements, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, ImportSection, Instruction, MemArg, MemorySection, MemoryType, Module, RefType, TableSection,
+    TableType, TypeSection, ValType,
 };
 
 /// A module whose `_start` has these instructions, and which has a memory of so many pages.
@@ -31,6 +31,23 @@ pub fn module(pages: u64, body: &[Instruction<'_>]) -> Vec<u8> {
     module.section(&types).section(&imports).section(&functions).section(&tables).section(&memories);
     module.section(&exports).section(&elements).section(&code);
     module.finish()
+}
+
+/// A program with a memory of so many pages that counts so far, which takes seconds where it is emulated, and then does this.
+pub fn later(pages: u64, turns: i32, body: &[Instruction<'_>]) -> Vec<u8> {
+    use Instruction as I;
+    let wait = [
+        I::Loop(BlockType::Empty),
+        I::LocalGet(0),
+        I::I32Const(1),
+        I::I32Add,
+        I::LocalTee(0),
+        I::I32Const(turns),
+        I::I32LtU,
+        I::BrIf(0),
+        I::End,
+    ];
+    module(pages, &[&wait, body].concat())
 }
 
 /// Ends the program: its status.

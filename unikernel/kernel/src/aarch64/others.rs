@@ -74,19 +74,6 @@ static FOUND_LEN: AtomicUsize = AtomicUsize::new(0);
 static STARTS: [Start; smp::MOST] =
     [const { Start { tables: AtomicU64::new(0), control: AtomicU64::new(0), stack: AtomicU64::new(0) } }; smp::MOST];
 
-/// By processor: its stack's end in the kernel.
-static STACKS: [AtomicU64; smp::MOST] = [const { AtomicU64::new(0) }; smp::MOST];
-
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut FIRST_STACK: Stack = Stack([0; STACK]);
-
-/// The end of a processor's stack in the kernel.
-pub fn stack(processor: usize) -> u64 {
-    STACKS[processor].load(Ordering::Relaxed)
-}
-
 /// Notes which processors there are beside this one. Gives how many there are with it.
 pub fn find(tree: &Tree) -> usize {
     let all = tree.find("/cpus");
@@ -107,15 +94,15 @@ pub fn find(tree: &Tree) -> usize {
 
 /// Goes over to the first processor's own stack, has the others come, and lets the first thread run.
 pub fn run() -> ! {
-    STACKS[0].store((&raw const FIRST_STACK) as u64 + STACK as u64, Ordering::Relaxed);
+    smp::first_stack();
     // SAFETY: of the stack that is left nothing is needed any more.
-    unsafe { asm!("mov sp, {}", "mov x29, xzr", "bl {}", in(reg) stack(0), sym start, options(noreturn)) }
+    unsafe { asm!("mov sp, {}", "mov x29, xzr", "bl {}", in(reg) smp::stack(0), sym start, options(noreturn)) }
 }
 
 extern "C" fn start() -> ! {
     let len = FOUND_LEN.load(Ordering::Relaxed);
     for (number, start) in FOUND[1..=len].iter().zip(&STARTS[1..]) {
-        let Some(stack) = space::stack(STACK as u64) else { break };
+        let Some(stack) = space::stack(smp::STACK) else { break };
         start.tables.store(TTBR0_EL1.get(), Ordering::Relaxed);
         start.control.store(TCR_EL1.get(), Ordering::Relaxed);
         start.stack.store(stack, Ordering::Relaxed);
@@ -132,7 +119,7 @@ extern "C" fn start() -> ! {
 extern "C" fn begin(start: &'static Start) -> ! {
     smp::lock();
     let number = smp::join();
-    STACKS[number].store(start.stack.load(Ordering::Relaxed), Ordering::Relaxed);
+    smp::set_stack(number, start.stack.load(Ordering::Relaxed));
     traps::init();
     gic::init_own();
     clock::init_own();

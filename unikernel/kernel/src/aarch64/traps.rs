@@ -4,7 +4,7 @@
 //! kernel's stack pointer is the end of it), and the kernel goes on on the processor's own stack, which the context names. What
 //! waits when no thread runs is privileged, but on the stack pointer of the unprivileged.
 
-use super::{gic, others, paging};
+use super::{gic, paging};
 use crate::threads::{Threads, threads};
 use crate::{calls, clock, smp};
 use aarch64_cpu::asm::barrier;
@@ -120,7 +120,7 @@ impl Context {
 
     /// This thread is to run, on this processor.
     pub fn take_up(&mut self, processor: usize) {
-        (self.processor, self.stack) = (processor, others::stack(processor));
+        (self.processor, self.stack) = (processor, smp::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`; the kernel itself uses none of it.
         unsafe {
             asm!(
@@ -343,7 +343,7 @@ fn interrupted(threads: &mut Threads) {
 pub fn run() -> ! {
     // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle(others::stack(smp::this())));
+    threads.set_idle(Context::idle(smp::stack(smp::this())));
     let context = threads.go_on();
     // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
     unsafe { asm!("b trap_leave", in("x0") context, options(noreturn)) }

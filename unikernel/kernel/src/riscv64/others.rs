@@ -56,19 +56,8 @@ static FOUND_LEN: AtomicUsize = AtomicUsize::new(0);
 static STARTS: [Start; smp::MOST] =
     [const { Start { tables: AtomicU64::new(0), stack: AtomicU64::new(0) } }; smp::MOST];
 
-/// By processor: its stack's end in the kernel, and its number to the firmware.
-static STACKS: [AtomicU64; smp::MOST] = [const { AtomicU64::new(0) }; smp::MOST];
+/// By processor: its number to the firmware.
 static HARTS: [AtomicUsize; smp::MOST] = [const { AtomicUsize::new(0) }; smp::MOST];
-
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut FIRST_STACK: Stack = Stack([0; STACK]);
-
-/// The end of a processor's stack in the kernel.
-pub fn stack(processor: usize) -> u64 {
-    STACKS[processor].load(Ordering::Relaxed)
-}
 
 /// Notes which processors there are beside this one.
 pub fn find(tree: &Tree, hart: u64) {
@@ -88,9 +77,9 @@ pub fn find(tree: &Tree, hart: u64) {
 
 /// Goes over to the first processor's own stack, has the others come, and lets the first thread run.
 pub fn run() -> ! {
-    STACKS[0].store((&raw const FIRST_STACK) as u64 + STACK as u64, Ordering::Relaxed);
+    smp::first_stack();
     // SAFETY: of the stack that is left nothing is needed any more.
-    unsafe { asm!("mv sp, {}", "mv fp, zero", "call {}", in(reg) stack(0), sym start, options(noreturn)) }
+    unsafe { asm!("mv sp, {}", "mv fp, zero", "call {}", in(reg) smp::stack(0), sym start, options(noreturn)) }
 }
 
 extern "C" fn start() -> ! {
@@ -102,7 +91,7 @@ extern "C" fn start() -> ! {
     if can {
         CAN_BE_CALLED.store(true, Ordering::Relaxed);
         for (hart, start) in FOUND[1..=len].iter().zip(&STARTS[1..]) {
-            let Some(stack) = space::stack(STACK as u64) else { break };
+            let Some(stack) = space::stack(smp::STACK) else { break };
             start.tables.store(satp::read().bits() as u64, Ordering::Relaxed);
             start.stack.store(stack, Ordering::Relaxed);
             fence(Ordering::SeqCst);
@@ -122,7 +111,7 @@ extern "C" fn begin(hart: usize, start: &'static Start) -> ! {
     smp::lock();
     let number = smp::join();
     HARTS[number].store(hart, Ordering::Relaxed);
-    STACKS[number].store(start.stack.load(Ordering::Relaxed), Ordering::Relaxed);
+    smp::set_stack(number, start.stack.load(Ordering::Relaxed));
     riscv::asm::sfence_vma_all();
     super::clock::init_own();
     enter()

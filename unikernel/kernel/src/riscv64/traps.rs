@@ -3,7 +3,7 @@
 //! Whatever comes, the stub writes what was interrupted into the context of the thread that runs (while that runs, `sscratch`
 //! is the address of it; in the kernel it is 0), and the kernel goes on on the processor's own stack, which the context names.
 
-use super::{others, paging, plic};
+use super::{paging, plic};
 use crate::threads::threads;
 use crate::{calls, clock, smp};
 use core::arch::{asm, global_asm};
@@ -141,7 +141,7 @@ impl Context {
 
     /// This thread is to run, on this processor.
     pub fn take_up(&mut self, processor: usize) {
-        (self.processor, self.stack) = (processor, others::stack(processor));
+        (self.processor, self.stack) = (processor, smp::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`; the kernel itself uses none of it.
         unsafe {
             asm!(
@@ -288,7 +288,7 @@ extern "C" fn handle(context: &Context) -> *const Context {
 pub fn run() -> ! {
     // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle(others::stack(smp::this())));
+    threads.set_idle(Context::idle(smp::stack(smp::this())));
     let context = threads.go_on();
     // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
     unsafe { asm!("j trap_leave", in("a0") context, options(noreturn)) }

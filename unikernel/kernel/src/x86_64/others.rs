@@ -107,19 +107,8 @@ static IS_PREPARED: AtomicBool = AtomicBool::new(false);
 /// The highest table.
 static TOP: AtomicU64 = AtomicU64::new(0);
 
-/// By processor: its stack's end in the kernel, and its number to the interrupt controllers.
-static STACKS: [AtomicU64; smp::MOST] = [const { AtomicU64::new(0) }; smp::MOST];
+/// By processor: its number to the interrupt controllers.
 static NUMBERS: [AtomicU32; smp::MOST] = [const { AtomicU32::new(0) }; smp::MOST];
-
-const STACK: usize = 16 << 10;
-#[repr(C, align(4096))]
-struct Stack([u8; STACK]);
-static mut FIRST_STACK: Stack = Stack([0; STACK]);
-
-/// The end of a processor's stack in the kernel.
-pub fn stack(processor: usize) -> u64 {
-    STACKS[processor].load(Ordering::Relaxed)
-}
 
 /// Whether they can begin in a range of memory.
 pub fn fit(memory: Range<u64>) -> bool {
@@ -138,12 +127,12 @@ pub fn prepare() {
 
 /// Goes over to the first processor's own stack, has the others come, and lets the first thread run.
 pub fn run() -> ! {
-    STACKS[0].store((&raw const FIRST_STACK) as u64 + STACK as u64, Ordering::Relaxed);
+    smp::first_stack();
     NUMBERS[0].store(apic::number(), Ordering::Relaxed);
     TOP.store(Cr3::read_raw().0.start_address().as_u64(), Ordering::Relaxed);
     // SAFETY: of the stack that is left nothing is needed any more.
     unsafe {
-        asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) stack(0), sym start, options(noreturn));
+        asm!("mov rsp, {}", "xor ebp, ebp", "call {}", "ud2", in(reg) smp::stack(0), sym start, options(noreturn));
     }
 }
 
@@ -167,11 +156,11 @@ extern "C" fn come() -> u64 {
     smp::lock();
     // Whatever it has kept since it knows the tables.
     tlb::flush_all();
-    let room = if smp::has_room() { space::stack(STACK as u64) } else { None };
+    let room = if smp::has_room() { space::stack(smp::STACK) } else { None };
     match room {
         Some(stack) => {
             let number = smp::join();
-            STACKS[number].store(stack, Ordering::Relaxed);
+            smp::set_stack(number, stack);
             NUMBERS[number].store(apic::number(), Ordering::Relaxed);
             stack
         }

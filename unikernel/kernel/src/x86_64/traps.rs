@@ -4,7 +4,7 @@
 //! is the stack that the processor is told to use), and the kernel goes on on the processor's own stack, which the context
 //! names.
 
-use super::{apic, others};
+use super::apic;
 use crate::threads::threads;
 use crate::{calls, clock, smp, space};
 use core::arch::{asm, global_asm};
@@ -129,7 +129,7 @@ impl Context {
 
     /// This thread is to run, on this processor.
     pub fn take_up(&mut self, processor: usize) {
-        (self.processor, self.stack) = (processor, others::stack(processor));
+        (self.processor, self.stack) = (processor, smp::stack(processor));
         // SAFETY: what `put_aside` has left, or `begin`.
         unsafe { asm!("fxrstor64 [{}]", in(reg) self.floats.as_ptr(), options(nostack, preserves_flags)) };
         let end = VirtAddr::from_ptr(&raw const self.frame) + size_of::<Frame>() as u64;
@@ -346,7 +346,7 @@ extern "C" fn handle(context: &Context) -> *const Context {
 pub fn run() -> ! {
     // SAFETY: an entry as `handle` is one.
     let threads = unsafe { threads() };
-    threads.set_idle(Context::idle(others::stack(smp::this())));
+    threads.set_idle(Context::idle(smp::stack(smp::this())));
     let context = threads.go_on();
     // SAFETY: leaves the kernel as `handle` does; nothing of this stack is needed any more.
     unsafe { asm!("jmp trap_leave", in("rax") context, options(noreturn)) }
