@@ -19,7 +19,7 @@ pub(crate) struct Ingress {
     clients: Mutex<HashMap<u64, Arc<Client>>>,
     next: AtomicU64,
     /// There may be segments to send.
-    pub(crate) stirred: Notify,
+    stirred: Notify,
     /// What all clients together may send, and what they may get.
     rates: Option<(Rate, Rate)>,
     /// The epoch of the task whose segments are taken, and the count of its channels.
@@ -224,6 +224,20 @@ impl Ingress {
         Some(turn)
     }
 
+    /// Waits until there may be segments to send, or the turn is over: `false`.
+    pub(crate) async fn stirs(&self, turn: &Turn) -> bool {
+        tokio::select! {
+            biased;
+            () = turn.over() => return false,
+            () = self.stirred.notified() => {}
+        }
+        if !turn.holds() {
+            // It was meant for whoever has the turn now: nobody would say it again.
+            self.stirred.notify_one();
+        }
+        turn.holds()
+    }
+
     /// The next segment, with the index of its port.
     pub(crate) fn poll_transmit(&self, turn: &Turn) -> Option<(usize, Segment)> {
         self.ends.iter().enumerate().find_map(|(i, end)| {
@@ -274,9 +288,8 @@ impl Ingress {
                 return Ok(());
             }
             tokio::select! {
-                () = turn.over() => return Ok(()),
+                stirred = self.stirs(&turn) => if !stirred { return Ok(()) },
                 () = sockets.stirred.notified() => {}
-                () = self.stirred.notified() => {}
                 // Only to see that the task is over.
                 () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
             }

@@ -333,7 +333,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
         }
         tokio::select! {
             // What an older copy says goes nowhere.
-            () = turn.over() => return Ok(()),
+            stirred = ingress.stirs(&turn) => if !stirred { return Ok(()) },
             turned = link.turn() => match turned? {
                 Some(message) if message.kind == Kind::Node => {
                     let ended = matches!(NodeMessage::decode(&message.payload)?, NodeMessage::Ended);
@@ -344,7 +344,6 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
                 }
                 message => take(message, |index, segment| ingress.handle(&turn, index, segment))?,
             },
-            () = ingress.stirred.notified() => {}
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The node's threads, of which each processor runs one: urgent ones before others, those of the same kind in turn.
+//! The node's threads, of which each processor runs one: urgent ones before others, but for a sixth of the time if they never
+//! wait; those of the same kind in turn.
 //!
 //! A processor writes what was interrupted into the thread's [`Context`], where it stays until the thread runs again, there or
 //! on another one. The kernel itself is never interrupted. Whoever leaves it chooses a thread for himself, and calls in those
@@ -12,6 +13,9 @@ use wayfare_unikernel_abi::{Area, Error, NEVER, STACK, THREADS_MOST};
 
 /// For so long a thread runs before another of its kind gets its turn, nanoseconds.
 const TURN: u64 = 10_000_000;
+/// After a turn of its own an urgent thread lends another one so much, nanoseconds: what comes by the network is not to stop
+/// all tasks, however much it is.
+const LENT: u64 = 2_000_000;
 /// What a processor runs when there is nothing else: the first one's, and after it the others'.
 const IDLE: usize = THREADS_MOST;
 
@@ -40,6 +44,8 @@ struct Post {
     thread: usize,
     since: u64,
     turn_ends: u64,
+    /// The turn was lent by an urgent thread.
+    is_lent: bool,
 }
 
 /// One who listens to a device.
@@ -53,6 +59,8 @@ struct Listener {
 pub struct Threads {
     all: [Thread; THREADS_MOST + smp::MOST],
     posts: [Post; smp::MOST],
+    /// Who was lent a turn last.
+    lent_to: usize,
     /// There are no threads from here on.
     end: usize,
     listeners: [Option<Listener>; LINES],
@@ -67,7 +75,8 @@ const LINES: usize = 32;
 static mut THREADS: Threads = Threads {
     all: [const { Thread { state: State::None, urgent: false, ran: 0, context: Context::EMPTY } };
         THREADS_MOST + smp::MOST],
-    posts: [Post { thread: 0, since: 0, turn_ends: 0 }; smp::MOST],
+    posts: [Post { thread: 0, since: 0, turn_ends: 0, is_lent: false }; smp::MOST],
+    lent_to: 0,
     end: 0,
     listeners: [None; LINES],
     catcher: 0,
@@ -95,7 +104,7 @@ impl Threads {
         let idle = IDLE + smp::this();
         self.all[idle].context = context;
         self.all[idle].context.take_up(smp::this());
-        self.posts[smp::this()] = Post { thread: idle, since: 0, turn_ends: 0 };
+        self.posts[smp::this()] = Post { thread: idle, since: 0, turn_ends: 0, is_lent: false };
     }
 
     /// How long a thread has run, nanoseconds. `None` if there is no such thread.
@@ -193,13 +202,16 @@ impl Threads {
         // Those that others run are theirs.
         let elsewhere = smp::others().fold(0, |all, other| all | bit(self.posts[other].thread));
         let (ready, urgent) = (ready & !elsewhere, urgent & !elsewhere);
-        let Post { thread: current, since, turn_ends } = self.posts[this];
+        let Post { thread: current, since, turn_ends, is_lent } = self.posts[this];
         let idle = smp::others().filter(|other| self.posts[*other].thread >= IDLE).count() as u32;
         let stays = ready & bit(current) != 0 && now < turn_ends;
+        let lends = urgent & bit(current) != 0 && now >= turn_ends && ready != urgent;
         let chosen = match (urgent, ready) {
             (0, 0) => IDLE + this,
             (0, _) if stays => current,
             (0, _) => next(ready, current),
+            _ if lends => next(ready & !urgent, self.lent_to),
+            _ if stays && is_lent => current,
             // Whoever has nothing to do takes it.
             _ if stays && urgent & bit(current) == 0 && urgent.count_ones() <= idle => current,
             _ => next(urgent, current),
@@ -207,8 +219,13 @@ impl Threads {
         if current < IDLE {
             self.all[current].ran += now.saturating_sub(since);
         }
-        let turn_ends = if chosen != current || now >= turn_ends { now.saturating_add(TURN) } else { turn_ends };
-        self.posts[this] = Post { thread: chosen, since: now, turn_ends };
+        let is_new = chosen != current || now >= turn_ends;
+        let turn_ends = if is_new { now.saturating_add(if lends { LENT } else { TURN }) } else { turn_ends };
+        let is_lent = if is_new { lends } else { is_lent };
+        self.posts[this] = Post { thread: chosen, since: now, turn_ends, is_lent };
+        if lends {
+            self.lent_to = chosen;
+        }
         // Only one with rivals has to be interrupted.
         let has_rivals = self.call_others((ready & !bit(chosen)).count_ones(), now) && chosen < IDLE;
         let turn_ends = if has_rivals { turn_ends } else { NEVER };

@@ -86,8 +86,13 @@ impl<T> Queue<T> {
         }
     }
 
+    /// What is there already.
+    fn take(&self) -> Option<T> {
+        self.0.items.borrow_mut().pop_front()
+    }
+
     fn poll(&self, cx: &mut Context<'_>) -> Poll<T> {
-        match self.0.items.borrow_mut().pop_front() {
+        match self.take() {
             Some(item) => Poll::Ready(item),
             None => {
                 *self.0.waker.borrow_mut() = Some(cx.waker().clone());

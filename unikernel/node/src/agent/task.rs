@@ -18,8 +18,10 @@ use wayfare_snapshot::{Compression, PAGE_SIZE};
 use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::Guest;
 
-/// How often a request to stand still is repeated: one that comes while the task goes back into its stack is lost.
-const REPEAT: u64 = 1;
+/// When a request to stand still is repeated, milliseconds, as one that comes while the task goes back into its stack is lost:
+/// at first, and at most. Later each time, since the agent is urgent: one that asked faster than the kernel answers, as it may
+/// be where a hypervisor interprets the kernel, would never let the task run, so that it could not stand still either.
+const REPEATS: (u64, u64) = (1, 1_000);
 
 /// A task that is alive here.
 pub struct Live {
@@ -95,27 +97,24 @@ impl Live {
         Memory { seat: self.seat.clone(), places: self.places.clone(), listed: false }
     }
 
-    /// Asks it to stand still.
-    fn want(&self) {
-        self.seat.wanted.store(true, Ordering::SeqCst);
-        self.trigger.fire();
-        self.seat.nudge();
-    }
-
     /// Has it stand still: what it says then.
     pub async fn stop(&self, executor: &Executor) -> Said {
         // It has said its last word before anybody asked.
         if let Some(end) = self.end.borrow().clone() {
             return Said::Ended(end);
         }
-        let listener = Queue::new();
-        self.listener.replace(Some(listener.clone()));
-        self.want();
+        let wish = Wish { live: self, heard: Queue::new() };
+        self.listener.replace(Some(wish.heard.clone()));
+        // Once only: it takes the wish back before what it says is heard.
+        self.seat.wanted.store(true, Ordering::SeqCst);
+        let mut pause = REPEATS.0;
         loop {
-            if let Some(said) = executor.within(REPEAT, listener.next()).await {
+            self.trigger.fire();
+            self.seat.nudge();
+            if let Some(said) = executor.within(pause, wish.heard.next()).await {
                 return said;
             }
-            self.want();
+            pause = (pause * 2).min(REPEATS.1);
         }
     }
 
@@ -132,6 +131,24 @@ impl Live {
     pub fn judge(&self, verdict: Verdict) {
         *self.seat.verdict.lock() = Some(verdict);
         self.seat.nudge();
+    }
+}
+
+/// Somebody's wish that a task stands still. Whoever has it no more when the task does would leave it so for ever.
+struct Wish<'a> {
+    live: &'a Live,
+    heard: Queue<Said>,
+}
+
+impl Drop for Wish<'_> {
+    fn drop(&mut self) {
+        let mut listener = self.live.listener.borrow_mut();
+        if listener.as_ref().is_some_and(|listener| listener.is_same(&self.heard)) {
+            *listener = None;
+        }
+        if let Some(Said::Frozen(Ok(_), _)) = self.heard.take() {
+            self.live.judge(Verdict::Thaw(None));
+        }
     }
 }
 
