@@ -7,9 +7,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::board::{Board, TARGETS, alone, send, try_to_send};
+use support::board::{Board, KVM, TARGETS, alone, send, try_to_send};
 use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, until};
+use support::guest;
 use support::module::{at, later};
 use support::steady::{is_unbroken, start};
 use wasm_encoder::Instruction;
@@ -166,6 +167,30 @@ fn a_hundred_moves_leave_nothing_behind() {
         assert!(last + (128 << 10) > early, "{target}: {free:?}");
         is_unbroken(&a.output("t"));
     });
+}
+
+/// Where privileged code is interpreted, as some clouds' KVM does, each packet costs the agent more than a moment: nothing may
+/// depend on its being faster than its own timers.
+#[test]
+fn a_task_comes_and_goes_by_kvm() {
+    let _alone = alone();
+    let a = founder();
+    let hello = guest("hello");
+    a.run(&["unikernel", "build", "--target", "x86_64", "--task", hello.to_str().unwrap(), "-o", "t.img"]).ok();
+    let tried = a.run(&[&["unikernel", "run", "t.img", "--accel", "kvm", "--"][..], &KVM].concat());
+    if tried.status != Some(0) {
+        eprintln!("not tried: no KVM here runs a board: {}", tried.stderr);
+        return;
+    }
+    let mut board = Board::made(&a, "x86_64", "board", "64M");
+    board.use_kvm();
+    board.switch_on();
+    start(&a, "t", "100000");
+    for options in [&[][..], &["--mode", "stop"]] {
+        send(&a, "t", "board", options);
+        send(&a, "t", "a", options);
+    }
+    is_unbroken(&a.output("t"));
 }
 
 #[test]

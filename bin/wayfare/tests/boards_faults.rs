@@ -180,3 +180,29 @@ fn a_board_may_lose_its_power_while_a_task_leaves() {
     // What was in its memory alone is gone.
     in_each_phase("a", power_cut, |_| true);
 }
+
+#[test]
+fn a_move_from_a_board_may_be_called_off_at_any_moment() {
+    let _alone = alone();
+    let mut a = Node::new("a");
+    found(&mut a);
+    let board = Board::new(&a, "aarch64", "board", "64M");
+    start(&a, TASK, "100000");
+    again(&a, "board");
+    let (mut stayed, mut printed) = (0, 0);
+    for n in 0..40 {
+        let moving = Move::begin_to(&a, "a", TASK, Mode::PreCopy, None);
+        std::thread::sleep(Duration::from_millis(n));
+        drop(moving);
+        if owner(&a, &board) == Some("board") {
+            stayed += 1;
+        } else {
+            again(&a, "board");
+        }
+        // It runs, wherever it was in its way.
+        until("it prints", PATIENCE, || output(&a).lines().count() > printed);
+        printed = output(&a).lines().count();
+    }
+    assert!(stayed > 0, "none was called off in time");
+    is_unbroken(&output(&a));
+}

@@ -24,7 +24,7 @@ pub(crate) struct Ingress {
     rates: Option<(Rate, Rate)>,
     /// The epoch of the task whose segments are taken, and the count of its channels.
     turn: watch::Sender<(u64, u64)>,
-    closed: Notify,
+    closed: watch::Sender<bool>,
 }
 
 /// Bytes that are moved at once between a client and its stream.
@@ -81,7 +81,7 @@ impl Ingress {
             stirred: Notify::new(),
             rates: rate.map(|rate| (Rate::new(rate), Rate::new(rate))),
             turn: watch::Sender::new((0, 0)),
-            closed: Notify::new(),
+            closed: watch::Sender::new(false),
         });
         for (index, listener) in listeners.into_iter().enumerate() {
             let ingress = ingress.clone();
@@ -93,14 +93,17 @@ impl Ingress {
     /// Ends it: the ports are free, and clients are sent away.
     pub(crate) fn close(&self) {
         self.ends.iter().for_each(|end| lock(end).reset_all());
-        self.closed.notify_waiters();
+        self.closed.send_replace(true);
         self.events();
     }
 
     async fn listen(self: Arc<Self>, index: usize, listener: TcpListener) {
+        let mut closed = self.closed.subscribe();
+        let mut close = std::pin::pin!(async { closed.wait_for(|closed| *closed).await.is_ok() });
         loop {
             tokio::select! {
-                () = self.closed.notified() => return,
+                biased;
+                _ = &mut close => return,
                 accepted = listener.accept() => {
                     let Ok((client, address)) = accepted else {
                         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -115,6 +118,10 @@ impl Ingress {
                     self.stirred.notify_one();
                     let ingress = self.clone();
                     tokio::spawn(async move { ingress.serve(index, id, client, &state).await });
+                    if *self.closed.borrow() {
+                        // Meanwhile: those before this one have been sent away already.
+                        self.close();
+                    }
                 }
             }
         }

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// What there are kernels for.
 pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
 
+/// A processor that every KVM has: not each can be the one below it.
+pub const KVM: [&str; 2] = ["-cpu", "Nehalem"];
+
 /// One test at a time: several machines that are emulated take all the processors that there are.
 pub fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
@@ -27,6 +30,7 @@ pub struct Board<'n> {
     pub address: String,
     advertised: Option<String>,
     pci: bool,
+    kvm: bool,
     memory: &'static str,
     /// More on its command line.
     words: Vec<String>,
@@ -56,6 +60,7 @@ impl<'n> Board<'n> {
             address,
             advertised: None,
             pci: false,
+            kvm: false,
             memory,
             words,
             processors: 1,
@@ -78,6 +83,11 @@ impl<'n> Board<'n> {
         self.pci = true;
     }
 
+    /// The processor of this machine runs it.
+    pub fn use_kvm(&mut self) {
+        self.kvm = true;
+    }
+
     /// Boots it; it is a member when this returns.
     pub fn switch_on(&mut self) {
         let (image, monitor) = (format!("{}.img", self.name), format!("unix:{}.mon,server,nowait", self.name));
@@ -89,7 +99,9 @@ impl<'n> Board<'n> {
         }
         self.words.iter().for_each(|word| args.extend(["--append", word]));
         args.extend(self.pci.then_some("--pci"));
+        args.extend(self.kvm.then_some(["--accel", "kvm"]).into_iter().flatten());
         args.extend(["--", "-monitor", &monitor]);
+        args.extend(self.kvm.then_some(KVM).into_iter().flatten());
         let console = std::fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap();
         let mut command = self.by.home.here(Command::new(WAYFARE), &args);
         let errors = console.try_clone().unwrap();
