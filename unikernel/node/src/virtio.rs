@@ -68,8 +68,13 @@ fn by_memory(boot: &Boot, kind: DeviceType) -> Option<Found> {
         let header = NonNull::new(device.address as *mut VirtIOHeader)?;
         // SAFETY: the kernel has mapped a device's registers there, for good.
         let transport = unsafe { MmioTransport::new(header, REGISTERS) }.ok()?;
+        if transport.device_type() != kind {
+            // Dropped, it would reset the device, which may be at work.
+            core::mem::forget(transport);
+            return None;
+        }
         let interrupts = Interrupts { line: Some(device.line as usize), messages: None };
-        (transport.device_type() == kind).then(|| Found { transport: transport.into(), interrupts })
+        Some(Found { transport: transport.into(), interrupts })
     })
 }
 
