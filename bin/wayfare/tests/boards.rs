@@ -12,7 +12,7 @@ use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, until};
 use support::guest;
 use support::module::{at, later};
-use support::steady::{is_unbroken, start};
+use support::steady::{SIZE, is_unbroken, start};
 use wasm_encoder::Instruction;
 
 fn founder() -> Node {
@@ -155,7 +155,8 @@ fn a_hundred_moves_leave_nothing_behind() {
     everywhere(|target| {
         let a = founder();
         let board = Board::new(&a, target, "board", "64M");
-        start(&a, "t", "100000");
+        // It says little, as what it says is kept.
+        a.start("t", &["--cpus", "0.1"], "steady", &[SIZE, "100000", "200"]);
         let mut free = Vec::new();
         for _ in 0..50 {
             send(&a, "t", "board", &[]);

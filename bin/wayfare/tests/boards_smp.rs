@@ -122,7 +122,7 @@ fn what_one_does_wrong_others_do_not_feel() {
 #[test]
 fn tasks_that_come_and_end_at_the_same_time_leave_nothing() {
     let _alone = alone();
-    const STEPS: &str = "300";
+    const STEPS: &str = "150";
     let whole = Home::new().plain("steady", &[SIZE, STEPS, "0"]);
     for target in TARGETS {
         let a = founder();
