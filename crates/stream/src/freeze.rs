@@ -6,23 +6,29 @@
 //! not wait says that there is nothing yet.
 //!
 //! ```text
-//! version u16   listening u8
+//! version u16   how u8: 1 listening, 2 keeps in mind what is over, 4 has gone back
 //! count u32, streams, identities ascending:
 //!     identity u64   peer: length u8, UTF-8   flags u8   wire u8 (0 live, 1 resetting, 2 gone)
 //!     consumed u64   base u64   unacknowledged: length u32, bytes
 //! count u32, identities u64 of those not accepted yet, in the order of their arrival
+//! if it keeps that in mind: count u32, identities u64 of those that are over
 //! flags: 1 the end has been read, 2 shut down for reading, 4 finished writing, 8 the client has that too, 16 closed
 //! ```
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use crate::codec::{DecodeError, Reader, peer};
 use crate::half::{Inbound, Outbound, joined};
+use crate::mark::FORGOTTEN_MAX;
 use crate::task::{Stream, TaskEnd, Wire};
 use crate::{OFFSET_MAX, WINDOW};
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+
+const LISTENING: u8 = 1;
+const KEEPS: u8 = 2;
+const BEHIND: u8 = 4;
 
 const ENDED: u8 = 1;
 const READ_SHUT: u8 = 2;
@@ -38,7 +44,8 @@ impl TaskEnd {
     pub fn freeze(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(VERSION.to_le_bytes());
-        out.push(self.listening.into());
+        let how = [(self.listening, LISTENING), (self.forgotten.is_some(), KEEPS), (self.behind, BEHIND)];
+        out.push(how.iter().map(|(set, bit)| if *set { *bit } else { 0 }).sum());
         // Both counts are at most STREAMS_MAX.
         out.extend((self.streams.len() as u32).to_le_bytes());
         for (id, stream) in &self.streams {
@@ -63,7 +70,23 @@ impl TaskEnd {
         }
         out.extend((self.queue.len() as u32).to_le_bytes());
         self.queue.values().for_each(|id| out.extend(id.to_le_bytes()));
+        if let Some(forgotten) = &self.forgotten {
+            out.extend((forgotten.len() as u32).to_le_bytes());
+            forgotten.iter().for_each(|id| out.extend(id.to_le_bytes()));
+        }
         out
+    }
+
+    /// As [`TaskEnd::thaw`], of a state that the task has gone on from since: a standby takes over. Before the channel is used,
+    /// the ingress goes back too ([`IngressEnd::go_back`](crate::IngressEnd::go_back)).
+    ///
+    /// # Errors
+    /// As [`TaskEnd::thaw`].
+    pub fn thaw_behind(bytes: &[u8], most: usize) -> Result<Self, DecodeError> {
+        let mut end = TaskEnd::thaw(bytes, most)?;
+        end.behind = true;
+        end.streams.values_mut().for_each(|stream| stream.outbound.is_behind());
+        Ok(end)
     }
 
     /// The streams of a task that has come here. There is no channel yet.
@@ -77,11 +100,12 @@ impl TaskEnd {
             version => return Err(DecodeError::Version(version)),
         }
         let mut end = TaskEnd::new(most);
-        end.listening = match r.u8()? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError::Invalid("whether the task listens")),
-        };
+        let how = r.u8()?;
+        if how > LISTENING | KEEPS | BEHIND {
+            return Err(DecodeError::Invalid("how the task has its streams"));
+        }
+        end.listening = how & LISTENING != 0;
+        end.behind = how & BEHIND != 0;
         let count = r.u32()? as usize;
         if count > end.most {
             return Err(DecodeError::Streams(count));
@@ -95,7 +119,11 @@ impl TaskEnd {
             if streams.last_key_value().is_some_and(|(last, _)| *last >= id) {
                 return Err(DecodeError::Invalid("the order of streams"));
             }
-            streams.insert(id, thaw_stream(&mut r)?);
+            let mut stream = thaw_stream(&mut r)?;
+            if end.behind {
+                stream.outbound.is_behind();
+            }
+            streams.insert(id, stream);
         }
         for _ in 0..r.u32()? {
             let id = r.u64()?;
@@ -110,6 +138,17 @@ impl TaskEnd {
             stream.waiting = Some(end.arrivals);
             end.queue.insert(end.arrivals, id);
             end.arrivals += 1;
+        }
+        if how & KEEPS != 0 {
+            let count = r.u32()? as usize;
+            if count > r.0.len() / 8 || count > FORGOTTEN_MAX {
+                return Err(DecodeError::Truncated);
+            }
+            let forgotten: BTreeSet<u64> = (0..count).map(|_| r.u64()).collect::<Result<_, _>>()?;
+            if forgotten.len() < count {
+                return Err(DecodeError::Invalid("streams that are over"));
+            }
+            end.forgotten = Some(forgotten);
         }
         r.finish()?;
         end.streams = streams;

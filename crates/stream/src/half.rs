@@ -47,12 +47,56 @@ pub(crate) struct Outbound {
     fin: bool,
     fin_sent: bool,
     fin_acked: bool,
+    /// What was consumed before `base` and may be asked for again, where that is kept.
+    kept: Option<VecDeque<u8>>,
+    /// How far the other side has consumed what a later state of this one has sent: it is said once more, for it to
+    /// compare, and not kept. One that is not behind has none.
+    ahead: Option<u64>,
 }
 
 impl Outbound {
     /// As it was frozen: nothing carried yet.
     pub fn thawed(base: u64, bytes: &[u8], fin: bool, fin_acked: bool) -> Self {
-        Self { base, bytes: bytes.iter().copied().collect(), sent: base, fin, fin_sent: false, fin_acked }
+        Self { base, bytes: bytes.iter().copied().collect(), sent: base, fin, fin_acked, ..Self::default() }
+    }
+
+    /// The other side may have had more than this one knows of.
+    pub fn is_behind(&mut self) {
+        self.ahead = Some(0);
+    }
+
+    /// Keeps what is consumed from now on.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// Keeps nothing any more.
+    pub fn keep_nothing(&mut self) {
+        self.kept = None;
+    }
+
+    /// Bytes kept that have been consumed.
+    pub fn kept_len(&self) -> usize {
+        self.kept.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// What was consumed before `offset` will not be asked for again.
+    pub fn release(&mut self, offset: u64) {
+        let Some(kept) = &mut self.kept else { return };
+        let first = self.base - kept.len() as u64;
+        let gone = offset.clamp(first, self.base) - first;
+        drop_front(kept, gone as usize);
+    }
+
+    /// All that is kept is to be consumed once more.
+    pub fn go_back(&mut self) {
+        if let Some(mut kept) = self.kept.replace(VecDeque::new()) {
+            self.base -= kept.len() as u64;
+            kept.append(&mut self.bytes);
+            self.bytes = kept;
+            self.fin_acked = false;
+        }
+        self.rewind();
     }
 
     pub fn base(&self) -> u64 {
@@ -76,7 +120,8 @@ impl Outbound {
     }
 
     pub fn room(&self) -> usize {
-        if self.fin || self.end() >= OFFSET_MAX - WINDOW as u64 { 0 } else { WINDOW - self.bytes.len() }
+        // After going back there may be far more than a window.
+        if self.fin || self.end() >= OFFSET_MAX - WINDOW as u64 { 0 } else { WINDOW.saturating_sub(self.bytes.len()) }
     }
 
     fn end(&self) -> u64 {
@@ -96,8 +141,17 @@ impl Outbound {
 
     /// The other side wants nothing any more.
     pub fn abandon(&mut self) {
-        *self =
-            Self { base: self.base, sent: self.base, fin: true, fin_sent: true, fin_acked: true, ..Self::default() };
+        let (base, kept) = (self.base, self.kept.take());
+        *self = Self {
+            base,
+            sent: base,
+            fin: true,
+            fin_sent: true,
+            fin_acked: true,
+            kept,
+            ahead: self.ahead,
+            ..Self::default()
+        };
     }
 
     /// A fresh channel has carried nothing.
@@ -106,33 +160,60 @@ impl Outbound {
     }
 
     pub fn next(&mut self, stream: u64) -> Option<Segment> {
-        let left = (self.end() - self.sent) as usize;
+        let all = self.end() - self.sent;
+        let left = all.min(self.base + WINDOW as u64 - self.sent) as usize;
         if left > 0 {
             let offset = self.sent;
             let mut bytes = alloc::vec![0; left.min(SEGMENT_MAX)];
             let len = copy(&self.bytes, (offset - self.base) as usize, &mut bytes);
             self.sent += len as u64;
+            self.drop_known();
             return Some(Segment::Data { stream, offset, bytes });
         }
-        if self.fin && !self.fin_sent && !self.fin_acked {
+        if all == 0 && self.fin && !self.fin_sent && !self.fin_acked {
             self.fin_sent = true;
+            self.fin_acked = self.ahead.is_some_and(|ahead| ahead > self.end());
             return Some(Segment::Fin { stream, offset: self.end() });
         }
         None
     }
 
+    /// Drops what has been said once more and the other side has had before.
+    fn drop_known(&mut self) {
+        let known = self.ahead.unwrap_or(0).min(self.sent);
+        if known > self.base {
+            self.drop_until(known);
+        }
+    }
+
+    fn drop_until(&mut self, offset: u64) {
+        let len = (offset - self.base) as usize;
+        match &mut self.kept {
+            Some(kept) => kept.extend(self.bytes.drain(..len)),
+            None => drop_front(&mut self.bytes, len),
+        }
+        self.base = offset;
+        self.sent = self.sent.max(offset);
+    }
+
     /// The other side has consumed everything below `offset`. It may say so of bytes that only an older channel has
-    /// carried.
+    /// carried; and of bytes that are not here yet, if this side has gone back.
     pub fn acked(&mut self, offset: u64) -> Result<()> {
         let known = self.base + u64::from(self.fin_acked);
+        if let Some(ahead) = &mut self.ahead {
+            if offset < known || offset > OFFSET_MAX {
+                return Err(Violation);
+            }
+            *ahead = offset.max(*ahead);
+            self.fin_acked |= self.fin_sent && offset > self.end();
+            self.drop_known();
+            return Ok(());
+        }
         if offset < known || offset > self.end() + u64::from(self.fin) {
             return Err(Violation);
         }
         self.fin_acked |= offset > self.end();
-        let upto = offset.min(self.end());
-        drop_front(&mut self.bytes, (upto - self.base) as usize);
-        self.base = upto;
-        self.sent = self.sent.max(upto);
+        self.drop_until(offset.min(self.end()));
         Ok(())
     }
 }
@@ -148,6 +229,8 @@ pub(crate) struct Inbound {
     acked: u64,
     /// Whether it has to be told whatever there is.
     ack_due: bool,
+    /// What was consumed last, where that is kept, to compare it with what a side that has gone back says.
+    kept: Option<VecDeque<u8>>,
 }
 
 /// Consumed bytes are acknowledged when there are this many, or none left to consume: small reads of a large request need
@@ -186,10 +269,47 @@ impl Inbound {
         self.consumed + self.bytes.len() as u64
     }
 
+    /// Keeps what is consumed from now on.
+    pub fn keep(&mut self) {
+        self.kept.get_or_insert_default();
+    }
+
+    /// Keeps nothing any more.
+    pub fn keep_nothing(&mut self) {
+        self.kept = None;
+    }
+
+    /// Bytes kept that have been consumed.
+    pub fn kept_len(&self) -> usize {
+        self.kept.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// What was consumed before `offset` is not said again.
+    pub fn release(&mut self, offset: u64) {
+        let Some(kept) = &mut self.kept else { return };
+        let first = self.consumed - kept.len() as u64;
+        drop_front(kept, (offset.clamp(first, self.consumed) - first) as usize);
+    }
+
+    /// Whether bytes are those that were consumed, as far as that is known here.
+    fn is_as_before(&self, offset: u64, bytes: &[u8]) -> bool {
+        let Some(kept) = &self.kept else { return true };
+        let first = self.consumed - kept.len() as u64;
+        let from = first.max(offset);
+        let to = self.consumed.min(offset + bytes.len() as u64);
+        from >= to
+            || kept
+                .range((from - first) as usize..(to - first) as usize)
+                .eq(&bytes[(from - offset) as usize..(to - offset) as usize])
+    }
+
     pub fn data(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Violation)?;
         let received = self.received();
         if offset > received || end > self.consumed + WINDOW as u64 || self.fin.is_some_and(|fin| end > fin) {
+            return Err(Violation);
+        }
+        if !self.is_as_before(offset, bytes) {
             return Err(Violation);
         }
         if end > received {
@@ -216,6 +336,9 @@ impl Inbound {
         }
         let len = copy(&self.bytes, 0, buf);
         if !peek {
+            if let Some(kept) = &mut self.kept {
+                kept.extend(self.bytes.range(..len));
+            }
             drop_front(&mut self.bytes, len);
             self.consumed += len as u64;
         }
@@ -228,6 +351,12 @@ impl Inbound {
         if !self.fin_consumed {
             self.fin = None;
         }
+    }
+
+    /// Consumes all that is there: nobody else does.
+    pub fn drain(&mut self) {
+        let mut nowhere = [0; 256];
+        while self.read(&mut nowhere, false).is_some_and(|len| len > 0) {}
     }
 
     /// A fresh channel: whatever has been consumed is said again.

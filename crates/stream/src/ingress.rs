@@ -6,10 +6,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::half::{Inbound, Outbound, Violation};
+use crate::mark::Mark;
 use crate::turns::{Answer, Turns};
 use crate::{Overrun, PEER_MAX, STREAMS_MAX, Segment, StreamError};
 
 type Result<T> = core::result::Result<T, StreamError>;
+
+/// What a stream that is over counts for among bytes that are kept.
+pub const PAST: usize = 256;
 
 /// Why a client is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +62,8 @@ struct Stream {
     inbound: Inbound,
     /// From the client to the task.
     outbound: Outbound,
+    /// There is no client any more: a task that has gone back hears it once more, and nobody hears the task.
+    is_past: bool,
 }
 
 impl Stream {
@@ -76,6 +82,10 @@ impl Stream {
 #[derive(Debug)]
 pub struct IngressEnd {
     streams: BTreeMap<u64, Stream>,
+    /// Those that are over, for a task that goes back to when they were not.
+    past: BTreeMap<u64, Stream>,
+    /// Most bytes kept of what has been consumed, if any are.
+    keeps: Option<usize>,
     events: BTreeMap<u64, Event>,
     most: usize,
     turns: Turns,
@@ -84,7 +94,81 @@ pub struct IngressEnd {
 impl IngressEnd {
     /// No clients yet, and no channel. At most `most` at a time, and never more than [`STREAMS_MAX`].
     pub fn new(most: usize) -> Self {
-        Self { streams: BTreeMap::new(), events: BTreeMap::new(), most: most.min(STREAMS_MAX), turns: Turns::default() }
+        Self {
+            streams: BTreeMap::new(),
+            past: BTreeMap::new(),
+            keeps: None,
+            events: BTreeMap::new(),
+            most: most.min(STREAMS_MAX),
+            turns: Turns::default(),
+        }
+    }
+
+    // For a task that may go on from an older state.
+
+    /// From now on what is consumed is kept, in both directions, up to about so many bytes: then clients wait. States of the
+    /// task that are written before this are of no use to a standby.
+    pub fn keep(&mut self, most: usize) {
+        self.keeps = Some(most);
+        for stream in self.streams.values_mut() {
+            stream.inbound.keep();
+            stream.outbound.keep();
+        }
+    }
+
+    /// Nothing is kept any more: the task has no standby.
+    pub fn keep_nothing(&mut self) {
+        self.keeps = None;
+        self.past.clear();
+        for (&id, stream) in &mut self.streams {
+            stream.inbound.keep_nothing();
+            stream.outbound.keep_nothing();
+            // Who waited for room may go on.
+            self.events.entry(id).or_insert(Event::Changed(id));
+        }
+    }
+
+    /// Bytes that are kept of what has been consumed; a stream that is over counts as [`PAST`] more.
+    pub fn kept(&self) -> usize {
+        let bytes = |stream: &Stream| stream.inbound.kept_len() + stream.outbound.kept_len();
+        let all = self.streams.values().chain(self.past.values());
+        all.map(bytes).sum::<usize>() + self.past.len() * PAST
+    }
+
+    fn is_full(&self) -> bool {
+        self.keeps.is_some_and(|most| self.kept() >= most)
+    }
+
+    /// The state with this mark is safe: what comes before it is not asked for again.
+    pub fn release(&mut self, mark: &Mark) {
+        for at in &mark.streams {
+            let live = self.streams.get_mut(&at.id);
+            let Some(stream) = live.or_else(|| self.past.get_mut(&at.id)) else { continue };
+            stream.outbound.release(at.consumed);
+            stream.inbound.release(at.base);
+        }
+        mark.forgotten.iter().for_each(|id| _ = self.past.remove(id));
+        for &id in self.streams.keys() {
+            // Who waited for room may go on.
+            self.events.entry(id).or_insert(Event::Changed(id));
+        }
+    }
+
+    /// As [`IngressEnd::attached`], to a task that goes on from the last state that was [released](IngressEnd::release).
+    pub fn go_back(&mut self) {
+        for (id, mut stream) in core::mem::take(&mut self.past) {
+            stream.is_past = true;
+            stream.closing = false;
+            stream.outbound.finish();
+            self.streams.insert(id, stream);
+        }
+        for stream in self.streams.values_mut() {
+            stream.closing = false;
+            stream.outbound.go_back();
+        }
+        self.attached();
+        // Clients come in the order in which they came.
+        self.turns.begin();
     }
 
     // For the drivers of the clients' connections.
@@ -94,24 +178,40 @@ impl IngressEnd {
     /// # Errors
     /// As [`OpenError`] says; nothing has changed then.
     pub fn open(&mut self, stream: u64, peer: &str) -> core::result::Result<(), OpenError> {
-        if self.streams.len() >= self.most {
+        if self.streams.len() >= self.most || self.is_full() {
             return Err(OpenError::Full);
         }
         if peer.len() > PEER_MAX {
             return Err(OpenError::Peer);
         }
-        if self.streams.contains_key(&stream) {
+        if self.streams.contains_key(&stream) || self.past.contains_key(&stream) {
             return Err(OpenError::Taken);
         }
-        let (inbound, outbound) = (Inbound::default(), Outbound::default());
-        self.streams.insert(stream, Stream { peer: peer.into(), opened: false, closing: false, inbound, outbound });
+        let (mut inbound, mut outbound) = (Inbound::default(), Outbound::default());
+        if self.keeps.is_some() {
+            inbound.keep();
+            outbound.keep();
+        }
+        let new = Stream { peer: peer.into(), opened: false, closing: false, inbound, outbound, is_past: false };
+        self.streams.insert(stream, new);
         self.turns.add(stream);
         Ok(())
     }
 
     /// How many bytes of the client [`IngressEnd::write`] takes now. While it is 0, do not read from the client.
     pub fn room(&self, stream: u64) -> usize {
-        self.streams.get(&stream).map_or(0, |stream| stream.outbound.room())
+        if self.is_full() {
+            return 0;
+        }
+        self.of_client(stream).map_or(0, |stream| stream.outbound.room())
+    }
+
+    fn of_client(&self, stream: u64) -> Option<&Stream> {
+        self.streams.get(&stream).filter(|stream| !stream.is_past)
+    }
+
+    fn of_client_mut(&mut self, stream: u64) -> Option<&mut Stream> {
+        self.streams.get_mut(&stream).filter(|stream| !stream.is_past)
     }
 
     /// Takes bytes that the client has sent, as many as there is room for.
@@ -120,7 +220,7 @@ impl IngressEnd {
     /// [`StreamError::WouldBlock`] if that is none, [`StreamError::Closed`] if they are not wanted any more or the end
     /// was announced, [`StreamError::Unknown`].
     pub fn write(&mut self, stream: u64, bytes: &[u8]) -> Result<usize> {
-        let found = self.streams.get_mut(&stream).ok_or(StreamError::Unknown)?;
+        let found = self.of_client_mut(stream).ok_or(StreamError::Unknown)?;
         if found.outbound.is_finished() {
             return Err(StreamError::Closed);
         }
@@ -135,7 +235,7 @@ impl IngressEnd {
 
     /// The client sends no more (it has shut its connection down for writing, or closed it).
     pub fn finish(&mut self, stream: u64) {
-        if let Some(found) = self.streams.get_mut(&stream) {
+        if let Some(found) = self.of_client_mut(stream) {
             found.outbound.finish();
             self.turns.add(stream);
         }
@@ -144,7 +244,7 @@ impl IngressEnd {
     /// The client is gone, or reading from it or writing to it fails. The stream is forgotten here, and broken for the
     /// task.
     pub fn reset(&mut self, stream: u64) {
-        if self.streams.contains_key(&stream) {
+        if self.of_client(stream).is_some() {
             self.forget(stream, None, Answer::Reset);
         }
     }
@@ -155,7 +255,7 @@ impl IngressEnd {
     /// # Errors
     /// [`StreamError::WouldBlock`], [`StreamError::Unknown`].
     pub fn read(&mut self, stream: u64, buf: &mut [u8]) -> Result<usize> {
-        let found = self.streams.get_mut(&stream).ok_or(StreamError::Unknown)?;
+        let found = self.of_client_mut(stream).ok_or(StreamError::Unknown)?;
         if buf.is_empty() {
             return Ok(0);
         }
@@ -167,7 +267,7 @@ impl IngressEnd {
 
     /// Whether [`IngressEnd::read`] would answer something else than [`StreamError::WouldBlock`].
     pub fn is_readable(&self, stream: u64) -> bool {
-        self.streams.get(&stream).is_none_or(|stream| stream.inbound.is_ready())
+        self.of_client(stream).is_none_or(|stream| stream.inbound.is_ready())
     }
 
     /// What to look at, once for each stream however much has happened. Poll after every [`IngressEnd::handle`] and
@@ -178,6 +278,7 @@ impl IngressEnd {
 
     /// The task is no more, and neither is its end: every client is to be reset.
     pub fn reset_all(&mut self) {
+        self.keep_nothing();
         for stream in self.streams.keys().copied().collect::<Vec<u64>>() {
             self.forget(stream, Some(Event::Reset(stream)), Answer::Reset);
         }
@@ -215,9 +316,15 @@ impl IngressEnd {
                         return self.turns.check();
                     }
                 };
+                if stream.is_past {
+                    stream.inbound.drain();
+                    self.turns.add(id);
+                }
                 match handled {
                     Ok(()) => {
-                        self.events.insert(id, Event::Changed(id));
+                        if !stream.is_past {
+                            self.events.insert(id, Event::Changed(id));
+                        }
                         self.end_if_over(id);
                     }
                     Err(Violation) => self.forget(id, Some(Event::Reset(id)), Answer::Reset),
@@ -235,10 +342,17 @@ impl IngressEnd {
 
     /// The task may be told only once: if this is lost, it is told again when it speaks of the stream.
     fn forget(&mut self, id: u64, event: Option<Event>, answer: Answer) {
-        self.streams.remove(&id);
+        if let Some(mut stream) = self.streams.remove(&id)
+            && self.keeps.is_some()
+        {
+            // What nobody has consumed, nobody will.
+            stream.inbound.drop_unread();
+            stream.outbound.abandon();
+            self.past.insert(id, stream);
+        }
         self.turns.remove(id);
         self.turns.answer(id, answer);
-        match event {
+        match event.filter(|_| self.past.get(&id).is_none_or(|stream| !stream.is_past)) {
             Some(event) => self.events.insert(id, event),
             None => self.events.remove(&id),
         };
@@ -269,6 +383,8 @@ impl IngressEnd {
             stream.outbound.rewind();
             self.turns.add(id);
         }
+        // Until the task says that it knows.
+        self.past.keys().for_each(|id| self.turns.answer(*id, Answer::Reset));
     }
 
     /// There is no channel now; clients are served from what is here. Need not be called before
@@ -279,15 +395,16 @@ impl IngressEnd {
 
     /// Whether there is no client.
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.len() == 0
     }
 
     /// Number of clients.
     pub fn len(&self) -> usize {
-        self.streams.len()
+        self.streams.values().filter(|stream| !stream.is_past).count()
     }
 
-    /// Bytes kept for all clients: at most twice [`WINDOW`](crate::WINDOW) for each.
+    /// Bytes kept for all clients, but for [`IngressEnd::kept`]: at most twice [`WINDOW`](crate::WINDOW) for each, unless the
+    /// task has gone back.
     pub fn buffered(&self) -> usize {
         self.streams.values().map(|stream| stream.inbound.len() + stream.outbound.len()).sum()
     }

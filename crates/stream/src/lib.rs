@@ -52,9 +52,14 @@
 //!   stay up until the commit, and the task may go on here if the move fails.
 //! - **Identities** are chosen by the ingress and never used again. One pair of ends has one channel and one queue of
 //!   new connections: a task with several listeners, or clients at several ingresses, has a pair for each.
-//! - **Going back to an older state** of a task (a standby that takes over) is no move: what clients have sent since may
+//! - **Going back to an older state** of a task (after a crash) is no move: what clients have sent since may
 //!   be acknowledged, and what they have received the older task does not know of. Both are found out by their offsets
 //!   when the ends attach, and such a stream is reset; one on which nothing has happened since goes on.
+//! - **A standby** is prepared for that ([`Mark`]): the ingress keeps what the task has consumed since the last state that
+//!   is safe elsewhere ([`IngressEnd::keep`], [`IngressEnd::release`]). When the task goes on from that state
+//!   ([`TaskEnd::thaw_behind`], [`IngressEnd::go_back`]), it reads all that once more, in the order of the clients'
+//!   coming, also from those who have left since; what it answers once more is compared with what the clients have got,
+//!   and not given to them again. A stream on which it says something else is reset: no client hears two stories.
 //!
 //! # Why it holds
 //! Bytes have offsets, counted from the start of the stream in each direction; the end of a direction has the offset
@@ -75,6 +80,7 @@ mod codec;
 mod freeze;
 mod half;
 mod ingress;
+mod mark;
 pub mod ports;
 mod segment;
 mod task;
@@ -82,6 +88,7 @@ mod turns;
 
 pub use codec::DecodeError;
 pub use ingress::{Event, IngressEnd, OpenError};
+pub use mark::Mark;
 pub use segment::Segment;
 pub use task::TaskEnd;
 

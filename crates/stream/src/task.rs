@@ -1,10 +1,11 @@
 //! The task's side: what the guest accepts, reads and writes, and what of it the ingress does not know yet.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::half::{Inbound, Outbound, Violation};
+use crate::mark::{At, FORGOTTEN_MAX, Mark};
 use crate::turns::{Answer, Turns};
 use crate::{Overrun, PEER_MAX, STREAMS_MAX, Segment, StreamError};
 
@@ -70,6 +71,10 @@ pub struct TaskEnd {
     pub(crate) arrivals: u64,
     pub(crate) listening: bool,
     pub(crate) most: usize,
+    /// Streams that are known neither here nor to the ingress any more, where that is kept in mind.
+    pub(crate) forgotten: Option<BTreeSet<u64>>,
+    /// It goes on from an older state.
+    pub(crate) behind: bool,
     turns: Turns,
 }
 
@@ -83,7 +88,49 @@ impl TaskEnd {
             arrivals: 0,
             listening: true,
             most: most.min(STREAMS_MAX),
+            forgotten: None,
+            behind: false,
             turns: Turns::default(),
+        }
+    }
+
+    /// From now on it is kept in mind which streams are over, for [`TaskEnd::mark`]: the task gets a standby.
+    pub fn keep(&mut self) {
+        self.forgotten.get_or_insert_default();
+    }
+
+    /// It has no standby any more.
+    pub fn keep_nothing(&mut self) {
+        self.forgotten = None;
+    }
+
+    /// What a state that is written now knows of the streams.
+    pub fn mark(&self) -> Mark {
+        let at = |(&id, stream): (&u64, &Stream)| At {
+            id,
+            consumed: stream.inbound.consumed() + u64::from(stream.inbound.is_ended()),
+            base: stream.outbound.base(),
+        };
+        let (live, gone): (Vec<_>, Vec<_>) = self.streams.iter().partition(|(_, stream)| stream.wire != Wire::Gone);
+        let forgotten = self.forgotten.iter().flatten().copied();
+        Mark {
+            streams: live.into_iter().map(at).collect(),
+            // Of those the ingress has nothing to say any more.
+            forgotten: gone.into_iter().map(|(id, _)| *id).chain(forgotten).collect(),
+        }
+    }
+
+    /// The ingress has let go of all that comes before a mark.
+    pub fn released(&mut self, mark: &Mark) {
+        if let Some(forgotten) = &mut self.forgotten {
+            mark.forgotten.iter().for_each(|id| _ = forgotten.remove(id));
+        }
+    }
+
+    fn forget(&mut self, id: u64) {
+        self.streams.remove(&id);
+        if let Some(forgotten) = self.forgotten.as_mut().filter(|forgotten| forgotten.len() < FORGOTTEN_MAX) {
+            forgotten.insert(id);
         }
     }
 
@@ -186,7 +233,7 @@ impl TaskEnd {
         found.inbound.drop_unread();
         found.outbound.finish();
         if found.wire == Wire::Gone {
-            self.streams.remove(&stream);
+            self.forget(stream);
         } else {
             self.turns.add(stream);
         }
@@ -269,6 +316,10 @@ impl TaskEnd {
                 if self.listening && self.streams.len() < self.most && peer.len() <= PEER_MAX =>
             {
                 self.turns.forget_answer(stream);
+                let mut outbound = Outbound::default();
+                if self.behind {
+                    outbound.is_behind();
+                }
                 let new = Stream {
                     peer,
                     waiting: Some(self.arrivals),
@@ -276,14 +327,15 @@ impl TaskEnd {
                     closed: false,
                     wire: Wire::Live,
                     inbound: Inbound::default(),
-                    outbound: Outbound::default(),
+                    outbound,
                     end_sent: false,
                 };
                 self.queue.insert(self.arrivals, stream);
                 self.arrivals += 1;
                 self.streams.insert(stream, new);
             }
-            Segment::Close { .. } | Segment::Reset { .. } => {}
+            // It has never been here, or is over here too.
+            Segment::Close { stream } | Segment::Reset { stream } => self.forget(stream),
             segment => self.turns.answer(segment.stream(), Answer::Reset),
         }
     }
@@ -299,9 +351,9 @@ impl TaskEnd {
         // A client that has gone before it was accepted is nobody the guest has to hear of.
         if let Some(place) = stream.waiting {
             self.queue.remove(&place);
-            self.streams.remove(&id);
+            self.forget(id);
         } else if stream.closed {
-            self.streams.remove(&id);
+            self.forget(id);
         }
     }
 

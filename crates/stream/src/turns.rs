@@ -29,6 +29,11 @@ impl Turns {
         *self = Self { attached: true, last: self.last, ..Self::default() };
     }
 
+    /// The next turn is the first stream's.
+    pub fn begin(&mut self) {
+        self.last = u64::MAX;
+    }
+
     /// No channel: nothing is kept for it, since the next one starts from the streams themselves.
     pub fn detach(&mut self) {
         self.attach();

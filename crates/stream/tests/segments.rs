@@ -119,9 +119,9 @@ fn frozen_streams_that_cannot_be_are_refused() {
         assert_eq!(refused(&bytes[..len]), DecodeError::Truncated, "{len}");
     }
     assert_eq!(refused(&[&bytes[..], &[0]].concat()), DecodeError::Leftover);
-    assert_eq!(refused(&[2, 0]), DecodeError::Version(2));
+    assert_eq!(refused(&[1, 0]), DecodeError::Version(1));
     // More streams than bytes: refused before memory is set aside.
-    assert_eq!(refused(&[1, 0, 1, 90, 0, 0, 0]), DecodeError::Truncated);
+    assert_eq!(refused(&[2, 0, 1, 90, 0, 0, 0]), DecodeError::Truncated);
 
     let stream = |id: u64, flags: u8, wire: u8, consumed: u64, base: u64, content: &[u8]| {
         let len = (content.len() as u32).to_le_bytes();
@@ -129,7 +129,7 @@ fn frozen_streams_that_cannot_be_are_refused() {
         [&id.to_le_bytes()[..], &[1, b'x', flags, wire], &rest].concat()
     };
     let state = |listening: u8, streams: &[Vec<u8>], queue: &[u64]| {
-        let mut bytes = vec![1, 0, listening];
+        let mut bytes = vec![2, 0, listening];
         bytes.extend((streams.len() as u32).to_le_bytes());
         streams.iter().for_each(|stream| bytes.extend(stream));
         bytes.extend((queue.len() as u32).to_le_bytes());
@@ -141,7 +141,11 @@ fn frozen_streams_that_cannot_be_are_refused() {
     assert_eq!(TaskEnd::thaw(&good, 100).unwrap().freeze(), good);
 
     let invalid = |bytes: Vec<u8>, what| assert_eq!(refused(&bytes), DecodeError::Invalid(what));
-    invalid(state(2, &[], &[]), "whether the task listens");
+    invalid(state(8, &[], &[]), "how the task has its streams");
+    invalid(
+        [state(2, &[], &[]), vec![2, 0, 0, 0], vec![7, 0, 0, 0, 0, 0, 0, 0].repeat(2)].concat(),
+        "streams that are over",
+    );
     invalid(state(1, &[stream(2, 0, 0, 0, 0, b""), fresh.clone()], &[]), "the order of streams");
     invalid(state(1, &[fresh.clone(), fresh.clone()], &[]), "the order of streams");
     invalid(state(1, &[stream(1, 0, 3, 0, 0, b"")], &[]), "what the ingress has of a stream");
@@ -185,7 +189,7 @@ proptest! {
             prop_assert_eq!(segment.encode(), bytes.clone());
         }
         let _ = TaskEnd::thaw(&bytes, 100);
-        let _ = TaskEnd::thaw(&[&[1, 0, 1], &bytes[..]].concat(), 100);
+        let _ = TaskEnd::thaw(&[&[2, 0, bytes.first().copied().unwrap_or(1) & 7], &bytes[..]].concat(), 100);
     }
 
     #[test]
