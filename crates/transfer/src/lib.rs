@@ -52,6 +52,7 @@ mod noise;
 pub mod pages;
 mod planes;
 pub mod source;
+pub mod standby;
 
 pub use channel::{Channel, Incoming, Kind, Peer};
 pub use error::{ChannelError, Violation};

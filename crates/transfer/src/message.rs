@@ -3,6 +3,7 @@
 use crate::channel::Kind;
 use crate::error::ChannelError;
 use crate::pages::{PageDigest, PageRange};
+use crate::standby::Said;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,8 @@ pub enum Message {
         /// Its epoch there.
         epoch: u64,
     },
+    /// About a standby.
+    Standby(Said),
 }
 
 impl Message {

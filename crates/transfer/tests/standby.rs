@@ -1,0 +1,382 @@
+//! A primary and a standby on a link that breaks at any moment, with a task that writes at any moment: what the standby would
+//! go on from is always the state of one moment, the last one that it said it had or a later one.
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use wayfare_snapshot::PAGE_SIZE;
+use wayfare_transfer::destination::{Caps, Landing};
+use wayfare_transfer::message::{Message, Mode, Offer, Part, Refusal, TaskId};
+use wayfare_transfer::pages::{PageDigest, PageRange};
+use wayfare_transfer::source::Guest;
+use wayfare_transfer::standby::{
+    Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Protected, Standby, StandbyAction, StandbyEvent, StandbyPhase,
+    takeover,
+};
+use wayfare_transfer::{Kind, Reason};
+
+const PAGES: usize = 700;
+
+/// A page's content is a number, repeated; 0 is a page of zeros.
+#[derive(Clone)]
+struct Task {
+    pages: Vec<u64>,
+    dirty: BTreeSet<u64>,
+}
+
+fn bytes_of(number: u64) -> Vec<u8> {
+    number.to_le_bytes().repeat(PAGE_SIZE / 8)
+}
+
+impl Guest for Task {
+    fn dirty(&mut self) -> Vec<PageRange> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|first| PageRange { memory: 0, first, count: 1 }).collect()
+    }
+
+    fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
+        for page in range.first..range.first + range.count {
+            into.extend(bytes_of(self.pages[page as usize]));
+        }
+        true
+    }
+}
+
+impl Protected for Task {
+    fn sizes(&mut self) -> Vec<u64> {
+        vec![(self.pages.len() * PAGE_SIZE) as u64]
+    }
+}
+
+#[derive(Default)]
+struct Instance(BTreeMap<u64, u64>);
+
+impl Landing for Instance {
+    fn write(&mut self, range: PageRange, bytes: &[u8]) -> Result<(), Refusal> {
+        for (page, bytes) in (range.first..).zip(bytes.chunks(PAGE_SIZE)) {
+            self.0.insert(page, u64::from_le_bytes(bytes[..8].try_into().unwrap()));
+        }
+        Ok(())
+    }
+
+    fn zero(&mut self, range: PageRange) -> Result<(), Refusal> {
+        (range.first..range.first + range.count).for_each(|page| _ = self.0.insert(page, 0));
+        Ok(())
+    }
+
+    fn forget(&mut self, _: &[PageRange]) {}
+
+    fn recall(&mut self, _: u32, _: u64, _: &PageDigest) -> bool {
+        false
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(usize, u64),
+    /// Many pages at once.
+    Sweep(usize, usize, u64),
+    Sync,
+    /// So many messages go each way.
+    Carry(usize),
+    /// The task is at a migration point.
+    Freeze,
+    Cut,
+    Dial,
+    /// The standby's process is started anew.
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..PAGES, 0..5_u64).prop_map(|(page, value)| Op::Write(page, value)),
+        2 => (0..PAGES, 1..PAGES, 1..5_u64).prop_map(|(from, count, value)| Op::Sweep(from, count, value)),
+        4 => Just(Op::Sync),
+        16 => (1..12_usize).prop_map(Op::Carry),
+        6 => Just(Op::Freeze),
+        1 => Just(Op::Cut),
+        3 => Just(Op::Dial),
+        1 => Just(Op::Restart),
+    ]
+}
+
+struct World {
+    task: Task,
+    now: u64,
+    primary: Primary,
+    standby: Standby,
+    instance: Instance,
+    wants_freeze: bool,
+    connected: bool,
+    up: VecDeque<(Kind, Vec<u8>)>,
+    down: VecDeque<Message>,
+    /// By the text of a state, the memory that belongs to it.
+    moments: BTreeMap<Vec<u8>, Vec<u64>>,
+    spared: u64,
+}
+
+fn offer() -> Offer {
+    Offer {
+        task: TaskId([7; 16]),
+        name: "t".into(),
+        epoch: 3,
+        module: [1; 32],
+        module_len: 5,
+        canonical_nan: false,
+        memories: Vec::new(),
+        mode: Mode::Stop,
+        settings: Vec::new(),
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let pages: Vec<u64> = (0..PAGES as u64).map(|page| page % 3).collect();
+        World {
+            task: Task { pages, dirty: BTreeSet::new() },
+            now: 0,
+            primary: Primary::new(offer(), b"wasm!".to_vec()),
+            standby: Standby::new(Caps::default()),
+            instance: Instance::default(),
+            wants_freeze: false,
+            connected: true,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            moments: BTreeMap::new(),
+            spared: 0,
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        self.now += 1;
+        match *op {
+            Op::Write(page, value) => self.write(page, value),
+            Op::Sweep(from, count, value) => (from..(from + count).min(PAGES)).for_each(|page| self.write(page, value)),
+            Op::Sync => _ = self.primary.begin(self.now),
+            Op::Carry(n) => (0..n).for_each(|_| self.carry()),
+            Op::Freeze => {
+                if std::mem::take(&mut self.wants_freeze) {
+                    let state = format!("at {}", self.now).into_bytes();
+                    self.moments.insert(state.clone(), self.task.pages.clone());
+                    self.primary.frozen(self.now, state, &mut self.task);
+                }
+            }
+            Op::Cut => self.cut(),
+            Op::Dial => {
+                if !self.connected {
+                    self.connected = true;
+                    self.primary.reattach();
+                    self.standby.reattach();
+                }
+            }
+            Op::Restart => {
+                self.cut();
+                (self.standby, self.instance) = (Standby::new(Caps::default()), Instance::default());
+            }
+        }
+        self.drive();
+        self.check();
+    }
+
+    fn write(&mut self, page: usize, value: u64) {
+        // A page has a story: the value says when it was written, so that an old one is seen.
+        self.task.pages[page] = if value == 0 { 0 } else { self.now << 8 | value };
+        self.task.dirty.insert(page as u64);
+    }
+
+    fn cut(&mut self) {
+        if std::mem::take(&mut self.connected) {
+            self.up.clear();
+            self.down.clear();
+            self.primary.handle_event(PrimaryEvent::Disconnected);
+            self.standby.handle_event(StandbyEvent::Disconnected);
+            // A standby that has nothing yet forgets it.
+            if matches!(self.standby.phase(), StandbyPhase::Over(_)) {
+                self.standby = Standby::new(Caps::default());
+            }
+        }
+    }
+
+    fn carry(&mut self) {
+        if !self.connected {
+            return;
+        }
+        let mut out = Vec::new();
+        if let Some(kind) = self.primary.poll_message(&mut self.task, &mut out) {
+            self.up.push_back((kind, out));
+        }
+        if let Some((kind, payload)) = self.up.pop_front() {
+            match kind {
+                Kind::Transfer => {
+                    let Message::Standby(said) = Message::decode(&payload).unwrap() else { panic!() };
+                    self.standby.handle_message(said, Some(&mut self.instance)).unwrap();
+                }
+                Kind::Part => self.standby.handle_part(&Part::decode(&payload).unwrap()).unwrap(),
+                Kind::Pages => self.standby.handle_pages(payload).unwrap(),
+                _ => panic!(),
+            }
+        }
+        self.down.extend(self.standby.poll_message());
+        if let Some(message) = self.down.pop_front() {
+            let Message::Standby(said) = message else { panic!() };
+            self.primary.handle_message(said).unwrap();
+        }
+    }
+
+    fn drive(&mut self) {
+        while let Some(action) = self.primary.poll_action() {
+            match action {
+                PrimaryAction::Freeze => self.wants_freeze = true,
+                PrimaryAction::Thaw => {}
+                PrimaryAction::Synced(synced) => {
+                    assert_eq!(synced.sync, self.standby.kept());
+                    self.spared += synced.spared;
+                }
+            }
+        }
+        while let Some(action) = self.standby.poll_action() {
+            match action {
+                StandbyAction::Admit => self.standby.handle_event(StandbyEvent::Admitted { has_module: false }),
+                StandbyAction::Land(module) => {
+                    assert_eq!(module.as_deref(), Some(&b"wasm!"[..]));
+                    self.instance = Instance::default();
+                    self.standby.handle_event(StandbyEvent::Landed);
+                }
+                StandbyAction::Kept(_) | StandbyAction::Run { .. } | StandbyAction::Discard => {}
+            }
+        }
+    }
+
+    /// What the standby has is what the task was.
+    fn check(&mut self) {
+        if let Some(state) = self.standby.state() {
+            let then = &self.moments[state];
+            let wrong = (0..PAGES).find(|page| self.instance.0.get(&(*page as u64)) != Some(&then[*page]));
+            assert_eq!(wrong, None, "sync {}", self.standby.kept());
+        }
+    }
+
+    /// So many messages go each way, and what they ask for is done.
+    fn talk(&mut self, n: usize) {
+        (0..n).for_each(|_| self.apply(&Op::Carry(1)));
+    }
+
+    /// Nothing breaks any more: a sync comes through, of now.
+    fn settle(&mut self) {
+        self.apply(&Op::Dial);
+        let at = self.now;
+        for _ in 0..5000 {
+            self.apply(&Op::Sync);
+            self.apply(&Op::Carry(3));
+            self.apply(&Op::Freeze);
+            assert!(!self.primary.is_over(), "{:?}", self.primary.phase());
+            let of: Option<u64> =
+                self.standby.state().map(|state| String::from_utf8_lossy(state)[3..].parse().unwrap());
+            if of.is_some_and(|of| of > at) && *self.primary.phase() == PrimaryPhase::Idle {
+                assert_eq!(self.primary.kept(), self.standby.kept());
+                return;
+            }
+        }
+        panic!("no sync comes through: {:?}, {:?}", self.primary.phase(), self.standby.phase());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_standby_has_the_state_of_one_moment(ops in prop::collection::vec(op(), 1..400)) {
+        let mut world = World::new();
+        ops.iter().for_each(|op| world.apply(op));
+        world.settle();
+        let epoch = world.standby.take_over().unwrap();
+        prop_assert_eq!(epoch, takeover(3));
+        let Some(StandbyAction::Run { state, epoch: at }) = world.standby.poll_action() else { panic!() };
+        prop_assert_eq!(at, epoch);
+        prop_assert_eq!(&world.moments[&state], &world.task.pages);
+        // The primary comes back, and hears it.
+        world.apply(&Op::Cut);
+        world.apply(&Op::Dial);
+        world.apply(&Op::Carry(10));
+        prop_assert_eq!(world.primary.phase(), &PrimaryPhase::TakenOver(epoch));
+        prop_assert!(world.standby.take_over().is_err());
+    }
+}
+
+#[test]
+fn a_sync_that_is_cut_off_costs_its_bytes_once() {
+    let mut world = World::new();
+    world.talk(20);
+    world.apply(&Op::Sweep(0, PAGES, 1));
+    world.apply(&Op::Sync);
+    // Most of the first one comes, then the link breaks.
+    world.talk(9);
+    world.apply(&Op::Cut);
+    assert_eq!(world.standby.kept(), 0);
+    world.settle();
+    assert!(world.spared >= 300, "{} pages were spared", world.spared);
+}
+
+#[test]
+fn nothing_is_taken_over_that_is_not_complete() {
+    let mut world = World::new();
+    assert_eq!(world.standby.take_over().unwrap_err().reason, Reason::State);
+    world.talk(20);
+    assert_eq!(*world.primary.phase(), PrimaryPhase::Idle);
+    world.apply(&Op::Sync);
+    world.talk(5);
+    assert_eq!(world.standby.take_over().unwrap_err().reason, Reason::State);
+    world.settle();
+    world.standby.take_over().unwrap();
+}
+
+#[test]
+fn a_standby_that_is_dismissed_keeps_nothing() {
+    let mut world = World::new();
+    world.settle();
+    world.primary.handle_event(PrimaryEvent::Dismissed);
+    world.apply(&Op::Carry(2));
+    assert!(matches!(world.standby.phase(), StandbyPhase::Over(_)) && world.standby.state().is_none());
+    assert!(matches!(world.primary.phase(), PrimaryPhase::Over(_)));
+    assert!(!world.primary.begin(1));
+}
+
+#[test]
+fn what_a_primary_cannot_say_breaks_the_link_and_nothing_else() {
+    use wayfare_transfer::standby::Said;
+    let mut world = World::new();
+    world.settle();
+    let state = world.standby.state().map(<[u8]>::to_vec);
+    let (kept, huge) = (world.standby.kept(), PageRange { memory: 0, first: u64::MAX, count: 2 });
+    let wrong = [
+        Said::Begin { sync: 9, since: kept + 1 },
+        Said::Begin { sync: 0, since: 0 },
+        Said::End { sync: 1, batches: 0 },
+        Said::Digests { range: huge, digests: vec![[0; 16]; 2] },
+        Said::Protect(offer()),
+        Said::Landed,
+        Said::Kept(1),
+    ];
+    for said in wrong {
+        let text = format!("{said:?}");
+        assert!(world.standby.handle_message(said, Some(&mut world.instance)).is_err(), "{text}");
+    }
+    assert!(world.standby.handle_pages(vec![0; 40]).is_err());
+    assert_eq!(world.standby.state().map(<[u8]>::to_vec), state);
+    world.check();
+    // More than the task can have written.
+    world.standby.handle_message(Said::Begin { sync: kept + 1, since: kept }, None).unwrap();
+    let mut batch = Vec::new();
+    let mut seed = 1_u64;
+    let noise = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as u8
+    };
+    let noise: Vec<u8> = std::iter::repeat_with(noise).take(64 * PAGE_SIZE).collect();
+    let range = PageRange { memory: 0, first: 0, count: 64 };
+    wayfare_transfer::pages::Packer::default().pack(0, range, &noise, &mut batch);
+    let refused = (0..1000).find_map(|_| world.standby.handle_pages(batch.clone()).err());
+    assert!(refused.is_some());
+    world.check();
+}
