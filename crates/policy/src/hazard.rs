@@ -1,14 +1,19 @@
 //! How likely the link is to break: outages per second, from the link's signs, its past and its silence.
 //!
-//! A logistic gives the chance p of an outage within the next minute from the signs of trouble; the hazard is
-//! -ln(1 - p) per minute. Its weights were fitted on made-up networks, and another network need not be like them. So it is
-//! corrected by what happens, in two ways:
+//! Two experts foretell outages. One reads the signs of trouble: a logistic gives the chance p of an outage within the
+//! next minute, and the hazard is -ln(1 - p) per minute. Its weights were fitted on made-up networks, and another network
+//! need not be like them. The other one knows nothing but the past: (0.5 + k) / (30 min + uptime) after k outages. Both are
+//! held to what happens:
 //!
-//! 1. Its level. If it has foretold R outages by now and k have come, it is multiplied by (a + k) / (a + R): the mean of
-//!    a gamma distribution, the conjugate one for a Poisson process, whose prior says 1 with the weight of a outages.
-//! 2. Its slope. Several experts read the signs, one of them not at all, which is then the rate of outages so far,
-//!    (0.5 + k) / (30 min + uptime); each counts as much as it has foretold the outages well (its marginal likelihood).
-//!    Where outages come without signs, or signs without outages, the signs are soon disregarded.
+//! 1. Levels. If R outages were foretold by now and k have come, what is foretold is multiplied by (a + k) / (a + R): the
+//!    mean of a gamma distribution, the conjugate one for a Poisson process, whose prior says 1 with the weight of a
+//!    outages. It is kept for the calm link and for the stressed one apart, an outage counting for either by its share.
+//! 2. Trust. An expert counts as much as it has foretold well: by the likelihood of all that has come and not come, the
+//!    product of its hazard at each outage and exp(-the integral of its hazard). Where outages come without signs, or signs
+//!    without outages, the signs are soon disregarded.
+//!
+//! A sign counts only if it comes early enough for a sync: what an expert is credited with at an outage is what it
+//! foretold [`LEAD`] seconds before. A tunnel whose mouth is seen three seconds ahead is not foretold.
 //!
 //! A hazard is never 0: of what has not happened in an hour one cannot say that it will not.
 
@@ -16,12 +21,19 @@ use crate::Nanos;
 use crate::link::Signs;
 use crate::units::{seconds, softplus, within};
 
-/// How the signs are weighed. Signs are natural logarithms of ratios, see [`Signs`]; weights are in units of z, the log
-/// of the odds of an outage within a minute.
+/// How the signs are weighed. Signs are natural logarithms of ratios, see [`Signs`].
+///
+/// Stress, 0 to 1, is a logistic of the signs of the present: 1 / (1 + exp(onset - sum of weight x sign)). With it
+/// z = calm + (stressed - calm) stress + steady (volatility - usual), the last at most 0, is the log of the odds of an
+/// outage within a minute.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
-    /// z where there is no sign of trouble.
-    pub bias: f64,
+    /// z where there is no stress.
+    pub calm: f64,
+    /// z at full stress.
+    pub stressed: f64,
+    /// The sum of weighted signs at which stress is one half.
+    pub onset: f64,
     /// Per factor e of the bandwidth below its best.
     pub drop: f64,
     /// Per factor e of the delay above its least.
@@ -30,18 +42,20 @@ pub struct Weights {
     pub fall: f64,
     /// Per factor e of the delay above what is usual.
     pub climb: f64,
-    /// Per factor e by which samples lie below their mean.
-    pub swing: f64,
-    /// Right after an outage, fading over [`RECENT`].
+    /// How much less likely an outage of a steady link is, per unit of [`Signs::swing`] below `usual`.
+    pub steady: f64,
+    /// The volatility beyond which no more is inferred from it.
+    pub usual: f64,
+    /// Added to z right after an outage, fading over [`RECENT`].
     pub recent: f64,
-    /// Most that all signs together may add.
-    pub most: f64,
     /// Per ln of the number of heartbeats overdue. Set by hand: the made-up networks lose no heartbeats but in outages.
     pub silence: f64,
-    /// a: how many outages the fitted level is worth.
-    pub strength: f64,
-    /// What the experts count at first: the one without signs, with half the slope, with the whole.
-    pub experts: [f64; EXPERTS],
+    /// a of the calm link: how many outages the fitted level is worth.
+    pub calm_strength: f64,
+    /// a of the stressed link.
+    pub stressed_strength: f64,
+    /// What the expert that knows only the past counts at first, 0 to 1; the other one counts the rest.
+    pub past: f64,
     /// Share of the rate so far below which no hazard is believed.
     pub floor: f64,
 }
@@ -49,69 +63,96 @@ pub struct Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self {
-            bias: -5.0,
-            drop: 0.8,
-            rise: 0.5,
-            fall: 0.3,
+            calm: -5.0,
+            stressed: -2.2,
+            onset: 3.5,
+            drop: 2.0,
+            rise: 2.0,
+            fall: 0.5,
             climb: 0.2,
-            swing: 0.3,
+            steady: 5.0,
+            usual: 0.9,
             recent: 0.3,
-            most: 4.5,
             silence: 1.0,
-            strength: 1.5,
-            experts: [0.2, 0.3, 0.5],
-            floor: 0.2,
+            calm_strength: 0.7,
+            stressed_strength: 2.0,
+            past: 0.1,
+            floor: 0.1,
         }
     }
 }
 
-/// How many experts there are.
-pub const EXPERTS: usize = 3;
-/// How much of the signs each believes.
-const SLOPES: [f64; EXPERTS] = [0.0, 0.5, 1.0];
 /// Seconds over which an outage that is over stops being a sign.
 pub const RECENT: f64 = 180.0;
+/// Seconds by which a sign has to come before an outage to be of use: about what a sync takes over a weak link.
+pub const LEAD: f64 = 20.0;
+/// Readings that are held until they are [`LEAD`] old.
+const HELD: usize = 32;
 /// Seconds that the chance of the logistic is about.
 const HORIZON: f64 = 60.0;
-/// The expert without signs: half an outage in half an hour.
-const NO_SIGNS: (f64, f64) = (0.5, 1.0 / 3600.0);
 
-/// One expert's record.
+/// What the signs say at a moment.
 #[derive(Clone, Copy, Debug, Default)]
-struct Expert {
-    /// Outages per second that it foretells at present, before the correction of its level.
-    raw: f64,
-    /// Outages that it has foretold so far: the integral of `raw` over the time that the link was up.
+struct Reading {
+    at: Nanos,
+    /// How stressed the link is, 0 to 1.
+    stress: f64,
+    /// Outages per second as fitted, of the calm and of the stressed link.
+    fitted: [f64; 2],
+}
+
+/// What was foretold for the calm or the stressed link, and what came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
     foretold: f64,
-    /// Sum of ln(raw) at the outages that came.
-    hits: f64,
+    came: f64,
 }
 
 /// The hazard of one link.
 #[derive(Clone, Copy, Debug)]
 pub struct Hazard {
     weights: Weights,
-    experts: [Expert; EXPERTS],
+    levels: [Level; 2],
+    now: Reading,
+    /// What was read [`LEAD`] ago.
+    early: Reading,
+    /// ln of what the expert of the signs counts, less that of the other.
+    trust: f64,
     outages: u32,
     uptime: f64,
     at: Nanos,
     restored: Option<Nanos>,
     up: bool,
+    /// Outages per second when the signs were last read, without silence.
+    base: f64,
+    /// A ring of what was read in the last seconds.
+    readings: [Reading; HELD],
+    first: usize,
+    held: usize,
 }
 
 impl Hazard {
     /// Of a link that nothing is known of and that is up.
     pub fn new(weights: Weights, now: Nanos) -> Self {
+        let past = within(weights.past, 1e-6, 1.0 - 1e-6);
         let mut hazard = Self {
             weights,
-            experts: [Expert::default(); EXPERTS],
+            levels: [Level::default(); 2],
+            now: Reading::default(),
+            early: Reading::default(),
+            trust: libm::log((1.0 - past) / past),
             outages: 0,
             uptime: 0.0,
             at: now,
             restored: None,
             up: true,
+            base: 0.0,
+            readings: [Reading::default(); HELD],
+            first: 0,
+            held: 0,
         };
         hazard.read(now, &Signs::default());
+        hazard.forget_signs();
         hazard
     }
 
@@ -119,12 +160,25 @@ impl Hazard {
     pub fn advance(&mut self, now: Nanos) {
         let dt = seconds(now.saturating_sub(self.at));
         self.at = now.max(self.at);
-        if self.up {
-            self.uptime += dt;
-            for expert in &mut self.experts {
-                expert.foretold += dt * expert.raw;
+        if self.up && dt > 0.0 {
+            let hazard = self.by_signs(&self.early);
+            self.trust += dt * (self.by_past() - hazard.0 - hazard.1);
+            let Reading { stress, fitted, .. } = self.early;
+            for (level, foretold) in self.levels.iter_mut().zip([(1.0 - stress) * fitted[0], stress * fitted[1]]) {
+                level.foretold += dt * foretold;
             }
+            self.uptime += dt;
         }
+        while self.held > 0 && seconds(self.at.saturating_sub(self.readings[self.first].at)) >= LEAD {
+            self.mature();
+        }
+    }
+
+    /// The oldest reading that is held becomes the early one.
+    fn mature(&mut self) {
+        self.early = self.readings[self.first];
+        self.first = (self.first + 1) % HELD;
+        self.held -= 1;
     }
 
     /// The signs are these from now on.
@@ -132,27 +186,30 @@ impl Hazard {
         self.advance(now);
         let w = &self.weights;
         let recent = self.restored.map_or(0.0, |at| libm::exp(-seconds(now.saturating_sub(at)) / RECENT));
-        let sum = w.drop * signs.drop
-            + w.rise * signs.rise
-            + w.fall * signs.fall
-            + w.climb * signs.climb
-            + w.swing * signs.swing
-            + w.recent * recent;
-        let sum = within(sum, -w.most, w.most);
-        for (expert, slope) in self.experts.iter_mut().zip(SLOPES) {
-            expert.raw = if slope == 0.0 { NO_SIGNS.1 } else { softplus(w.bias + slope * sum) / HORIZON };
+        let sum = w.drop * signs.drop + w.rise * signs.rise + w.fall * signs.fall + w.climb * signs.climb;
+        let stress = 1.0 / (1.0 + libm::exp(within(w.onset - sum, -700.0, 700.0)));
+        let z = w.steady * (signs.swing - w.usual).min(0.0) + w.recent * recent;
+        let fitted = [w.calm, w.stressed].map(|level| softplus(level + z) / HORIZON);
+        self.now = Reading { at: self.at, stress, fitted };
+        if self.held == HELD {
+            self.mature();
         }
+        self.readings[(self.first + self.held) % HELD] = self.now;
+        self.held += 1;
+        self.base = self.together();
     }
 
     /// The link has broken.
     pub fn outage_began(&mut self, now: Nanos) {
         self.advance(now);
         if self.up {
+            let (calm, stressed) = self.by_signs(&self.early);
+            let sum = (calm + stressed).max(1e-300);
+            self.trust += libm::log(sum) - libm::log(self.by_past());
+            self.levels[0].came += calm / sum;
+            self.levels[1].came += stressed / sum;
             self.up = false;
             self.outages = self.outages.saturating_add(1);
-            for expert in &mut self.experts {
-                expert.hits += libm::log(expert.raw.max(1e-300));
-            }
         }
     }
 
@@ -161,6 +218,13 @@ impl Hazard {
         self.advance(now);
         self.up = true;
         self.restored = Some(now);
+        self.forget_signs();
+    }
+
+    /// What was read before an outage says nothing of the time after it.
+    fn forget_signs(&mut self) {
+        self.held = 0;
+        self.early = self.now;
     }
 
     /// Outages so far.
@@ -175,26 +239,32 @@ impl Hazard {
 
     /// Outages per second after `overdue` heartbeats have not come; more than 0, at most 10.
     pub fn rate(&self, overdue: f64) -> f64 {
-        let k = f64::from(self.outages);
-        let prior = |i: usize| if i == 0 { NO_SIGNS.0 } else { self.weights.strength };
-        // ln of what an expert counts: its marginal likelihood of the outages so far.
-        let mut logs = [0.0; EXPERTS];
-        for (i, (log, expert)) in logs.iter_mut().zip(&self.experts).enumerate() {
-            let a = prior(i);
-            *log = libm::log(self.weights.experts[i].max(1e-9)) + expert.hits + libm::lgamma(a + k) - libm::lgamma(a)
-                + a * libm::log(a)
-                - (a + k) * libm::log(a + expert.foretold);
-        }
-        let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for (i, (log, expert)) in logs.iter().zip(&self.experts).enumerate() {
-            let a = prior(i);
-            let counts = libm::exp(within(log - most, -700.0, 0.0));
-            sum += counts * expert.raw * (a + k) / (a + expert.foretold);
-            weight += counts;
-        }
-        let floor = self.weights.floor * crate::interval::rate(self.outages, self.uptime);
         let silence = libm::exp(self.weights.silence * libm::log1p(within(overdue, 0.0, 1e6)));
-        within((sum / weight).max(floor) * silence, 1e-12, 10.0)
+        within(self.base * silence, 1e-12, 10.0)
+    }
+
+    /// What the expert that knows only the past foretells.
+    fn by_past(&self) -> f64 {
+        crate::interval::rate(self.outages, self.uptime)
+    }
+
+    /// What the expert of the signs foretells, for the calm part of the link and for the stressed one.
+    fn by_signs(&self, reading: &Reading) -> (f64, f64) {
+        let strengths = [self.weights.calm_strength, self.weights.stressed_strength];
+        let mut hazards = [0.0; 2];
+        for (i, hazard) in hazards.iter_mut().enumerate() {
+            let a = within(strengths[i], 0.05, 100.0);
+            *hazard = reading.fitted[i] * (a + self.levels[i].came) / (a + self.levels[i].foretold);
+        }
+        // A stressed link is no safer than a calm one, whatever few outages may suggest.
+        ((1.0 - reading.stress) * hazards[0], reading.stress * hazards[1].max(hazards[0]))
+    }
+
+    /// What both foretell together.
+    fn together(&self) -> f64 {
+        let (calm, stressed) = self.by_signs(&self.now);
+        let trust = 1.0 / (1.0 + libm::exp(within(-self.trust, -700.0, 700.0)));
+        let past = self.by_past();
+        (trust * (calm + stressed) + (1.0 - trust) * past).max(self.weights.floor * past)
     }
 }

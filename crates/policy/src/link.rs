@@ -9,9 +9,13 @@ use crate::units::{SECOND, ln_at_least_one, seconds, within};
 use crate::{LinkSample, Nanos};
 
 /// Time constant of what counts as "now", seconds.
-pub const FAST: f64 = 20.0;
+pub const FAST: f64 = 8.0;
 /// Time constant of what counts as usual, seconds.
 pub const SLOW: f64 = 300.0;
+/// Time constant of the volatility, seconds.
+pub const SWING: f64 = 180.0;
+/// The most that volatility counts for: deviations by a sixth.
+pub const MOST_SWING: f64 = 1.4;
 /// Time constant by which the best that was seen is forgotten, seconds.
 pub const BEST: f64 = 3600.0;
 
@@ -27,8 +31,8 @@ pub struct Signs {
     pub fall: f64,
     /// How far the delay is above what is usual. May be negative.
     pub climb: f64,
-    /// How far samples of the bandwidth lie below their fast mean, on average: volatility, of which only the lower half
-    /// is a sign of trouble.
+    /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the v by which samples are worse than their fast mean on
+    /// average, as a logarithm. Only the bad half counts: better than the mean is no sign of trouble.
     pub swing: f64,
 }
 
@@ -38,12 +42,13 @@ struct Track {
     fast: Mean,
     slow: Mean,
     best: f64,
+    swing: Mean,
     last: Nanos,
 }
 
 impl Track {
     fn new() -> Self {
-        Self { fast: Mean::new(FAST), slow: Mean::new(SLOW), best: 0.0, last: 0 }
+        Self { fast: Mean::new(FAST), slow: Mean::new(SLOW), best: 0.0, swing: Mean::new(SWING), last: 0 }
     }
 
     fn add(&mut self, now: Nanos, x: f64) {
@@ -59,6 +64,11 @@ impl Track {
             let usual = slow.min(self.best);
             self.best += (1.0 - libm::exp(-dt / BEST)) * (usual - self.best);
             self.best = self.best.max(fast);
+        }
+        // A step of the level is no volatility: what is far out of the ordinary counts as three times the ordinary.
+        let ordinary = self.swing.value().unwrap_or(0.1).max(0.01);
+        if !first {
+            self.swing.add(now, within(fast - x, 0.0, 3.0 * ordinary));
         }
         self.last = now.max(self.last);
     }
@@ -79,7 +89,6 @@ pub struct Link {
     bandwidth: Track,
     /// -ln of nanoseconds.
     delay: Track,
-    swing: Mean,
     /// Mean time between two heartbeats, seconds.
     beat: Mean,
     heard: Option<Nanos>,
@@ -91,7 +100,6 @@ impl Link {
         Self {
             bandwidth: Track::new(),
             delay: Track::new(),
-            swing: Mean::new(60.0),
             beat: Mean::new(30.0),
             heard: None,
         }
@@ -102,8 +110,6 @@ impl Link {
         if let Some(bandwidth) = sample.bandwidth {
             let x = ln_at_least_one(bandwidth as f64);
             self.bandwidth.add(now, x);
-            let fast = self.bandwidth.fast.value().unwrap_or(x);
-            self.swing.add(now, within(fast - x, 0.0, 20.0));
         }
         if let Some(delay) = sample.delay {
             self.delay.add(now, -ln_at_least_one(delay as f64));
@@ -147,7 +153,11 @@ impl Link {
     /// Signs of trouble.
     pub fn signs(&self) -> Signs {
         let ((drop, fall), (rise, climb)) = (self.bandwidth.below(), self.delay.below());
-        Signs { drop, rise, fall, climb, swing: self.swing.value().unwrap_or(0.0) }
+        let volatility = match (self.bandwidth.swing.value(), self.delay.swing.value()) {
+            (Some(b), Some(d)) => 0.5 * (b + d),
+            (one, other) => one.or(other).unwrap_or(0.0),
+        };
+        Signs { drop, rise, fall, climb, swing: libm::log1p(volatility / 0.05).min(MOST_SWING) }
     }
 }
 

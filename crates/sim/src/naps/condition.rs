@@ -10,7 +10,7 @@
 //! |---|---|---|---|---|---|---|
 //! | good | 15 min | 100 / 0 % | 3 min | 100 / 0 % | - | 0.15 |
 //! | fair | 15 min | 92 / 8 % | 5 min | 50 / 50 % | 5 min | 0.25 |
-//! | poor | 6 min | 92 / 8 % | 6 min | 25 / 75 % | 5.5 min | 0.40 |
+//! | poor | 6 min | 92 / 8 % | 6 min | 25 / 75 % | 6.5 min | 0.40 |
 //!
 //! Times are means of exponential distributions; from an outage 70 % return to marginal. The numbers were chosen so that
 //! fixed intervals come out as in Table 4-3, whose rows agree on 76 min of connection in the poor network and about 100 in
@@ -81,6 +81,25 @@ impl Condition {
         Course { name: format!("{self} {seed}"), points }
     }
 
+    /// A network whose hidden process has random parameters, half of them with few outages: what parameters are fitted
+    /// on beside the three of the thesis, so that they do not lean on those alone. As in those, what breaks more often
+    /// fluctuates more; and good ends in an outage without signs at most every other time.
+    pub fn random(seed: u64) -> Course {
+        let mut chance = Chance(Rng::new(crate::clock::mix(seed) ^ 0x7a6e_646f_6d00));
+        let mut spread = |low: f64, high: f64| low * (high / low).powf(chance.unit());
+        let marginal_breaks = spread(0.03, 1.0);
+        let drawn = Chain {
+            good: spread(180.0, 1800.0),
+            good_breaks: spread(0.01, 0.5),
+            marginal: spread(60.0, 600.0),
+            marginal_breaks,
+            outage: spread(30.0, 360.0),
+            to_marginal: 0.7,
+            sigma: (0.15 + 0.3 * marginal_breaks) * spread(0.7, 1.5),
+        };
+        Course { name: format!("random {seed}"), points: chain(&mut chance, &drawn) }
+    }
+
     /// The hidden process of good, fair and poor; that of good for the others.
     pub fn chain(self) -> Chain {
         match self {
@@ -98,7 +117,7 @@ impl Condition {
                 good_breaks: 0.08,
                 marginal: 360.0,
                 marginal_breaks: 0.75,
-                outage: 330.0,
+                outage: 390.0,
                 to_marginal: 0.7,
                 sigma: 0.4,
             },
@@ -361,7 +380,7 @@ mod tests {
         for (condition, outages, up) in [
             (Condition::Good, 0.0..=0.0, 120.0..=120.0),
             (Condition::Fair, 3.0..=4.5, 96.0..=105.0),
-            (Condition::Poor, 6.5..=8.5, 72.0..=82.0),
+            (Condition::Poor, 6.0..=8.0, 72.0..=80.0),
             (Condition::Abrupt, 4.5..=6.5, 98.0..=108.0),
             (Condition::Tunnel, 8.0..=10.0, 98.0..=106.0),
             (Condition::Handover, 1.5..=3.5, 117.0..=120.0),

@@ -19,7 +19,10 @@ pub mod condition;
 pub mod course;
 pub mod judge;
 pub mod oracle;
+pub mod plot;
 pub mod run;
+pub mod table;
+pub mod verdict;
 
 pub use condition::Condition;
 pub use course::{Course, CsvError, Hidden, Point};

@@ -13,11 +13,11 @@ use crate::clock::{Nanos, SECOND};
 use wayfare_policy::LinkSample;
 
 /// Seconds of a step.
-const STEP: f64 = 10.0;
-/// Steps of progress at risk that are told apart: four hours.
-const RISKS: usize = 1440;
-/// Steps that are looked ahead: four hours.
-const AHEAD: usize = 1440;
+const STEP: f64 = 2.0;
+/// Steps of progress at risk that are told apart: an hour.
+const RISKS: usize = 1800;
+/// Steps that are looked ahead: two hours and a half.
+const AHEAD: usize = 4500;
 
 /// Sees what nobody else does.
 #[derive(Clone, Debug)]
@@ -63,21 +63,22 @@ impl Oracle {
             all
         };
         let spread = [spread(0), spread(1)];
-        // values[left][state][risk]: least cost of what is left, in seconds, while the link is up. Outages are taken to
-        // last no time: after them the same comes for every policy.
-        let mut values: Vec<[Vec<f64>; 2]> = vec![[vec![0.0; RISKS + 1], vec![0.0; RISKS + 1]]];
+        // values[left % held][state][risk]: least cost of what is left, in seconds, while the link is up. Outages are
+        // taken to last no time: after them the same comes for every policy. No sync looks further ahead than the ring.
+        let held = longest + 1;
+        let mut values: Vec<[Vec<f64>; 2]> = vec![[vec![0.0; RISKS + 1], vec![0.0; RISKS + 1]]; held];
         let mut thresholds = [f64::INFINITY; 2];
         for left in 1..=AHEAD {
             let mut now = [vec![0.0; RISKS + 1], vec![0.0; RISKS + 1]];
             let after_outage = |left: usize| {
-                chain.to_marginal * values[left][1][0] + (1.0 - chain.to_marginal) * values[left][0][0]
+                chain.to_marginal * values[left % held][1][0] + (1.0 - chain.to_marginal) * values[left % held][0][0]
             };
             for state in 0..2 {
                 thresholds[state] = f64::INFINITY;
                 for risk in (0..=RISKS).rev() {
                     let next = (risk + 1).min(RISKS);
                     let p = step[state];
-                    let before = &values[left - 1];
+                    let before = &values[(left - 1) % held];
                     let wait = p[0] * before[0][next]
                         + p[1] * before[1][next]
                         + p[2] * ((risk as f64 + 0.5) * STEP + after_outage(left - 1));
@@ -87,7 +88,7 @@ impl Oracle {
                         sync += breaks * ((risk as f64 + i as f64 - 0.5) * STEP + after_outage(left - i));
                     }
                     let (at, _) = spread[state][lasts];
-                    let then = &values[left - lasts];
+                    let then = &values[(left - lasts) % held];
                     sync += at[0] * then[0][lasts.min(RISKS)] + at[1] * then[1][lasts.min(RISKS)];
                     now[state][risk] = wait.min(sync);
                     if sync < wait {
@@ -95,7 +96,7 @@ impl Oracle {
                     }
                 }
             }
-            values.push(now);
+            values[left % held] = now;
         }
         Self { thresholds, hidden: Hidden::Good, safe: 0, carries: 0 }
     }
@@ -106,7 +107,7 @@ impl Keeper for Oracle {
         self.hidden = point.hidden;
     }
 
-    fn sync(&mut self, _now: Nanos, work: Nanos, _dirty: u64) -> bool {
+    fn sync(&mut self, _now: Nanos, work: Nanos, _ahead: Nanos) -> bool {
         self.carries = work;
         let risk = (work - self.safe) as f64 / SECOND as f64;
         risk >= self.thresholds[usize::from(self.hidden == Hidden::Marginal)]

@@ -16,8 +16,8 @@ pub fn size(ahead: f64) -> f64 {
 pub trait Keeper {
     /// A second passes with this link; `sample` is what is measured, if anything.
     fn second(&mut self, now: Nanos, point: &Point, sample: Option<LinkSample>);
-    /// The task has done so much, and so many bytes differ: to sync now?
-    fn sync(&mut self, now: Nanos, work: Nanos, dirty: u64) -> bool;
+    /// The task has done so much, of which the standby lacks so much: to sync now?
+    fn sync(&mut self, now: Nanos, work: Nanos, ahead: Nanos) -> bool;
     /// A sync is complete.
     fn finished(&mut self, now: Nanos, bytes: u64);
     /// The link has broken.
@@ -42,21 +42,19 @@ impl Driven {
 
 impl Keeper for Driven {
     fn second(&mut self, now: Nanos, point: &Point, sample: Option<LinkSample>) {
-        if point.up {
+        if let (Some(sample), true) = (sample, point.up) {
             self.synchroniser.handle_heartbeat(now);
-        }
-        if let Some(sample) = sample {
             self.synchroniser.handle_link_sample(now, sample);
             self.next = 0;
         }
     }
 
-    fn sync(&mut self, now: Nanos, work: Nanos, dirty: u64) -> bool {
+    fn sync(&mut self, now: Nanos, work: Nanos, ahead: Nanos) -> bool {
         if now < self.next {
             return false;
         }
         self.synchroniser.handle_progress(now, work);
-        self.synchroniser.handle_dirty(now, dirty);
+        self.synchroniser.handle_dirty(now, size(ahead as f64 / SECOND as f64) as u64);
         match self.synchroniser.decide(now).action {
             Action::Sync => {
                 self.synchroniser.handle_sync_started(now);
@@ -181,7 +179,7 @@ pub fn run(course: &Course, keeper: &mut impl Keeper) -> Outcome {
             continue;
         }
         out.up += 1.0;
-        if flight.is_none() && keeper.sync(now, work as Nanos * SECOND, size((work - safe) as f64) as u64) {
+        if flight.is_none() && keeper.sync(now, work as Nanos * SECOND, (work - safe) as Nanos * SECOND) {
             out.syncs += 1;
             let bytes = size((work - safe) as f64);
             // A round trip, as bytes that are not sent meanwhile.
