@@ -16,6 +16,8 @@ pub const SLOW: f64 = 300.0;
 pub const SWING: f64 = 180.0;
 /// The most that volatility counts for: deviations by a sixth.
 pub const MOST_SWING: f64 = 1.4;
+/// How much wider an extrapolation from two noisy samples is spread than a sample: sqrt(1 + 4 + 1).
+const EXTRAPOLATION: f64 = 2.449_489_742_783_178;
 /// Time constant by which the best that was seen is forgotten, seconds.
 pub const BEST: f64 = 3600.0;
 
@@ -31,8 +33,8 @@ pub struct Signs {
     pub fall: f64,
     /// How far the delay is above what is usual. May be negative.
     pub climb: f64,
-    /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the v by which samples are worse than their fast mean on
-    /// average, as a logarithm. Only the bad half counts: better than the mean is no sign of trouble.
+    /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the v by which samples are worse on average than those
+    /// before them lead to expect, as a logarithm. Only the bad half counts: better than expected is no sign of trouble.
     pub swing: f64,
 }
 
@@ -43,12 +45,14 @@ struct Track {
     slow: Mean,
     best: f64,
     swing: Mean,
+    /// The last sample and the one before it.
+    before: [Option<(Nanos, f64)>; 2],
     last: Nanos,
 }
 
 impl Track {
     fn new() -> Self {
-        Self { fast: Mean::new(FAST), slow: Mean::new(SLOW), best: 0.0, swing: Mean::new(SWING), last: 0 }
+        Self { fast: Mean::new(FAST), slow: Mean::new(SLOW), best: 0.0, swing: Mean::new(SWING).at_most(10.0), before: [None; 2], last: 0 }
     }
 
     fn add(&mut self, now: Nanos, x: f64) {
@@ -65,11 +69,16 @@ impl Track {
             self.best += (1.0 - libm::exp(-dt / BEST)) * (usual - self.best);
             self.best = self.best.max(fast);
         }
-        // A step of the level is no volatility: what is far out of the ordinary counts as three times the ordinary.
-        let ordinary = self.swing.value().unwrap_or(0.1).max(0.01);
-        if !first {
-            self.swing.add(now, within(fast - x, 0.0, 3.0 * ordinary));
+        // A trend is no volatility, so a sample is held against where the two before it lead to. Nor is a step: what is far
+        // out of the ordinary counts as three times the ordinary.
+        if let [Some((t1, x1)), Some((t2, x2))] = self.before {
+            let (step, past) = (seconds(now.saturating_sub(t1)), seconds(t1 - t2).max(0.1));
+            let expected = x1 + (x1 - x2) * (step / past).min(1.0);
+            let ordinary = self.swing.value().unwrap_or(0.1).max(0.01);
+            self.swing.add(now, within((expected - x) / EXTRAPOLATION, 0.0, 3.0 * ordinary));
         }
+        let t = now.max(self.last);
+        self.before = [Some((t, x)), self.before[0]];
         self.last = now.max(self.last);
     }
 

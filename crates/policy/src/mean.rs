@@ -10,6 +10,7 @@ use crate::units::seconds;
 #[derive(Clone, Copy, Debug)]
 pub struct Mean {
     tau: f64,
+    most: f64,
     value: f64,
     last: Option<Nanos>,
 }
@@ -17,7 +18,12 @@ pub struct Mean {
 impl Mean {
     /// With a time constant of `tau` seconds.
     pub fn new(tau: f64) -> Self {
-        Self { tau, value: 0.0, last: None }
+        Self { tau, most: f64::INFINITY, value: 0.0, last: None }
+    }
+
+    /// The same, but no sample stands for more than `most` seconds: after a gap a single one would otherwise be the mean.
+    pub fn at_most(self, most: f64) -> Self {
+        Self { most, ..self }
     }
 
     /// Takes in a sample, a finite number. Samples of one instant share the weight of a hundredth of the time constant
@@ -26,7 +32,7 @@ impl Mean {
         self.value = match self.last {
             None => x,
             Some(last) => {
-                let dt = seconds(now.saturating_sub(last)).max(self.tau / 100.0);
+                let dt = seconds(now.saturating_sub(last)).min(self.most).max(self.tau / 100.0);
                 self.value + (1.0 - libm::exp(-dt / self.tau)) * (x - self.value)
             }
         };
@@ -55,6 +61,14 @@ mod tests {
         often.add(0, 0.0);
         (1..=100).for_each(|i| often.add(i * SECOND / 10, 1.0));
         assert!((often.value().unwrap() - once.value().unwrap()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_sample_after_a_gap_is_only_a_sample() {
+        let mut mean = Mean::new(10.0).at_most(10.0);
+        mean.add(0, 0.0);
+        mean.add(1000 * SECOND, 1.0);
+        assert!((mean.value().unwrap() - 0.632_120_558_8).abs() < 1e-9);
     }
 
     #[test]

@@ -126,7 +126,8 @@ pub struct Synchroniser {
     sampling: Sampling,
     now: Nanos,
     up: bool,
-    idle: bool,
+    /// Since when the task has done nothing.
+    idle: Option<Nanos>,
     /// Progress of the task, and that of the standby.
     work: Nanos,
     safe: Nanos,
@@ -165,7 +166,7 @@ impl Synchroniser {
             settings,
             now,
             up: true,
-            idle: false,
+            idle: None,
             work: 0,
             safe: 0,
             since: now,
@@ -222,7 +223,7 @@ impl Synchroniser {
     /// The task does nothing, or goes on.
     pub fn handle_idle(&mut self, now: Nanos, idle: bool) {
         self.advance(now);
-        self.idle = idle;
+        self.idle = idle.then(|| self.idle.unwrap_or(self.now));
     }
 
     /// A sync has begun: it carries all progress that was told.
@@ -312,7 +313,7 @@ impl Synchroniser {
         } else if self.flight.is_some() {
             Some(Hold::InFlight)
         } else if self.risk() == 0 || self.delta.dirty_bytes() == Some(0) {
-            Some(if self.idle { Hold::Idle } else { Hold::Clean })
+            Some(if self.idle.is_some() { Hold::Idle } else { Hold::Clean })
         } else {
             None
         };
@@ -332,7 +333,15 @@ impl Synchroniser {
     }
 
     fn want_by_risk(&self) -> Decision {
-        let (risk, interval) = (seconds(self.risk()), self.interval());
+        let (risk, mut interval) = (seconds(self.risk()), self.interval());
+        if let Some(idle) = self.idle {
+            // What a task at rest has at risk does not grow, and so might stay below the interval for ever. It is synced
+            // once as much has been wagered on no outage's coming as the sync costs.
+            let Costs { per_sync, per_byte, slowdown } = self.settings.costs;
+            let cost = per_sync + per_byte * self.delta.now(self.risk());
+            let wagered = slowdown * self.lambda() * seconds(self.now - idle);
+            interval = interval.min(within(cost / wagered.max(1e-12), 0.0, 1e9));
+        }
         let action = if risk >= interval { Action::Sync } else { self.look_again(interval - risk) };
         let (bandwidth, delay) = (self.link.bandwidth(), self.link.delay());
         Decision { action, reason: Reason::Risk { risk, interval, hazard: self.lambda(), bandwidth, delay } }

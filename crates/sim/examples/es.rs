@@ -35,10 +35,11 @@ fn main() {
     let refs_of = |sets: &[Vec<Course>]| -> V { COSTS.iter().map(|c| Condition::THESIS.iter().zip(sets).map(|(k, cs)| Mean::of(&oracle(*k, cs, *c)).value).sum()).collect() };
     let (refs, vrefs) = (refs_of(&sets), refs_of(&val));
     let d = Weights::default();
-    let start = vec![-5.5, -1.6, 6.5, 2.8, 2.7, 1.0, 0.0, 6.0, 0.9, 0.0, -1.2, 0.2, 0.1, -2.1, 0.03];
-    let scale = [0.5, 0.5, 0.8, 0.5, 0.5, 0.5, 0.5, 2.0, 0.15, 0.5, 0.5, 0.15, 0.5, 0.8, 0.1];
+    let start = vec![-5.5, -1.4, 7.0, 3.1, 2.7, 1.1, 0.0, 7.0, 0.55, 0.2, -1.2, 0.2, 0.0, -2.4, 0.03];
+    let start = args.get(4).map_or(start, |s| s.trim().split(',').map(|x| x.trim().parse().unwrap()).collect());
+    let scale = [0.5, 0.5, 0.8, 0.5, 0.5, 0.5, 0.5, 3.0, 0.1, 0.5, 0.5, 0.15, 0.5, 0.8, 0.1];
     let t = std::time::Instant::now();
-    println!("start {:.4} val {:.4} {:?}", score(&start, &sets, &refs), score(&start, &val, &vrefs), t.elapsed());
+    println!("start {:.4} val {:.4} {:?}", score(&start, &sets, &refs), score(&start, &val, &vrefs), t.elapsed()); println!("   {:.2?} rand {:.3?}", per(&start, &val), COSTS.iter().zip(&random().1).map(|(c, y)| costs(&random().0, Policy::Auto, of(&start, *c)).iter().sum::<f64>() / y).collect::<Vec<_>>());
     let dim = start.len(); let lam = 14; let mu = 6;
     let w: V = { let r: V = (0..mu).map(|i| (mu as f64 + 0.5).ln() - ((i+1) as f64).ln()).collect(); let s: f64 = r.iter().sum(); r.iter().map(|x| x/s).collect() };
     let mueff = 1.0 / w.iter().map(|x| x*x).sum::<f64>();

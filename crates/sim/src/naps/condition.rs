@@ -78,7 +78,7 @@ impl Condition {
             Condition::Handover => handover(&mut chance),
             Condition::Train => train(&mut chance),
         };
-        Course { name: format!("{self} {seed}"), points }
+        Course { name: format!("{self}, seed {seed}"), points }
     }
 
     /// A network whose hidden process has random parameters, half of them with few outages: what parameters are fitted
