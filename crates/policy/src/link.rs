@@ -16,6 +16,8 @@ pub const SLOW: f64 = 300.0;
 pub const SWING: f64 = 180.0;
 /// The most that volatility counts for: deviations by a sixth.
 pub const MOST_SWING: f64 = 1.4;
+/// Samples from which the volatility is known.
+const ENOUGH: u32 = 12;
 /// How much wider an extrapolation from two noisy samples is spread than a sample: sqrt(1 + 4 + 1).
 const EXTRAPOLATION: f64 = 2.449_489_742_783_178;
 /// Time constant by which the best that was seen is forgotten, seconds.
@@ -29,10 +31,6 @@ pub struct Signs {
     pub drop: f64,
     /// How far the delay is above the least that was seen.
     pub rise: f64,
-    /// How far the bandwidth is below what is usual: its trend. May be negative, then the link recovers.
-    pub fall: f64,
-    /// How far the delay is above what is usual. May be negative.
-    pub climb: f64,
     /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the v by which samples are worse on average than those
     /// before them lead to expect, as a logarithm. Only the bad half counts: better than expected is no sign of trouble.
     pub swing: f64,
@@ -45,6 +43,8 @@ struct Track {
     slow: Mean,
     best: f64,
     swing: Mean,
+    /// Samples that it is of.
+    swings: u32,
     /// The last sample and the one before it.
     before: [Option<(Nanos, f64)>; 2],
     last: Nanos,
@@ -52,7 +52,15 @@ struct Track {
 
 impl Track {
     fn new() -> Self {
-        Self { fast: Mean::new(FAST), slow: Mean::new(SLOW), best: 0.0, swing: Mean::new(SWING).at_most(10.0), before: [None; 2], last: 0 }
+        Self {
+            fast: Mean::new(FAST),
+            slow: Mean::new(SLOW),
+            best: 0.0,
+            swing: Mean::new(SWING).at_most(10.0),
+            swings: 0,
+            before: [None; 2],
+            last: 0,
+        }
     }
 
     fn add(&mut self, now: Nanos, x: f64) {
@@ -76,18 +84,21 @@ impl Track {
             let expected = x1 + (x1 - x2) * (step / past).min(1.0);
             let ordinary = self.swing.value().unwrap_or(0.1).max(0.01);
             self.swing.add(now, within((expected - x) / EXTRAPOLATION, 0.0, 3.0 * ordinary));
+            self.swings = self.swings.saturating_add(1);
         }
         let t = now.max(self.last);
         self.before = [Some((t, x)), self.before[0]];
         self.last = now.max(self.last);
     }
 
-    /// How far the present is below the best, and below the usual.
-    fn below(&self) -> (f64, f64) {
-        match (self.fast.value(), self.slow.value()) {
-            (Some(fast), Some(slow)) => (within(self.best - fast, 0.0, 20.0), within(slow - fast, -20.0, 20.0)),
-            _ => (0.0, 0.0),
-        }
+    /// How far samples are worse than expected, on average; none before there are enough.
+    fn volatility(&self) -> Option<f64> {
+        self.swing.value().filter(|_| self.swings >= ENOUGH)
+    }
+
+    /// How far the present is below the best.
+    fn below(&self) -> f64 {
+        self.fast.value().map_or(0.0, |fast| within(self.best - fast, 0.0, 20.0))
     }
 }
 
@@ -106,12 +117,7 @@ pub struct Link {
 impl Link {
     /// A link that nothing is known of.
     pub fn new() -> Self {
-        Self {
-            bandwidth: Track::new(),
-            delay: Track::new(),
-            beat: Mean::new(30.0),
-            heard: None,
-        }
+        Self { bandwidth: Track::new(), delay: Track::new(), beat: Mean::new(30.0), heard: None }
     }
 
     /// Takes in what a transfer or a heartbeat has measured.
@@ -161,12 +167,14 @@ impl Link {
 
     /// Signs of trouble.
     pub fn signs(&self) -> Signs {
-        let ((drop, fall), (rise, climb)) = (self.bandwidth.below(), self.delay.below());
-        let volatility = match (self.bandwidth.swing.value(), self.delay.swing.value()) {
-            (Some(b), Some(d)) => 0.5 * (b + d),
-            (one, other) => one.or(other).unwrap_or(0.0),
+        let (drop, rise) = (self.bandwidth.below(), self.delay.below());
+        let swing = match (self.bandwidth.volatility(), self.delay.volatility()) {
+            (Some(b), Some(d)) => libm::log1p(0.5 * (b + d) / 0.05).min(MOST_SWING),
+            (Some(one), None) | (None, Some(one)) => libm::log1p(one / 0.05).min(MOST_SWING),
+            // Of a link that is not known yet, steadiness is not taken for granted.
+            (None, None) => MOST_SWING,
         };
-        Signs { drop, rise, fall, climb, swing: libm::log1p(volatility / 0.05).min(MOST_SWING) }
+        Signs { drop, rise, swing }
     }
 }
 

@@ -100,10 +100,7 @@ impl Window {
             held.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
         };
         let ((b_min, b_max), (l_min, l_max)) = (bounds(|s| s.0), bounds(|s| s.1));
-        score(
-            bandwidth_score(self.signs, bandwidth, b_min, b_max),
-            latency_score(self.signs, latency, l_min, l_max),
-        )
+        score(bandwidth_score(self.signs, bandwidth, b_min, b_max), latency_score(self.signs, latency, l_min, l_max))
     }
 }
 

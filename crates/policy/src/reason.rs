@@ -70,6 +70,11 @@ pub enum Reason {
         /// How long the sync would take.
         takes: f64,
     },
+    /// One is due, but the last one has only just begun.
+    Soon {
+        /// Time since then.
+        since: f64,
+    },
     /// One is due, but the link would hardly stay up for it.
     Unlikely {
         /// How long the sync would take.
@@ -101,7 +106,12 @@ impl fmt::Display for Reason {
             Reason::Risk { risk, interval, hazard, bandwidth, delay } => {
                 let (verdict, sign) = if risk >= interval { ("sync", ">=") } else { ("wait", "<") };
                 let every = Span(1.0 / hazard);
-                write!(f, "{verdict}: {} at risk {sign} {}; an outage about every {every}", Span(risk), Span(interval))?;
+                write!(
+                    f,
+                    "{verdict}: {} at risk {sign} {}; an outage about every {every}",
+                    Span(risk),
+                    Span(interval)
+                )?;
                 match (bandwidth, delay) {
                     (Some(b), Some(d)) => write!(f, " at {}, {}", Rate(b), Span(d)),
                     (Some(b), None) => write!(f, " at {}", Rate(b)),
@@ -126,8 +136,14 @@ impl fmt::Display for Reason {
             }
             Reason::Share { risk, share, takes } => {
                 let percent = share * 100.0;
-                write!(f, "wait: {} at risk, but {} of sync is beyond {percent:.0} % of the link", Span(risk), Span(takes))
+                write!(
+                    f,
+                    "wait: {} at risk, but {} of sync is beyond {percent:.0} % of the link",
+                    Span(risk),
+                    Span(takes)
+                )
             }
+            Reason::Soon { since } => write!(f, "wait: the last sync began {} ago", Span(since)),
             Reason::Unlikely { takes, chance } => {
                 let percent = chance * 100.0;
                 write!(f, "wait: a sync takes {}, and the link lasts that long with {percent:.0} %", Span(takes))
@@ -164,8 +180,14 @@ mod tests {
                 Reason::Naps { since: 60.0, interval: Some(300.0), score: 0.4, size: 2097152.0 },
                 "wait: 1m00s since the last sync, S* 5m00s for P 0.40 and 2.0 MiB",
             ),
-            (Reason::Share { risk: 90.0, share: 0.1, takes: 20.0 }, "wait: 1m30s at risk, but 20.0 s of sync is beyond 10 % of the link"),
-            (Reason::MaxLoss { risk: 4.5, most: 5.0, takes: 0.6 }, "sync: 4.5 s at risk and 600 ms to send it, of 5.0 s allowed"),
+            (
+                Reason::Share { risk: 90.0, share: 0.1, takes: 20.0 },
+                "wait: 1m30s at risk, but 20.0 s of sync is beyond 10 % of the link",
+            ),
+            (
+                Reason::MaxLoss { risk: 4.5, most: 5.0, takes: 0.6 },
+                "sync: 4.5 s at risk and 600 ms to send it, of 5.0 s allowed",
+            ),
             (Reason::Cut { cuts: 2, wait: 8.0 }, "wait: the last syncs were cut (2), the next try in 8.0 s"),
         ] {
             assert_eq!(reason.to_string(), text);

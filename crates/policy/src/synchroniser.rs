@@ -28,8 +28,6 @@ pub struct Settings {
     pub bound_all: bool,
     /// Of the hazard.
     pub weights: Weights,
-    /// `auto`: the interval it goes by, as a multiple of the best one for a hazard that stays as it is.
-    pub patience: f64,
     /// NAPS: the sampling interval I.
     pub sampling: Nanos,
     /// NAPS: how many samples it looks back on. The thesis does not say.
@@ -43,7 +41,6 @@ impl Default for Settings {
             bounds: Bounds::default(),
             bound_all: true,
             weights: Weights::default(),
-            patience: 1.0,
             sampling: 4 * MINUTE,
             samples: 8,
         }
@@ -144,7 +141,6 @@ impl Synchroniser {
         let settings = Settings {
             costs: settings.costs.checked(),
             bounds: settings.bounds.checked(),
-            patience: within(settings.patience, 0.1, 10.0),
             sampling: settings.sampling.max(SECOND),
             ..settings
         };
@@ -300,8 +296,7 @@ impl Synchroniser {
         let bounds = &self.settings.bounds;
         let (least, most) = (seconds(bounds.least), seconds(bounds.most));
         let best = interval::best(self.settings.costs, &self.delta, self.lambda(), most);
-        let patience = if self.policy == Policy::Auto { self.settings.patience } else { 1.0 };
-        within(patience * best, least, most)
+        within(best, least, most)
     }
 
     /// What to do now, and why. Ask again when the moment it gives has come, or anything has been told.
@@ -423,7 +418,10 @@ impl Synchroniser {
                 return wait(left, Reason::Cut { cuts: self.cuts, wait: left });
             }
         }
-        let share = self.budget.wait(takes).max(early);
+        if early > 0.0 {
+            return wait(early, Reason::Soon { since: seconds(self.now - self.since) });
+        }
+        let share = self.budget.wait(takes);
         if share > 0.0 {
             return wait(share, Reason::Share { risk, share: bounds.share, takes });
         }

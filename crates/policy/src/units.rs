@@ -122,7 +122,9 @@ mod tests {
         for (bytes, text) in [(12_500.0, "100 kbit/s"), (1e6, "8.0 Mbit/s"), (250e6, "2.0 Gbit/s")] {
             assert_eq!(Rate(bytes).to_string(), text);
         }
-        for (bytes, text) in [(17.0, "17 B"), (2048.0, "2.0 KiB"), (1_572_864.0, "1.5 MiB"), (2_147_483_648.0, "2.0 GiB")] {
+        for (bytes, text) in
+            [(17.0, "17 B"), (2048.0, "2.0 KiB"), (1_572_864.0, "1.5 MiB"), (2_147_483_648.0, "2.0 GiB")]
+        {
             assert_eq!(Size(bytes).to_string(), text);
         }
     }

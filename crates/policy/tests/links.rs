@@ -20,7 +20,7 @@ struct Seen {
 }
 
 /// A task that makes `dirty` bytes per second over a link that gives a rate and a one-way delay at each moment, or is down,
-/// for so long. Every `lost`-th heartbeat does not come.
+/// for so long. Every `lost`-th heartbeat does not come, none but the first where that is 0.
 fn drive(
     policy: Policy,
     settings: Settings,
@@ -54,7 +54,7 @@ fn drive(
             continue;
         };
         seen.up += TICK;
-        if now % SECOND == 0 && (lost == 0 || now / SECOND % lost != 0) {
+        if now % SECOND == 0 && !(now / SECOND).is_multiple_of(lost) {
             s.handle_heartbeat(now);
             s.handle_link_sample(now, LinkSample { bandwidth: Some(rate), delay: Some(delay) });
         }
@@ -171,9 +171,9 @@ fn a_task_that_stops_after_work_is_synced_once_and_then_left_alone() {
     let mut s = Synchroniser::new(Policy::Auto, Settings::default(), 0);
     s.handle_progress(0, 180 * MINUTE);
     s.handle_idle(0, true);
-    assert_eq!(s.decide(0).action, Action::Sync);
-    s.handle_sync_started(0);
-    s.handle_sync_finished(SECOND, 1000);
+    assert_eq!(s.decide(SECOND).action, Action::Sync);
+    s.handle_sync_started(SECOND);
+    s.handle_sync_finished(2 * SECOND, 1000);
     assert_eq!(s.decide(2 * SECOND).action, Action::WaitUntil(NEVER));
 }
 

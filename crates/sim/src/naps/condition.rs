@@ -227,10 +227,7 @@ impl Radio {
         // Half of the fluctuation has no memory: what a single transfer happens to see.
         let jitter = (chance.normal(), chance.normal());
         let factor = |slow: f64, quick: f64| self.sigma * (slow + 0.5 * quick);
-        (
-            (self.level.0 + factor(self.noise.0, jitter.0)).exp(),
-            (self.level.1 + factor(self.noise.1, jitter.1)).exp(),
-        )
+        ((self.level.0 + factor(self.noise.0, jitter.0)).exp(), (self.level.1 + factor(self.noise.1, jitter.1)).exp())
     }
 }
 

@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn a_stall_of_five_seconds_is_an_outage_and_one_of_four_is_not() {
         let row = |t: usize, kbps: u32| format!("{t},{kbps},\n");
-        let text: String = (0..20).map(|t| row(t, if (2..6).contains(&t) || (10..15).contains(&t) { 99 } else { 100 })).collect();
+        let text: String =
+            (0..20).map(|t| row(t, if (2..6).contains(&t) || (10..15).contains(&t) { 99 } else { 100 })).collect();
         assert_eq!(Course::parse("x", &text).unwrap().outages(), [(10, 15)]);
     }
 

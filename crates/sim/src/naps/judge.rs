@@ -39,7 +39,13 @@ impl Mean {
     /// Of the ratio of two sums over the same courses, by the delta method: what both have in common cancels out.
     pub fn of_ratio(a: &[f64], b: &[f64]) -> Self {
         let (sum_a, sum_b) = (a.iter().sum::<f64>(), b.iter().sum::<f64>());
-        let value = if sum_b > 0.0 { sum_a / sum_b } else if sum_a > 0.0 { f64::INFINITY } else { 1.0 };
+        let value = if sum_b > 0.0 {
+            sum_a / sum_b
+        } else if sum_a > 0.0 {
+            f64::INFINITY
+        } else {
+            1.0
+        };
         let n = a.len() as f64;
         let rest: f64 = a.iter().zip(b).map(|(a, b)| (a - value * b) * (a - value * b)).sum();
         Self { value, within: if sum_b > 0.0 { 1.96 * (rest * n / (n - 1.0).max(1.0)).sqrt() / sum_b } else { 0.0 } }
@@ -49,11 +55,7 @@ impl Mean {
 /// The settings that policies are compared with: as the defaults, but for the cost, and the policies of the thesis as it
 /// describes them, without our bounds.
 pub fn settings(c: f64) -> Settings {
-    Settings {
-        costs: Costs { per_sync: c * 60.0, ..Costs::default() },
-        bound_all: false,
-        ..Settings::default()
-    }
+    Settings { costs: Costs { per_sync: c * 60.0, ..Costs::default() }, bound_all: false, ..Settings::default() }
 }
 
 /// One outcome per course.
@@ -70,8 +72,10 @@ pub fn costs(courses: &[Course], policy: Policy, settings: Settings) -> Vec<f64>
 /// The fixed intervals that are tried in hindsight, nanoseconds: from half a minute in steps of 5 %, and one that is
 /// longer than any course, which is never.
 pub fn grid() -> Vec<Nanos> {
-    let mut grid: Vec<Nanos> =
-        (0..110).map(|i| (30.0 * 1.05f64.powi(i)).round() as Nanos * SECOND).take_while(|s| *s < 7200 * SECOND).collect();
+    let mut grid: Vec<Nanos> = (0..110)
+        .map(|i| (30.0 * 1.05f64.powi(i)).round() as Nanos * SECOND)
+        .take_while(|s| *s < 7200 * SECOND)
+        .collect();
     grid.push(1000 * 3600 * SECOND);
     grid
 }

@@ -44,8 +44,13 @@ pub fn svg(course: &Course, lanes: &[Lane<'_>], c: f64) -> String {
          font-family=\"DejaVu Sans, Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
     );
-    let title = format!("Standby over {}: {} outages, {:.0} of {:.0} min connected", escape(&course.name),
-        course.outages().len(), course.up_minutes(), span / 60.0);
+    let title = format!(
+        "Standby over {}: {} outages, {:.0} of {:.0} min connected",
+        escape(&course.name),
+        course.outages().len(),
+        course.up_minutes(),
+        span / 60.0
+    );
     text(&mut out, LEFT, 26.0, "start", INK, 16.0, &title);
     legend(&mut out);
     let bottom = height - FOOT;
@@ -220,20 +225,25 @@ fn risk(course: &Course, outcome: &Outcome) -> Vec<(f64, f64)> {
     corners
 }
 
-fn lane(
-    out: &mut String,
-    course: &Course,
-    lane: &Lane<'_>,
-    c: f64,
-    top: f64,
-    most: f64,
-    x: &impl Fn(f64) -> f64,
-) {
+fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, c: f64, top: f64, most: f64, x: &impl Fn(f64) -> f64) {
     let (bottom, outcome) = (top + PANEL, lane.outcome);
     let y = |seconds: f64| bottom - seconds / most * (PANEL - 8.0);
-    text(out, LEFT, top - 6.0, "start", INK, 13.0, &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(lane.name)));
+    text(
+        out,
+        LEFT,
+        top - 6.0,
+        "start",
+        INK,
+        13.0,
+        &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(lane.name)),
+    );
     let cut = if outcome.cut > 0 { format!(" ({} cut)", outcome.cut) } else { String::new() };
-    let sum = format!("{} syncs{cut}, {:.1} min recomputed, J {:.1} at {c} min a sync", outcome.syncs, outcome.lost, outcome.cost(c));
+    let sum = format!(
+        "{} syncs{cut}, {:.1} min recomputed, J {:.1} at {c} min a sync",
+        outcome.syncs,
+        outcome.lost,
+        outcome.cost(c)
+    );
     text(out, WIDTH - RIGHT, top - 6.0, "end", PALE, 12.0, &sum);
     text(out, LEFT - 8.0, y(most) + 8.0, "end", PALE, 11.0, &format!("{:.0} min", most / 60.0));
     text(out, LEFT - 8.0, bottom, "end", PALE, 11.0, "0");
@@ -242,7 +252,10 @@ fn lane(
         let _ = write!(path, "L{:.1} {:.1}", x(t), y(seconds));
     }
     let _ = write!(path, "L{:.1} {bottom:.1}Z", x(course.points.len() as f64));
-    let _ = writeln!(out, "<path d=\"{path}\" fill=\"{RISK}\" fill-opacity=\"0.45\" stroke=\"{RISK}\" stroke-width=\"1\"/>");
+    let _ = writeln!(
+        out,
+        "<path d=\"{path}\" fill=\"{RISK}\" fill-opacity=\"0.45\" stroke=\"{RISK}\" stroke-width=\"1\"/>"
+    );
     for event in &outcome.events {
         match *event {
             Event::Synced { began, ended } => {
@@ -251,7 +264,8 @@ fn lane(
             }
             Event::Cut { began, ended } => rect(out, x(began), bottom, (x(ended) - x(began)).max(1.0), 8.0, LOSS),
             Event::Lost { at, seconds } => {
-                let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{LOSS}\"/>", x(at), y(seconds));
+                let _ =
+                    writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{LOSS}\"/>", x(at), y(seconds));
                 if seconds >= 30.0 {
                     let label = format!("{:.1}", seconds / 60.0);
                     text(out, x(at) + 6.0, (y(seconds) + 3.0).max(top + 8.0), "start", LOSS, 10.5, &label);

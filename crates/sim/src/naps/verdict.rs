@@ -49,7 +49,8 @@ fn together(thesis: &[Vec<Course>], c: f64) -> Vec<Figure> {
     let fixed = grid().into_iter().map(|interval| (interval, total(thesis, Policy::Fixed(interval), settings(c))));
     let (interval, fixed) = fixed.min_by(|a, b| mean(&a.1).total_cmp(&mean(&b.1))).unwrap_or_default();
     let young = total(thesis, Policy::Young, settings(c));
-    let oracle: Vec<_> = Condition::THESIS.iter().zip(thesis).map(|(k, courses)| judge::oracle(*k, courses, c)).collect();
+    let oracle: Vec<_> =
+        Condition::THESIS.iter().zip(thesis).map(|(k, courses)| judge::oracle(*k, courses, c)).collect();
     let oracle = sum(&oracle);
     let name = |what: &str| format!("c {c}: auto to {what}");
     let mut figures = vec![
@@ -89,10 +90,21 @@ fn alone(thesis: &[Vec<Course>], unseen: &[Vec<Course>], c: f64) -> Vec<Figure> 
         if fixed.iter().sum::<f64>() == 0.0 {
             // Never is free where no outage comes, and no ratio to it says anything.
             let note = "no outage comes: never to sync is free".to_string();
-            return Figure { name: format!("c {c}: J of auto, {condition}"), value: Mean::of(&auto), unit: "min", target: None, note };
+            return Figure {
+                name: format!("c {c}: J of auto, {condition}"),
+                value: Mean::of(&auto),
+                unit: "min",
+                target: None,
+                note,
+            };
         }
         let seen = if Condition::UNSEEN.contains(condition) { "unseen; " } else { "" };
-        let note = format!("{seen}{:.1} to {:.1}, every {} s", Mean::of(&auto).value, Mean::of(&fixed).value, interval / SECOND);
+        let note = format!(
+            "{seen}{:.1} to {:.1}, every {} s",
+            Mean::of(&auto).value,
+            Mean::of(&fixed).value,
+            interval / SECOND
+        );
         ratio(format!("c {c}: auto to best fixed, {condition}"), &auto, &fixed, 1.10, note)
     })
     .collect()
@@ -105,24 +117,27 @@ pub fn recorded(drives: &[Course]) -> Vec<Figure> {
     COSTS
         .iter()
         .flat_map(|c| {
-            [("recorded drives", drives, Some(1.05)), ("recorded drives, other starts", &starts[..], None)].map(|(name, courses, target)| {
-                let auto = costs(courses, Policy::Auto, settings(*c));
-                let (interval, fixed) = best_fixed(courses, *c);
-                let outages: usize = courses.iter().map(|course| course.outages().len()).sum();
-                let (sum_auto, sum_fixed) = (auto.iter().sum::<f64>(), fixed.iter().sum::<f64>());
-                let naps = costs(courses, Policy::Naps, settings(*c)).iter().sum::<f64>();
-                // Tasks on one drive are not independent: they count as one.
-                let each = courses.len() / drives.len().max(1);
-                let by_drive = |costs: &[f64]| costs.chunks(each.max(1)).map(|chunk| chunk.iter().sum()).collect::<Vec<f64>>();
-                let note = format!(
-                    "{sum_auto:.1} to {sum_fixed:.1}, every {} s; naps {:.3}; {} courses, {outages} outages",
-                    interval / SECOND,
-                    naps / sum_fixed,
-                    courses.len()
-                );
-                let value = Mean::of_ratio(&by_drive(&auto), &by_drive(&fixed));
-                Figure { name: format!("c {c}: auto to best fixed, {name}"), value, unit: "", target, note }
-            })
+            [("recorded drives", drives, Some(1.05)), ("recorded drives, other starts", &starts[..], None)].map(
+                |(name, courses, target)| {
+                    let auto = costs(courses, Policy::Auto, settings(*c));
+                    let (interval, fixed) = best_fixed(courses, *c);
+                    let outages: usize = courses.iter().map(|course| course.outages().len()).sum();
+                    let (sum_auto, sum_fixed) = (auto.iter().sum::<f64>(), fixed.iter().sum::<f64>());
+                    let naps = costs(courses, Policy::Naps, settings(*c)).iter().sum::<f64>();
+                    // Tasks on one drive are not independent: they count as one.
+                    let each = courses.len() / drives.len().max(1);
+                    let by_drive =
+                        |costs: &[f64]| costs.chunks(each.max(1)).map(|chunk| chunk.iter().sum()).collect::<Vec<f64>>();
+                    let note = format!(
+                        "{sum_auto:.1} to {sum_fixed:.1}, every {} s; naps {:.3}; {} courses, {outages} outages",
+                        interval / SECOND,
+                        naps / sum_fixed,
+                        courses.len()
+                    );
+                    let value = Mean::of_ratio(&by_drive(&auto), &by_drive(&fixed));
+                    Figure { name: format!("c {c}: auto to best fixed, {name}"), value, unit: "", target, note }
+                },
+            )
         })
         .collect()
 }
