@@ -94,7 +94,8 @@ impl Delta {
         let mut least = f64::INFINITY;
         for (line, tau) in self.lines.iter().zip(TAUS) {
             let (m0, m1, error) = line.fit();
-            if error < least {
+            // What differs by rounding only is alike, and then the first is as good.
+            if error < least - 1e-9 * line.yy {
                 (least, self.m0, self.m1, self.tau) = (error, m0, m1, tau);
             }
         }
