@@ -83,7 +83,7 @@ mod tests {
             let (syncs, recomputed) = row.printed.unwrap();
             let (ds, dr) = (row.syncs.value - f64::from(syncs), row.recomputed.value - f64::from(recomputed));
             // Printed is one course; ours, a mean of many.
-            assert!(ds.abs() <= 4.0 && dr.abs() <= 150.0, "{row:?}");
+            assert!(ds.abs() <= 4.0 && dr.abs() <= 200.0, "{row:?}");
         }
         assert!(rows.iter().filter(|row| row.sampling == Some(16)).all(|row| row.syncs.value <= 7.0));
     }
