@@ -1,11 +1,13 @@
 //! What may be typed: every command, its options and its examples.
 
 mod node;
+mod simulate;
 mod unikernel;
 
 use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use node::*;
+pub use simulate::*;
 use std::path::PathBuf;
 pub use unikernel::*;
 
@@ -69,6 +71,9 @@ pub enum Command {
     /// Check and combine snapshots
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Try out policies in simulated time
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Measure what Wayfare costs
     Bench(crate::bench::Bench),
     /// Print a completion script for a shell

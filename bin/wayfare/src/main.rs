@@ -21,6 +21,7 @@ mod registry;
 mod resume;
 mod run;
 mod running;
+mod simulate;
 mod snapshots;
 mod standing;
 mod tasks;
@@ -28,7 +29,7 @@ mod unikernel;
 mod units;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SnapshotCommand, TaskCommand, UnikernelCommand};
+use cli::{Cli, Command, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),
         Command::Snapshot(SnapshotCommand::Squash(args)) => snapshots::squash(&args),
+        Command::Simulate(SimulateCommand::Naps(args)) => simulate::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions(shell),
     };

@@ -20,6 +20,7 @@ pub mod guest;
 pub mod host;
 pub mod hostile;
 pub mod link;
+pub mod naps;
 pub mod net;
 #[cfg(feature = "proxy")]
 pub mod proxy;

@@ -5,6 +5,7 @@ mod capture;
 mod hello;
 mod large;
 mod migrate;
+mod naps;
 mod overhead;
 mod pause;
 mod unikernel;
@@ -24,7 +25,7 @@ use wayfare_wasi::{Ctx, Stream};
 /// `wayfare bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200\n  wayfare bench unikernel --runs 5"
+    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200\n  wayfare bench unikernel --runs 5\n  wayfare bench naps --seeds 400 --traces ../shared/traces"
 )]
 pub struct Bench {
     /// What to measure
@@ -37,7 +38,7 @@ pub struct Bench {
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
     /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
-    /// unikernel: size, memory, boot, programs, transfer, downtime
+    /// unikernel: size, memory, boot, programs, transfer, downtime; of naps: networks, recorded
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program
@@ -46,6 +47,12 @@ pub struct Bench {
     /// Round-trip time of the link between nodes, half of it each way (migrate)
     #[arg(long, value_parser = units::duration, default_value = "1ms")]
     pub rtt: Duration,
+    /// Held-out courses of each network (naps)
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(2..=10_000))]
+    pub seeds: u64,
+    /// Where recorded drives are, CSV files in it or in folders of it (naps)
+    #[arg(long, default_value = "../shared/traces")]
+    pub traces: PathBuf,
     /// Moves in a row (migrate)
     #[arg(long, default_value_t = 1000)]
     pub moves: u32,
@@ -62,6 +69,8 @@ pub enum Name {
     Migrate,
     /// What machines without an operating system need, and what moves to and from them cost
     Unikernel,
+    /// What keeping a standby costs, in simulated time: our policy against fixed intervals, NAPS and an oracle
+    Naps,
 }
 
 /// One line of a table: a figure and what it should be.
@@ -114,6 +123,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         Name::Capture => capture::measure(args)?,
         Name::Migrate => migrate::measure(args)?,
         Name::Unikernel => unikernel::measure(args)?,
+        Name::Naps => naps::measure(args)?,
     };
     if args.output == Format::Json {
         let rows: Vec<_> = rows
