@@ -143,7 +143,7 @@ fn frozen_streams_that_cannot_be_are_refused() {
     let invalid = |bytes: Vec<u8>, what| assert_eq!(refused(&bytes), DecodeError::Invalid(what));
     invalid(state(8, &[], &[]), "how the task has its streams");
     invalid(
-        [state(2, &[], &[]), vec![2, 0, 0, 0], vec![7, 0, 0, 0, 0, 0, 0, 0].repeat(2)].concat(),
+        [state(2, &[], &[]), vec![2, 0, 0, 0], [7, 0, 0, 0, 0, 0, 0, 0].repeat(2)].concat(),
         "streams that are over",
     );
     invalid(state(1, &[stream(2, 0, 0, 0, 0, b""), fresh.clone()], &[]), "the order of streams");
