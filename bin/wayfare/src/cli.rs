@@ -1,12 +1,14 @@
 //! What may be typed: every command, its options and its examples.
 
 mod node;
+mod protect;
 mod simulate;
 mod unikernel;
 
 use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use node::*;
+pub use protect::*;
 pub use simulate::*;
 use std::path::PathBuf;
 pub use unikernel::*;
@@ -53,6 +55,14 @@ pub enum Command {
     Stats(Stats),
     /// Move a task of the agent to another node while it runs
     Migrate(Migrate),
+    /// Give a task of the agent a standby on another node, which goes on with it when this one is gone
+    Protect(Protect),
+    /// Take a task's standby away
+    Unprotect(Unprotect),
+    /// List tasks with their standbys
+    Protected(Protected),
+    /// Have a task's standby take over
+    Failover(Failover),
     /// Make and join clusters, and serve as a node
     #[command(subcommand)]
     Node(NodeCommand),

@@ -16,6 +16,7 @@ mod migrate;
 mod mounts;
 mod node;
 mod output;
+mod protect;
 mod ps;
 mod registry;
 mod resume;
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
         Command::Rm(args) => tasks::remove(&args),
         Command::Stats(args) => tasks::stats(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Protect(args) => protect::protect(&args),
+        Command::Unprotect(args) => protect::unprotect(&args),
+        Command::Protected(args) => protect::list(&args),
+        Command::Failover(args) => protect::failover(&args),
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
         Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),

@@ -9,8 +9,10 @@ use crate::kept::Kept;
 use crate::link::Link;
 use crate::membership::Identity;
 use crate::peers::Peer;
+use crate::protect::Protection;
 use crate::service::{self, Sockets};
 use crate::spec::Spec;
+use crate::standby::Held;
 use crate::task::{self, End, Live};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
@@ -152,6 +154,10 @@ pub struct Agent {
     ingresses: Mutex<HashMap<TaskId, Arc<Ingress>>>,
     /// Moves to this node that are not over.
     pub(crate) arriving: Mutex<HashMap<TaskId, Visitors>>,
+    /// Tasks of this node that have a standby, by name.
+    pub(crate) protections: Mutex<BTreeMap<String, Arc<Protection>>>,
+    /// Tasks whose standby this node is.
+    pub(crate) standbys: Mutex<HashMap<TaskId, Arc<Held>>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -188,6 +194,8 @@ impl Agent {
             tasks: Mutex::default(),
             ingresses: Mutex::default(),
             arriving: Mutex::default(),
+            protections: Mutex::default(),
+            standbys: Mutex::default(),
         }))
     }
 

@@ -29,9 +29,9 @@ use wayfare_transfer::pages::{Batch, PageRange};
 use wayfare_transfer::{Incoming, Kind};
 
 /// A task that is ready to run.
-struct Ready {
-    task: Task,
-    sockets: Arc<Sockets>,
+pub(crate) struct Ready {
+    pub(crate) task: Task,
+    pub(crate) sockets: Arc<Sockets>,
     /// What brings it the pages that it lacks.
     late: Option<Late>,
 }
@@ -543,7 +543,7 @@ async fn waits(faults: &Option<AsyncFd<OwnedFd>>) {
 }
 
 /// Makes the task; nothing of it runs.
-fn prepare(
+pub(crate) fn prepare(
     agent: &Agent,
     ground: Ground,
     spec: &Spec,

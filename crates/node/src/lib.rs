@@ -33,11 +33,14 @@ mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
+mod protect;
 mod rate;
 mod recover;
 mod serve;
 mod service;
+mod standby;
 mod task;
+mod watched;
 
 pub use wayfare_cluster::{control, peers, restart, spec, token};
 

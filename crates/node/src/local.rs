@@ -1,8 +1,8 @@
 //! What this machine's users ask the agent, over a socket that only they can reach: a line of JSON each way, more than
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
-use crate::agent::{Agent, Entry, processors};
-use crate::control::{NodeInfo, Reply, Request, State, TaskInfo};
+use crate::agent::{Agent, Entry, lock, processors};
+use crate::control::{NodeInfo, Pair, Reply, Request, State, TaskInfo};
 use crate::depart::{self, Told};
 use crate::dirs::Dirs;
 use crate::link::Link;
@@ -111,6 +111,9 @@ pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> 
 
 /// The node that a task is on which is asked about, if it has left here.
 fn elsewhere(agent: &Agent, request: &Request) -> Option<String> {
+    if let Request::Failover { name } = request {
+        return lock(&agent.protections).get(name).map(|protection| protection.pair().peer);
+    }
     match agent.task(request.task()?).ok()?.state() {
         State::Left { to, .. } => Some(to),
         _ => None,
@@ -245,6 +248,23 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             }
             // Its epoch may have been used there: what goes on here claims the next one.
             entry.decision.send_replace(Some(if here { Answer::Lost } else { Answer::Owns }));
+            Reply::Done
+        }
+        Request::Protect { order } => {
+            agent.protect(order).await?;
+            Reply::Done
+        }
+        Request::Unprotect { name } => {
+            agent.unprotect(&name).await?;
+            Reply::Done
+        }
+        Request::Protected => {
+            let mut pairs: Vec<Pair> = lock(&agent.protections).values().map(|p| p.pair()).collect();
+            pairs.extend(lock(&agent.standbys).values().map(|held| held.pair()));
+            Reply::Protected { pairs }
+        }
+        Request::Failover { name } => {
+            agent.fail_over(&name).await?;
             Reply::Done
         }
         Request::Nodes => {

@@ -5,7 +5,7 @@ use crate::agent::Agent;
 use crate::link::Link;
 use crate::peers::{NodeMessage, Peer};
 use crate::restart::Restarted;
-use crate::{arrive, compiler, local, membership, service, unix_nanos, unix_now};
+use crate::{arrive, compiler, local, membership, service, standby, unix_nanos, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +115,7 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
     match first.kind {
         Kind::Transfer => match Message::decode(&first.payload)? {
             Message::Offer(_) => arrive::arrive(agent, link, first).await,
+            Message::Standby(said) => standby::hold(agent, link, said).await,
             Message::Lane { task, epoch } => agent.add_lane(link, task, epoch),
             Message::Reattach { task, epoch } => agent.reattach(link, task, epoch).await,
             Message::Ask { task, epoch, holds } => {

@@ -79,6 +79,10 @@ pub enum Said {
     Dismiss,
     /// Standby: it has taken over, at this epoch.
     TakenOver(u64),
+    /// Primary: I am here. Not for the machines; the number comes back.
+    Beat(u64),
+    /// Standby: so am I.
+    Echo(u64),
 }
 
 /// The epoch of a standby that takes over from a task at `epoch`: later than that of any move that its primary makes. The

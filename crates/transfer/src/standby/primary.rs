@@ -201,7 +201,7 @@ impl Primary {
         if self.phase != Phase::Freezing {
             return;
         }
-        let left: Vec<PageRange> = self.queue.drain(..).chain(guest.rest()).collect();
+        let left: Vec<PageRange> = self.queue.drain(..).chain(guest.dirty()).collect();
         for range in left {
             self.owed.insert(range);
             for range in cut(range, BATCH_PAGES) {

@@ -1,0 +1,97 @@
+//! `wayfare protect`, `unprotect`, `protected`, `failover`: tasks that have a standby.
+
+use crate::cli::{Failover, Format, Protect, Protected, Unprotect};
+use crate::client::Client;
+use crate::output::{self, Paint};
+use anyhow::{Result, bail};
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Duration;
+use wayfare_node::control::{self, Pair, Reply, Request, Role};
+
+/// Gives a task a standby; comes back when that could go on with it.
+///
+/// # Errors
+/// When it cannot have one there.
+pub fn protect(args: &Protect) -> Result<ExitCode> {
+    let order = control::Protect {
+        name: args.name.clone(),
+        standby: args.standby.clone(),
+        policy: args.policy.to_string(),
+        max_loss: args.max_loss.map(|time| time.as_nanos() as u64),
+    };
+    let ask = || Client::ask_at(&args.asked, Request::Protect { order });
+    done(crate::standing::while_running("the first sync", ask)?.1)?;
+    output::print(&format!("{} has a standby on {}\n", args.name, args.standby))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a task's standby away.
+///
+/// # Errors
+/// When it has none.
+pub fn unprotect(args: &Unprotect) -> Result<ExitCode> {
+    let task = &args.task;
+    done(Client::ask_at(&task.asked, Request::Unprotect { name: task.name.clone() })?.1)
+}
+
+/// Has a task's standby take over.
+///
+/// # Errors
+/// When there is none, or it has nothing to go on from.
+pub fn failover(args: &Failover) -> Result<ExitCode> {
+    let task = &args.task;
+    done(Client::ask_at(&task.asked, Request::Failover { name: task.name.clone() })?.1)
+}
+
+fn done(reply: Reply) -> Result<ExitCode> {
+    match reply {
+        Reply::Done => Ok(ExitCode::SUCCESS),
+        _ => bail!("the agent answered something else"),
+    }
+}
+
+/// Lists pairs.
+///
+/// # Errors
+/// When no agent is at work, or the node does not answer.
+pub fn list(args: &Protected) -> Result<ExitCode> {
+    let (_, Reply::Protected { pairs }) = Client::ask_at(&args.asked, Request::Protected)? else {
+        bail!("the agent answered something else");
+    };
+    if args.output == Format::Json {
+        output::print_json(&json!(pairs))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = pairs.iter().map(row).collect();
+    let headings = ["NAME", "HERE", "PEER", "SYNCS", "AGE", "AT RISK", "EVERY", "LAST SYNC", "PAUSE", "WHY"];
+    output::print(&output::table(&headings, &rows, Paint::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(pair: &Pair) -> Vec<String> {
+    let time = |nanos: Option<u64>| nanos.map_or("-".into(), |n| output::long_duration(Duration::from_nanos(n)));
+    let role = match pair.role {
+        Role::Primary => "runs",
+        Role::Standby => "stands by",
+    };
+    let last = match pair.took {
+        Some(_) => format!("{} in {}", output::bytes(pair.bytes), time(pair.took)),
+        None => "-".into(),
+    };
+    let peer = if pair.connected { pair.peer.clone() } else { format!("{} (not to be reached)", pair.peer) };
+    let of_primary = pair.role == Role::Primary;
+    let loss = if of_primary { time(Some(pair.loss)) } else { "-".into() };
+    vec![
+        pair.name.clone(),
+        role.into(),
+        peer,
+        pair.sync.to_string(),
+        time(pair.age),
+        loss,
+        time(pair.interval),
+        last,
+        time(pair.pause),
+        pair.reason.clone(),
+    ]
+}
