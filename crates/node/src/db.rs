@@ -1,6 +1,7 @@
 //! What must survive a crash: tasks and their journal, invitations, certificates, known nodes. SQLite, and every
 //! change is on the disk before it is acted on (`synchronous=FULL`).
 
+use crate::control::Protect;
 use crate::dirs::Dirs;
 use crate::peers::Peer;
 use crate::restart::Restarted;
@@ -44,6 +45,7 @@ CREATE TABLE IF NOT EXISTS peers (
     name TEXT PRIMARY KEY, address TEXT NOT NULL, isa TEXT NOT NULL, seen INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS restarts (name TEXT PRIMARY KEY, restarted TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS protections (id BLOB PRIMARY KEY, protect TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// The version of the tables.
@@ -284,6 +286,38 @@ impl Db {
         let db = self.lock();
         db.execute("DELETE FROM peers WHERE name = ?1", params![name])?;
         db.execute("DELETE FROM restarts WHERE name = ?1", params![name])?;
+        Ok(())
+    }
+
+    /// Notes that a task has a standby.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn put_protection(&self, id: TaskId, protect: &Protect) -> Result<()> {
+        self.lock().execute(
+            "INSERT INTO protections (id, protect) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET protect = ?2",
+            params![id.0, serde_json::to_string(protect)?],
+        )?;
+        Ok(())
+    }
+
+    /// The standby that a task had.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn protection(&self, id: TaskId) -> Result<Option<Protect>> {
+        let db = self.lock();
+        let find = "SELECT protect FROM protections WHERE id = ?1";
+        let text: Option<String> = db.query_row(find, [id.0], |row| row.get(0)).optional()?;
+        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
+    /// Notes that a task has no standby.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn remove_protection(&self, id: TaskId) -> Result<()> {
+        self.lock().execute("DELETE FROM protections WHERE id = ?1", params![id.0])?;
         Ok(())
     }
 

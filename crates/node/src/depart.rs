@@ -138,6 +138,7 @@ pub enum Told {
 /// When the task stays here, with the reason.
 pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Told>) -> Result<()> {
     let entry = agent.task(&order.name)?;
+    agent.is_unprotected(&order.name)?;
     // A snapshot that is being written is waited for, and the disk of this node if the task has just come.
     let waiting = tokio::time::timeout(Duration::from_secs(30), entry.moving.lock());
     let Ok(_moving) = waiting.await else {

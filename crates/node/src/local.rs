@@ -234,6 +234,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         }
         Request::Capture { name, output, keep_running } => {
             let entry = agent.task(&name)?;
+            agent.is_unprotected(&name)?;
             let _moving = entry.moving.lock().await;
             entry.live()?.save(output.as_ref(), keep_running).await?;
             if !keep_running {

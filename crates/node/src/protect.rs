@@ -4,6 +4,7 @@ use crate::agent::{Agent, Entry, lock};
 use crate::control::{Pair, Protect, Role, State};
 use crate::copier::Copier;
 use crate::link::Link;
+use crate::spec::Spec;
 use crate::task::{Still, Verdict};
 use crate::watched::Watched;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -31,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 256 << 10;
 /// How much of the end of its log goes along with a task.
 const LOG: u64 = 256 << 10;
+/// How long a node that was away waits for the word whether its task's standby has taken over.
+const ASKING: Duration = Duration::from_secs(3);
 /// A sync of fewer bytes says nothing about the link's bandwidth.
 const TELLING: u64 = 64 << 10;
 
@@ -39,13 +42,28 @@ pub(crate) struct Protection {
     pair: Mutex<Pair>,
     /// When the task was as the standby has it.
     of: Mutex<Option<Instant>>,
-    /// It is to have none any more.
-    dismissed: watch::Sender<bool>,
+    /// Nobody is to keep it up to date any more.
+    dismissed: watch::Sender<Option<Leave>>,
     /// Nobody keeps it up to date any more.
     over: watch::Sender<bool>,
 }
 
+/// How a standby is left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leave {
+    /// It is to be none any more.
+    Dismissed,
+    /// This node ends, and says nothing: the standby takes over.
+    Alone,
+}
+
 impl Protection {
+    async fn leave(&self, how: Leave) {
+        let mut over = self.over.subscribe();
+        self.dismissed.send_replace(Some(how));
+        let _ = over.wait_for(|over| *over).await;
+    }
+
     /// As it is shown.
     pub(crate) fn pair(&self) -> Pair {
         let age = lock(&self.of).map(|of| of.elapsed().as_nanos() as u64);
@@ -64,9 +82,7 @@ impl Agent {
         let me = self.identity()?.name;
         ensure!(order.standby != me, "{} runs on {me}: its standby must be another node", order.name);
         ensure!(entry.spec.dirs.is_empty(), "{} uses directories of its host, which a standby has none of", order.name);
-        if let Some(old) = lock(&self.protections).get(&order.name) {
-            bail!("{} has a standby on {}: take it away first (`wayfare unprotect`)", order.name, old.pair().peer);
-        }
+        self.is_unprotected(&order.name)?;
         let moving = entry.moving.clone().try_lock_owned();
         let moving = moving.map_err(|_| anyhow!("{} is being moved", order.name))?;
         let live = entry.live()?;
@@ -74,8 +90,9 @@ impl Agent {
         let memory = Watched::new(live.watch()?);
         let digest = entry.spec.module.parse()?;
         let module = program::kept_module(digest)?.context("the task's module is not in the cache any more")?;
+        let id = entry.spec.id;
         let offer = Offer {
-            task: entry.spec.id,
+            task: id,
             name: entry.spec.name.clone(),
             epoch: entry.epoch.load(Ordering::SeqCst),
             module: digest.0,
@@ -88,12 +105,13 @@ impl Agent {
         let protection = Arc::new(Protection {
             pair: Mutex::new(Pair::new(&order.name, Role::Primary, &order.standby)),
             of: Mutex::default(),
-            dismissed: watch::Sender::new(false),
+            dismissed: watch::Sender::new(None),
             over: watch::Sender::new(false),
         });
         {
             let mut all = lock(&self.protections);
             ensure!(!all.contains_key(&order.name), "{} is being given a standby already", order.name);
+            self.db.put_protection(id, &order)?;
             all.insert(order.name.clone(), protection.clone());
         }
         let bounds = Bounds { max_loss: order.max_loss, ..Bounds::default() };
@@ -126,11 +144,71 @@ impl Agent {
     /// When it has none.
     pub(crate) async fn unprotect(&self, name: &str) -> Result<()> {
         let found = lock(&self.protections).get(name).cloned();
-        let protection = found.with_context(|| format!("{name} has no standby: `wayfare protected` lists those that have one"))?;
-        let mut over = protection.over.subscribe();
-        protection.dismissed.send_replace(true);
-        let _ = over.wait_for(|over| *over).await;
+        let protection =
+            found.with_context(|| format!("{name} has no standby: `wayfare protected` lists those that have one"))?;
+        protection.leave(Leave::Dismissed).await;
         Ok(())
+    }
+
+    /// The agent ends: standbys are left alone.
+    pub(crate) async fn leave_standbys(&self) {
+        let all: Vec<Arc<Protection>> = lock(&self.protections).values().cloned().collect();
+        for protection in all {
+            protection.leave(Leave::Alone).await;
+        }
+    }
+
+    /// What cannot be done to a task with a standby is refused.
+    ///
+    /// # Errors
+    /// When it has one.
+    pub(crate) fn is_unprotected(&self, name: &str) -> Result<()> {
+        match lock(&self.protections).get(name) {
+            Some(protection) => {
+                bail!(
+                    "{name} has a standby on {}: take it away first (`wayfare unprotect {name}`)",
+                    protection.pair().peer
+                )
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A task that had a standby, of a node that was away: it goes on here, unless it does there.
+    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, order: Protect) {
+        let asked = tokio::time::timeout(ASKING, self.ask_standby(&spec, epoch, &order.standby)).await;
+        if let Ok(Ok(Some(epoch))) = asked {
+            tracing::warn!(task = %spec.name, "{} has taken over while this node was away", order.standby);
+            let left = self.db.set_record(spec.id, &Record::Left { epoch, to: order.standby.clone() });
+            if let Err(e) = left.and_then(|()| self.db.remove_protection(spec.id)) {
+                tracing::error!(task = %spec.name, "cannot be written down: {e:#}");
+            }
+            let _ = std::fs::remove_file(self.dirs.checkpoint(spec.id));
+            return self.remember(Entry::new(spec, State::Left { to: order.standby, saved: true }, epoch));
+        }
+        let name = spec.name.clone();
+        self.revive(spec, epoch);
+        while let Ok(entry) = self.task(&name)
+            && entry.state().is_alive()
+        {
+            match self.protect(order.clone()).await {
+                Ok(()) => return,
+                Err(e) => tracing::debug!(task = %name, "has no standby yet: {e:#}"),
+            }
+            tokio::time::sleep(PAUSES.1).await;
+        }
+    }
+
+    /// Whether a task's standby has taken over: at which epoch.
+    async fn ask_standby(&self, spec: &Spec, epoch: u64, standby: &str) -> Result<Option<u64>> {
+        let mut link = self.dial(standby).await?;
+        let question = Said::Ask { task: spec.id, epoch };
+        link.send(Kind::Transfer, &Message::Standby(question).encode()).await?;
+        match Message::decode(&link.expect(Kind::Transfer).await?)? {
+            Message::Standby(Said::TakenOver(epoch)) => Ok(Some(epoch)),
+            Message::Standby(Said::NotTakenOver) => Ok(None),
+            _ => bail!("it answered something else"),
+        }
     }
 }
 
@@ -175,8 +253,12 @@ impl Driver {
         } else {
             tracing::info!(task = %name, "has no standby any more: {why}");
         }
+        let alone = *self.protection.dismissed.borrow() == Some(Leave::Alone);
+        if !alone && let Err(e) = self.agent.db.remove_protection(self.entry.spec.id) {
+            tracing::error!(task = %name, "that it has no standby cannot be written down: {e:#}");
+        }
         lock(&self.agent.protections).retain(|_, other| !Arc::ptr_eq(other, &self.protection));
-        if let Some(mut link) = self.link.take() {
+        if let Some(mut link) = self.link.take().filter(|_| !alone) {
             let mut out = Vec::new();
             while let Some(kind) = self.primary.poll_message(&mut self.memory, &mut out) {
                 if link.channel.send(kind, &out).is_err() {
@@ -213,7 +295,11 @@ impl Driver {
                 turned = turn(&mut self.link) => self.turned(turned, done_to),
                 Some(event) = done.recv() => self.done(event),
                 _ = ticks.tick() => self.tick(done_to),
-                _ = dismissed.changed() => self.primary.handle_event(PrimaryEvent::Dismissed),
+                _ = dismissed.changed() => {
+                    // What stands still is let go.
+                    self.still = None;
+                    self.primary.handle_event(PrimaryEvent::Dismissed);
+                }
                 () = self.entry.changed.notified() => {}
                 () = tokio::task::yield_now(), if can_copy => copier.run(|| self.primary.copy(&mut self.memory)),
             }

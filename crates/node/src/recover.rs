@@ -40,7 +40,10 @@ impl Agent {
                 continue;
             }
             match journal::restart(&record) {
-                Restart::Run => self.revive(spec, record.epoch()),
+                Restart::Run => match self.db.protection(spec.id)? {
+                    Some(order) => _ = tokio::spawn(self.clone().come_back(spec, record.epoch(), order)),
+                    None => self.revive(spec, record.epoch()),
+                },
                 Restart::Ask { to, epoch } => {
                     let entry = Entry::new(spec, State::Unknown { to, claimed: epoch }, epoch);
                     self.remember(entry.clone());
@@ -63,7 +66,7 @@ impl Agent {
         Ok(())
     }
 
-    fn remember(&self, entry: Arc<Entry>) {
+    pub(crate) fn remember(&self, entry: Arc<Entry>) {
         let mut tasks = lock(&self.tasks);
         // Of two of one name the one that is alive is meant.
         let keeps = tasks.get(&entry.spec.name).is_some_and(|e| e.state().holds_name() && !entry.state().holds_name());
@@ -73,7 +76,7 @@ impl Agent {
     }
 
     /// Lets a task run on from its last durable snapshot; from its beginning if it began here and has none.
-    fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) {
+    pub(crate) fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) {
         let entry = Entry::new(spec, State::Running, epoch);
         self.remember(entry.clone());
         let _ = self.capacity.promise(
@@ -237,6 +240,7 @@ impl Agent {
 
     /// Ends the agent: every task is written to the disk and goes on when the agent is started again.
     pub async fn suspend(&self) {
+        self.leave_standbys().await;
         for entry in self.tasks() {
             if entry.live().is_err() {
                 continue;

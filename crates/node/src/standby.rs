@@ -8,7 +8,6 @@ use crate::ground::{Ground, land};
 use crate::link::Link;
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -68,6 +67,12 @@ impl Agent {
         let _ = held.door.send(Visit::TakeOver(to));
         answer.await.context("it is no standby any more")?.map_err(|why| anyhow!(why))
     }
+
+    /// The epoch at which a task has been here, if that is later than this one.
+    fn later(&self, task: TaskId, epoch: u64) -> Result<Option<u64>> {
+        let record = self.db.record(task)?.map(|record| record.epoch());
+        Ok(record.filter(|here| *here >= takeover(epoch)))
+    }
 }
 
 /// Is a task's standby, from the primary's offer on.
@@ -76,15 +81,23 @@ impl Agent {
 /// When the primary breaks the protocol.
 pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Result<()> {
     let peer = link.peer().context("a stranger has a task protected")?.to_string();
-    let Said::Protect(offer) = &said else { bail!("a message that begins nothing") };
+    let (task, epoch) = match &said {
+        Said::Protect(offer) => (offer.task, offer.epoch),
+        Said::Ask { task, epoch } => (*task, *epoch),
+        _ => bail!("a message that begins nothing"),
+    };
     // It has taken over before, and the primary has been away.
-    let here = agent.tasks().into_iter().find(|e| e.spec.id == offer.task && e.epoch.load(Ordering::SeqCst) > offer.epoch);
-    if let Some(entry) = here {
-        let epoch = entry.epoch.load(Ordering::SeqCst);
-        link.send(Kind::Transfer, &Message::Standby(Said::TakenOver(epoch)).encode()).await?;
+    let answer = match (agent.later(task, epoch)?, &said) {
+        (Some(epoch), _) => Some(Said::TakenOver(epoch)),
+        (None, Said::Ask { .. }) => Some(Said::NotTakenOver),
+        (None, _) => None,
+    };
+    if let Some(answer) = answer {
+        link.send(Kind::Transfer, &Message::Standby(answer).encode()).await?;
         link.part().await;
         return Ok(());
     }
+    let Said::Protect(offer) = &said else { bail!("a message that begins nothing") };
     let (id, name) = (offer.task, offer.name.clone());
     let (door, visits) = unbounded_channel();
     let held = {
@@ -96,7 +109,8 @@ pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Resul
             return Ok(());
         }
         ensure!(all.len() < MOST, "this node is the standby of too many tasks");
-        let held = Arc::new(Held { pair: Mutex::new(Pair::new(&name, Role::Standby, &peer)), of: Mutex::default(), door });
+        let held =
+            Arc::new(Held { pair: Mutex::new(Pair::new(&name, Role::Standby, &peer)), of: Mutex::default(), door });
         all.insert(id, held.clone());
         held
     };
@@ -360,7 +374,6 @@ fn go_on(agent: &Arc<Agent>, ground: Ground, spec: &Spec, state: &[u8], epoch: u
             tracing::warn!(task = %entry.spec.name, "cannot be saved here yet: {e:#}");
         }
     });
-    debug_assert!(epoch >= takeover(0));
     Ok(())
 }
 

@@ -27,7 +27,7 @@ mod secondary;
 pub use primary::{Action as PrimaryAction, Event as PrimaryEvent, Phase as PrimaryPhase, Primary, Protected, Synced};
 pub use secondary::{Action as StandbyAction, Event as StandbyEvent, Phase as StandbyPhase, Standby};
 
-use crate::message::{Offer, Refusal};
+use crate::message::{Offer, Refusal, TaskId};
 use crate::pages::{PageDigest, PageRange};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,15 @@ pub enum Said {
     Dismiss,
     /// Standby: it has taken over, at this epoch.
     TakenOver(u64),
+    /// A primary that was away, on a channel of its own: has it been taken over? The answer is `TakenOver` or `NotTakenOver`.
+    Ask {
+        /// Which task.
+        task: TaskId,
+        /// The epoch at which it ran there.
+        epoch: u64,
+    },
+    /// Standby: it has not.
+    NotTakenOver,
     /// Primary: I am here. Not for the machines; the number comes back.
     Beat(u64),
     /// Standby: so am I.
