@@ -4,8 +4,10 @@
 mod support;
 
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::cluster::{Node, PATIENCE, found, join, pair, until};
+use support::client::talk;
+use support::cluster::{Node, PATIENCE, found, free_port, join, pair, until};
 use support::link::slow;
 use support::steady::{is_unbroken, start};
 use wayfare_sim::proxy::Proxy;
@@ -120,4 +122,39 @@ fn what_has_a_standby_is_not_moved_and_what_cannot_have_one_is_refused() {
     until("nothing is left there", PATIENCE, || !b.run(&["protected"]).stdout.contains("short"));
     assert_eq!(b.state("short"), "none");
     a.end();
+}
+
+/// A service whose clients are at its standby's node, as a gateway's are: the node beside them goes on with it, and they hear
+/// every answer, once.
+#[test]
+fn clients_beside_the_standby_lose_no_answer() {
+    let (mut server, gateway) = pair();
+    let port = free_port();
+    gateway.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..2).map(|_| scope.spawn(|| talk(port, &stop))).collect();
+        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..3 {
+                gateway.run(&["migrate", "echo", "--to", "a"]).ok();
+                server.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:1s"]).ok();
+                // Some come and go meanwhile.
+                let over = AtomicBool::new(true);
+                talk(port, &over);
+                std::thread::sleep(Duration::from_millis(1700));
+                talk(port, &over);
+                server.kill();
+                gateway.wait("echo", "running");
+                std::thread::sleep(Duration::from_millis(300));
+                server.serve();
+                server.wait("echo", "left");
+                eprintln!("round {round} is over");
+            }
+        }));
+        stop.store(true, Ordering::SeqCst);
+        rounds.unwrap();
+        for client in clients {
+            assert!(client.join().unwrap() > 100_000);
+        }
+    });
 }

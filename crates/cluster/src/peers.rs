@@ -81,6 +81,25 @@ pub enum NodeMessage {
         task: TaskId,
         /// Its epoch.
         epoch: u64,
+        /// It goes on from an older state, with these marks of its streams, by port; none if it does not.
+        back: Vec<Vec<u8>>,
+    },
+    /// The task, which is with me at this epoch, has a standby: keep what it may have to hear once more, but for what is
+    /// before these marks, by port. The answer is `Noted`, or `Refused`.
+    Keep {
+        /// Which.
+        task: TaskId,
+        /// Its epoch.
+        epoch: u64,
+        /// Of a state that is safe; none at first.
+        marks: Vec<Vec<u8>>,
+    },
+    /// It has none any more. The answer is `Noted`, or `Refused`.
+    KeepNothing {
+        /// Which.
+        task: TaskId,
+        /// Its epoch.
+        epoch: u64,
     },
     /// Here it comes, as segments.
     Attached,

@@ -104,6 +104,11 @@ impl Entry {
         passes
     }
 
+    /// Its sockets, while it is here.
+    pub(crate) fn sockets(&self) -> Option<Arc<Sockets>> {
+        lock(&self.sockets).clone()
+    }
+
     /// The running task.
     ///
     /// # Errors

@@ -306,7 +306,8 @@ impl Arriving {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 let agent = self.agent.clone();
                 tokio::task::spawn_blocking(move || {
-                    let ready = prepare(&agent, *ground, &spec, &state, &extra, (!late.is_empty()).then_some(&late));
+                    let ready =
+                        prepare(&agent, *ground, &spec, &state, &extra, (!late.is_empty()).then_some(&late), false);
                     let refused = |e: anyhow::Error| Refusal::new(Reason::State, format!("not possible there: {e:#}"));
                     let _ = done.send(Done::Prepared(ready.map(Box::new).map_err(refused)));
                 });
@@ -542,7 +543,7 @@ async fn waits(faults: &Option<AsyncFd<OwnedFd>>) {
     }
 }
 
-/// Makes the task; nothing of it runs.
+/// Makes the task; nothing of it runs. `behind`: it has gone on from this state elsewhere, and takes over here.
 pub(crate) fn prepare(
     agent: &Agent,
     ground: Ground,
@@ -550,6 +551,7 @@ pub(crate) fn prepare(
     state: &[u8],
     extra: &[u8],
     late: Option<&Vec<PageRange>>,
+    behind: bool,
 ) -> Result<Ready> {
     let envelope = Envelope::decode(state)?;
     let packed = wayfare_snapshot::open(&envelope.snapshot, &wayfare_snapshot::Limits::default())?;
@@ -560,7 +562,10 @@ pub(crate) fn prepare(
     let _ = std::fs::remove_file(&log);
     std::fs::write(&log, [extra, &envelope.log].concat()).with_context(|| log.display().to_string())?;
     let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
-    let sockets = Sockets::thaw(&spec.publish, &envelope.sockets)?;
+    let sockets = match behind {
+        true => Sockets::thaw_behind(&spec.publish, &envelope.sockets)?,
+        false => Sockets::thaw(&spec.publish, &envelope.sockets)?,
+    };
     let host = task::host(spec, &agent.dirs, &sockets)?;
     let Some(late) = late else {
         return Ok(Ready { task: ground.arrival.finish(&snapshot, host)?, sockets, late: None });

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use wayfare_stream::ports::{STREAMS, identity};
-use wayfare_stream::{Event, IngressEnd, Segment, StreamError};
+use wayfare_stream::{Event, IngressEnd, Mark, Segment, StreamError};
 
 /// The clients of one task.
 pub(crate) struct Ingress {
@@ -25,7 +25,13 @@ pub(crate) struct Ingress {
     /// The epoch of the task whose segments are taken, and the count of its channels.
     turn: watch::Sender<(u64, u64)>,
     closed: watch::Sender<bool>,
+    /// The last epoch at which the task went on from an older state.
+    went_back: AtomicU64,
 }
+
+/// Bytes that are kept, for a task's standby, of what its clients have said and heard. When there are as many they wait
+/// until the standby is up to date.
+pub(crate) const KEEP: usize = 64 << 20;
 
 /// Bytes that are moved at once between a client and its stream.
 const STEP: usize = 32 << 10;
@@ -82,6 +88,7 @@ impl Ingress {
             rates: rate.map(|rate| (Rate::new(rate), Rate::new(rate))),
             turn: watch::Sender::new((0, 0)),
             closed: watch::Sender::new(false),
+            went_back: AtomicU64::new(0),
         });
         for (index, listener) in listeners.into_iter().enumerate() {
             let ingress = ingress.clone();
@@ -214,8 +221,42 @@ impl Ingress {
         }
     }
 
-    /// Begins a channel to the task at an epoch; `None` if a later one has been here.
-    pub(crate) fn attach(&self, epoch: u64) -> Option<Turn> {
+    /// The task has a standby: keeps what that may have to hear, but for what comes before these marks.
+    ///
+    /// # Errors
+    /// When a later epoch of the task has been here.
+    pub(crate) fn keep(&self, epoch: u64, marks: &[Vec<u8>]) -> Result<()> {
+        anyhow::ensure!(epoch >= self.turn.borrow().0, "the task has moved on");
+        let marks = decoded(marks)?;
+        for (i, end) in self.ends.iter().enumerate() {
+            let mut end = lock(end);
+            end.keep(KEEP / self.ends.len());
+            if let Some(mark) = marks.get(i) {
+                end.release(mark);
+            }
+        }
+        self.events();
+        Ok(())
+    }
+
+    /// It has none any more.
+    ///
+    /// # Errors
+    /// As [`Ingress::keep`].
+    pub(crate) fn keep_nothing(&self, epoch: u64) -> Result<()> {
+        anyhow::ensure!(epoch >= self.turn.borrow().0, "the task has moved on");
+        self.ends.iter().for_each(|end| lock(end).keep_nothing());
+        self.events();
+        Ok(())
+    }
+
+    /// Begins a channel to the task at an epoch; `None` if a later one has been here. With marks it goes on from an older
+    /// state; at its first channel, that is: it has caught up on what it was told by then.
+    ///
+    /// # Errors
+    /// Marks that are none.
+    pub(crate) fn attach(&self, epoch: u64, back: &[Vec<u8>]) -> Result<Option<Turn>> {
+        let marks = decoded(back)?;
         let mut mine = None;
         self.turn.send_if_modified(|turn| {
             if epoch >= turn.0 {
@@ -224,11 +265,23 @@ impl Ingress {
             }
             mine.is_some()
         });
-        let turn = Turn { mine: mine?, now: self.turn.subscribe() };
-        self.ends.iter().for_each(|end| lock(end).attached());
+        let Some(mine) = mine else { return Ok(None) };
+        let turn = Turn { mine, now: self.turn.subscribe() };
+        let goes_back = !marks.is_empty() && self.went_back.swap(epoch, Ordering::SeqCst) != epoch;
+        for (i, end) in self.ends.iter().enumerate() {
+            let mut end = lock(end);
+            match marks.get(i).filter(|_| goes_back) {
+                Some(mark) => {
+                    end.release(mark);
+                    end.go_back();
+                    end.keep_no_more();
+                }
+                None => end.attached(),
+            }
+        }
         self.events();
         self.stirred.notify_one();
-        Some(turn)
+        Ok(Some(turn))
     }
 
     /// Waits until there may be segments to send, or the turn is over: `false`.
@@ -275,8 +328,14 @@ impl Ingress {
     }
 
     /// Carries segments to and from a task on this node, until it is over or has another channel.
-    pub(crate) async fn carry_local(&self, epoch: u64, sockets: &Sockets, is_over: impl Fn() -> bool) -> Result<()> {
-        let turn = self.attach(epoch).context("the task has moved on")?;
+    pub(crate) async fn carry_local(
+        &self,
+        epoch: u64,
+        sockets: &Sockets,
+        back: &[Vec<u8>],
+        is_over: impl Fn() -> bool,
+    ) -> Result<()> {
+        let turn = self.attach(epoch, back)?.context("the task has moved on")?;
         sockets.attached();
         loop {
             let mut idle = true;
@@ -302,4 +361,8 @@ impl Ingress {
             }
         }
     }
+}
+
+fn decoded(marks: &[Vec<u8>]) -> Result<Vec<Mark>> {
+    marks.iter().map(|mark| Mark::decode(mark).map_err(|e| anyhow!("a mark of its streams: {e}"))).collect()
 }

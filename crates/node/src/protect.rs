@@ -3,7 +3,9 @@
 use crate::agent::{Agent, Entry, lock};
 use crate::control::{Pair, Protect, Role, State};
 use crate::copier::Copier;
+use crate::ingress::KEEP;
 use crate::link::Link;
+use crate::service::marks;
 use crate::spec::Spec;
 use crate::task::{Still, Verdict};
 use crate::watched::Watched;
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedMutexGuard, watch};
+use wayfare_cluster::envelope::Envelope;
 use wayfare_policy::{Bounds, Decision, LinkSample, Policy, Settings, Synchroniser};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
@@ -32,6 +35,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 256 << 10;
 /// How much of the end of its log goes along with a task.
 const LOG: u64 = 256 << 10;
+/// How long a move of the task is waited for.
+const MOVING: Duration = Duration::from_secs(30);
 /// How long a node that was away waits for the word whether its task's standby has taken over.
 const ASKING: Duration = Duration::from_secs(3);
 /// A sync of fewer bytes says nothing about the link's bandwidth.
@@ -83,7 +88,8 @@ impl Agent {
         ensure!(order.standby != me, "{} runs on {me}: its standby must be another node", order.name);
         ensure!(entry.spec.dirs.is_empty(), "{} uses directories of its host, which a standby has none of", order.name);
         self.is_unprotected(&order.name)?;
-        let moving = entry.moving.clone().try_lock_owned();
+        // One that has just come is on its way to the disk here.
+        let moving = tokio::time::timeout(MOVING, entry.moving.clone().lock_owned()).await;
         let moving = moving.map_err(|_| anyhow!("{} is being moved", order.name))?;
         let live = entry.live()?;
         let link = self.dial(&order.standby).await?;
@@ -114,6 +120,16 @@ impl Agent {
             self.db.put_protection(id, &order)?;
             all.insert(order.name.clone(), protection.clone());
         }
+        if let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) {
+            sockets.keep(true);
+            // States that are written from here on are such as a standby can go on from.
+            if let Err(e) = self.keep(&entry, Vec::new()).await {
+                sockets.keep(false);
+                lock(&self.protections).remove(&order.name);
+                self.db.remove_protection(id)?;
+                return Err(e.context(format!("{}, which has its clients", entry.spec.origin)));
+            }
+        }
         let bounds = Bounds { max_loss: order.max_loss, ..Bounds::default() };
         let settings = Settings { bounds, ..Settings::default() };
         let (first_to, first) = tokio::sync::oneshot::channel();
@@ -129,7 +145,7 @@ impl Agent {
             began: Instant::now(),
             ran: (Duration::ZERO, Instant::now()),
             pause: PAUSES.0,
-            beat: 0,
+            marks: Vec::new(),
             first: Some(first_to),
             _moving: moving,
         };
@@ -231,8 +247,8 @@ struct Driver {
     ran: (Duration, Instant),
     /// Before the standby is dialled the next time.
     pause: Duration,
-    /// Signs of life that were sent.
-    beat: u64,
+    /// Marks of its streams in the state that is under way.
+    marks: Vec<Vec<u8>>,
     /// Who waits for the first sync.
     first: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
     /// It cannot be moved meanwhile: its memory has one watcher.
@@ -269,6 +285,11 @@ impl Driver {
         }
         if let PrimaryPhase::TakenOver(epoch) = *self.primary.phase() {
             self.give_up(epoch).await;
+        } else if let Some(sockets) = self.entry.sockets().filter(|_| !alone && !self.entry.spec.publish.is_empty()) {
+            sockets.keep(false);
+            if let Err(e) = self.agent.keep_nothing(&self.entry).await {
+                tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
+            }
         }
         self.protection.over.send_replace(true);
     }
@@ -363,6 +384,16 @@ impl Driver {
             pair.all_bytes += synced.bytes;
             pair.took = Some(took);
         }
+        if !self.marks.is_empty() {
+            let (agent, entry, marks) = (self.agent.clone(), self.entry.clone(), std::mem::take(&mut self.marks));
+            tokio::spawn(async move {
+                // Said again with the next one.
+                match agent.keep(&entry, marks.clone()).await {
+                    Ok(()) => entry.sockets().iter().for_each(|sockets| sockets.released(&marks)),
+                    Err(e) => tracing::debug!(task = %entry.spec.name, "its clients' words are kept on: {e:#}"),
+                }
+            });
+        }
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
@@ -428,7 +459,9 @@ impl Driver {
         match event {
             Done::Frozen(Ok(mut still)) => {
                 let state = std::mem::take(&mut still.state);
+                self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
                 self.still = Some(still);
+                self.entry.sockets().iter().for_each(|sockets| sockets.forget_spoken());
                 let now = self.now();
                 self.primary.frozen(now, state, &mut self.memory);
             }
@@ -452,7 +485,6 @@ impl Driver {
             self.lost(&anyhow!("nothing is heard"), done);
         }
         if let Some(link) = &mut self.link {
-            self.beat += 1;
             // What is said of the link is said by what cannot be sent as well.
             let _ = link.channel.send(Kind::Transfer, &Message::Standby(Said::Beat(now)).encode());
         }
@@ -466,7 +498,9 @@ impl Driver {
         }
         let Decision { action, reason } = self.policy.decide(now);
         let first = self.primary.kept() == 0;
-        if (first || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
+        // Its clients would have to wait.
+        let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() > KEEP as u64 / 2);
+        if (first || full || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
             self.policy.handle_sync_started(now);
         }
         let view = self.policy.view();

@@ -126,7 +126,15 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
             _ => bail!("a message that begins nothing"),
         },
         Kind::Node => match NodeMessage::decode(&first.payload)? {
-            NodeMessage::Attach { task, epoch } => service::serve(agent, link, task, epoch).await,
+            NodeMessage::Attach { task, epoch, back } => service::serve(agent, link, task, epoch, &back).await,
+            NodeMessage::Keep { task, epoch, marks } => {
+                let answer = agent.noted(task, |ingress| ingress.keep(epoch, &marks));
+                link.send(Kind::Node, &answer.encode()).await
+            }
+            NodeMessage::KeepNothing { task, epoch } => {
+                let answer = agent.noted(task, |ingress| ingress.keep_nothing(epoch));
+                link.send(Kind::Node, &answer.encode()).await
+            }
             NodeMessage::Request(request) => local::from_node(agent, link, &request).await,
             NodeMessage::Compile { module, canonical_nan, target, key } => {
                 compiler::serve(link, Digest(module), canonical_nan, &target, Key(key)).await

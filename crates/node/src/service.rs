@@ -7,13 +7,13 @@ use crate::link::Link;
 use crate::peers::NodeMessage;
 use anyhow::{Result, anyhow, bail};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use wayfare_stream::ports::{Ports, frame, unframe};
-use wayfare_stream::{Segment, StreamError};
+use wayfare_stream::{Mark, Segment, StreamError};
 use wayfare_transfer::{Kind, TaskId};
 use wayfare_wasi::std_host::Network;
 use wayfare_wasi::{Errno, Interest, Shutdown};
@@ -24,6 +24,10 @@ pub(crate) struct Sockets {
     wake: OwnedFd,
     /// To the node that has its clients, if somebody has dialled it already.
     way: Mutex<Option<Way>>,
+    /// It goes on from an older state, with these marks.
+    back: Vec<Vec<u8>>,
+    /// Bytes that the task has heard and said since its last state for a standby.
+    spoken: AtomicU64,
     /// There may be segments to send.
     pub(crate) stirred: Notify,
 }
@@ -34,7 +38,7 @@ impl Sockets {
     /// # Errors
     /// When the kernel gives no event descriptor.
     pub(crate) fn new(ports: &[u16]) -> Result<Arc<Sockets>> {
-        Self::with(Ports::new(ports))
+        Self::with(Ports::new(ports), Vec::new())
     }
 
     /// Of a task that comes, with what [`Sockets::freeze`] gave.
@@ -42,15 +46,48 @@ impl Sockets {
     /// # Errors
     /// When that is damaged.
     pub(crate) fn thaw(ports: &[u16], states: &[Vec<u8>]) -> Result<Arc<Sockets>> {
-        Self::with(Ports::thaw(ports, states).map_err(|e| anyhow!("its connections: {e}"))?)
+        Self::with(Ports::thaw(ports, states).map_err(|e| anyhow!("its connections: {e}"))?, Vec::new())
     }
 
-    fn with(ports: Ports) -> Result<Arc<Sockets>> {
+    /// The same, of a task that takes over from an older state.
+    ///
+    /// # Errors
+    /// As [`Sockets::thaw`].
+    pub(crate) fn thaw_behind(ports: &[u16], states: &[Vec<u8>]) -> Result<Arc<Sockets>> {
+        let thawed = Ports::thaw_behind(ports, states).map_err(|e| anyhow!("its connections: {e}"))?;
+        Self::with(thawed, marks(states)?)
+    }
+
+    /// The task gets a standby, or has none any more.
+    pub(crate) fn keep(&self, keep: bool) {
+        let mut ports = lock(&self.ports);
+        if keep { ports.keep() } else { ports.keep_nothing() }
+    }
+
+    /// Bytes that the task has heard and said since [`Sockets::forget_spoken`].
+    pub(crate) fn spoken(&self) -> u64 {
+        self.spoken.load(Ordering::Relaxed)
+    }
+
+    /// There is a state of now.
+    pub(crate) fn forget_spoken(&self) {
+        self.spoken.store(0, Ordering::Relaxed);
+    }
+
+    /// The ingress has let go of what comes before these marks.
+    pub(crate) fn released(&self, marks: &[Vec<u8>]) {
+        let marks: Vec<Mark> = marks.iter().filter_map(|mark| Mark::decode(mark).ok()).collect();
+        lock(&self.ports).released(&marks);
+    }
+
+    fn with(ports: Ports, back: Vec<Vec<u8>>) -> Result<Arc<Sockets>> {
         use rustix::event::EventfdFlags;
         Ok(Arc::new(Sockets {
             ports: Mutex::new(ports),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             way: Mutex::default(),
+            back,
+            spoken: AtomicU64::new(0),
             stirred: Notify::new(),
         }))
     }
@@ -112,6 +149,15 @@ impl Sockets {
     }
 }
 
+/// The marks of frozen streams, by port.
+///
+/// # Errors
+/// When they are damaged.
+pub(crate) fn marks(frozen: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+    let mark = |state: &Vec<u8>| Mark::of(state).map(|mark| mark.encode()).map_err(|e| anyhow!("its connections: {e}"));
+    frozen.iter().map(mark).collect()
+}
+
 struct Plug(Arc<Sockets>);
 
 impl Plug {
@@ -142,11 +188,15 @@ impl Network for Plug {
     }
 
     fn recv(&mut self, stream: u64, buf: &mut [u8], peek: bool) -> Result<usize, Errno> {
-        self.with(|ports| ports.end(stream)?.recv(stream, buf, peek))
+        let heard = self.with(|ports| ports.end(stream)?.recv(stream, buf, peek))?;
+        self.0.spoken.fetch_add(heard as u64, Ordering::Relaxed);
+        Ok(heard)
     }
 
     fn send(&mut self, stream: u64, bytes: &[u8]) -> Result<usize, Errno> {
-        self.with(|ports| ports.end(stream)?.send(stream, bytes))
+        let said = self.with(|ports| ports.end(stream)?.send(stream, bytes))?;
+        self.0.spoken.fetch_add(said as u64, Ordering::Relaxed);
+        Ok(said)
     }
 
     fn shutdown(&mut self, stream: u64, how: Shutdown) -> Result<(), Errno> {
@@ -227,7 +277,7 @@ pub(crate) async fn carry(agent: Arc<Agent>, entry: Arc<Entry>, sockets: Arc<Soc
         let epoch = entry.epoch.load(Ordering::SeqCst);
         let is_over = || is_over(&entry, &sockets);
         let carried = match agent.ingress(entry.spec.id) {
-            Some(ingress) => ingress.carry_local(epoch, &sockets, is_over).await.map(|()| is_over()),
+            Some(ingress) => ingress.carry_local(epoch, &sockets, &sockets.back, is_over).await.map(|()| is_over()),
             None => carry_remote(&agent, &entry, &sockets, epoch).await.map(|()| true),
         };
         sockets.detached();
@@ -267,7 +317,7 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
         Some(link) => link,
         None => agent.dial(&entry.spec.origin).await?,
     };
-    let wish = NodeMessage::Attach { task: entry.spec.id, epoch };
+    let wish = NodeMessage::Attach { task: entry.spec.id, epoch, back: sockets.back.clone() };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}
@@ -315,12 +365,12 @@ pub(crate) fn take(
 }
 
 /// Serves a task elsewhere whose clients are connected here.
-pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch: u64) -> Result<()> {
+pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch: u64, back: &[Vec<u8>]) -> Result<()> {
     let Some(ingress) = agent.ingress(task) else {
         let refused = NodeMessage::Refused("no clients of the task are here".into());
         return link.send(Kind::Node, &refused.encode()).await;
     };
-    let Some(turn) = ingress.attach(epoch) else {
+    let Some(turn) = ingress.attach(epoch, back)? else {
         link.send(Kind::Node, &NodeMessage::Refused("the task has moved on".into()).encode()).await?;
         return Ok(());
     };
@@ -344,6 +394,52 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
                 }
                 message => take(message, |index, segment| ingress.handle(&turn, index, segment))?,
             },
+        }
+    }
+}
+
+impl Agent {
+    /// Has the node that has a task's clients keep what its standby may have to hear, but for what comes before these marks;
+    /// without any, from now on.
+    ///
+    /// # Errors
+    /// When that node does not answer, or knows of another epoch of the task.
+    pub(crate) async fn keep(&self, entry: &Entry, marks: Vec<Vec<u8>>) -> Result<()> {
+        let (task, epoch) = (entry.spec.id, entry.epoch.load(Ordering::SeqCst));
+        match self.ingress(task) {
+            Some(ingress) => ingress.keep(epoch, &marks),
+            None => self.tell_clients(entry, NodeMessage::Keep { task, epoch, marks }).await,
+        }
+    }
+
+    /// A task has no standby any more.
+    ///
+    /// # Errors
+    /// As [`Agent::keep`].
+    pub(crate) async fn keep_nothing(&self, entry: &Entry) -> Result<()> {
+        let (task, epoch) = (entry.spec.id, entry.epoch.load(Ordering::SeqCst));
+        match self.ingress(task) {
+            Some(ingress) => ingress.keep_nothing(epoch),
+            None => self.tell_clients(entry, NodeMessage::KeepNothing { task, epoch }).await,
+        }
+    }
+
+    async fn tell_clients(&self, entry: &Entry, message: NodeMessage) -> Result<()> {
+        let mut link = self.dial(&entry.spec.origin).await?;
+        link.send(Kind::Node, &message.encode()).await?;
+        match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+            NodeMessage::Noted => Ok(()),
+            NodeMessage::Refused(why) => bail!(why),
+            _ => bail!("it answered something else"),
+        }
+    }
+
+    /// Another node's wish about the clients of a task that are here.
+    pub(crate) fn noted(&self, task: TaskId, wish: impl FnOnce(&crate::ingress::Ingress) -> Result<()>) -> NodeMessage {
+        let ingress = self.ingress(task).ok_or_else(|| anyhow!("no clients of the task are here"));
+        match ingress.and_then(|ingress| wish(&ingress)) {
+            Ok(()) => NodeMessage::Noted,
+            Err(e) => NodeMessage::Refused(format!("{e:#}")),
         }
     }
 }

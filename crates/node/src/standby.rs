@@ -355,7 +355,7 @@ impl Driver {
 
 /// Runs the task here.
 fn go_on(agent: &Arc<Agent>, ground: Ground, spec: &Spec, state: &[u8], epoch: u64) -> Result<()> {
-    let ready = prepare(agent, ground, spec, state, &[], None)?;
+    let ready = prepare(agent, ground, spec, state, &[], None, true)?;
     // Before anything of it runs: whoever asks hears that it is here.
     agent.db.put_task(spec, &Record::Owned { epoch })?;
     let (mut task, sockets) = (ready.task, ready.sockets);

@@ -231,6 +231,8 @@ pub(crate) struct Inbound {
     ack_due: bool,
     /// What was consumed last, where that is kept, to compare it with what a side that has gone back says.
     kept: Option<VecDeque<u8>>,
+    /// Nothing is kept any more once the other side says something new.
+    until_new: bool,
 }
 
 /// Consumed bytes are acknowledged when there are this many, or none left to consume: small reads of a large request need
@@ -272,6 +274,12 @@ impl Inbound {
     /// Keeps what is consumed from now on.
     pub fn keep(&mut self) {
         self.kept.get_or_insert_default();
+        self.until_new = false;
+    }
+
+    /// Keeps what there is until the other side has said all of it once more.
+    pub fn keep_until_new(&mut self) {
+        self.until_new = self.kept.is_some();
     }
 
     /// Keeps nothing any more.
@@ -313,6 +321,9 @@ impl Inbound {
             return Err(Violation);
         }
         if end > received {
+            if core::mem::take(&mut self.until_new) {
+                self.kept = None;
+            }
             self.bytes.extend(&bytes[(received - offset) as usize..]);
         }
         Ok(())

@@ -171,6 +171,16 @@ impl IngressEnd {
         self.turns.begin();
     }
 
+    /// After [`IngressEnd::go_back`]: the task has no standby any more. What is needed to compare its answers is kept until
+    /// it says something new.
+    pub fn keep_no_more(&mut self) {
+        self.keeps = None;
+        for stream in self.streams.values_mut() {
+            stream.inbound.keep_until_new();
+            stream.outbound.keep_nothing();
+        }
+    }
+
     // For the drivers of the clients' connections.
 
     /// A client has come. `stream` must be an identity that no stream of this task has had.
@@ -322,6 +332,8 @@ impl IngressEnd {
                 }
                 match handled {
                     Ok(()) => {
+                        // After going back there may be more than was let go at once.
+                        self.turns.add(id);
                         if !stream.is_past {
                             self.events.insert(id, Event::Changed(id));
                         }
@@ -342,17 +354,19 @@ impl IngressEnd {
 
     /// The task may be told only once: if this is lost, it is told again when it speaks of the stream.
     fn forget(&mut self, id: u64, event: Option<Event>, answer: Answer) {
-        if let Some(mut stream) = self.streams.remove(&id)
-            && self.keeps.is_some()
-        {
-            // What nobody has consumed, nobody will.
-            stream.inbound.drop_unread();
-            stream.outbound.abandon();
-            self.past.insert(id, stream);
+        let mut nobody = false;
+        if let Some(mut stream) = self.streams.remove(&id) {
+            nobody = stream.is_past;
+            if self.keeps.is_some() {
+                // What nobody has consumed, nobody will.
+                stream.inbound.drop_unread();
+                stream.outbound.abandon();
+                self.past.insert(id, stream);
+            }
         }
         self.turns.remove(id);
         self.turns.answer(id, answer);
-        match event.filter(|_| self.past.get(&id).is_none_or(|stream| !stream.is_past)) {
+        match event.filter(|_| !nobody) {
             Some(event) => self.events.insert(id, event),
             None => self.events.remove(&id),
         };

@@ -1,7 +1,7 @@
 //! All sockets of one task: a [`TaskEnd`] for each port that it has published, and which of them a stream belongs to. What
 //! a task's host is asked about listeners and connections, it asks here.
 
-use crate::{DecodeError, Overrun, Segment, StreamError, TaskEnd};
+use crate::{DecodeError, Mark, Overrun, Segment, StreamError, TaskEnd};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -75,6 +75,33 @@ impl Ports {
         }
         let ends = states.iter().map(|state| TaskEnd::thaw(state, STREAMS)).collect::<core::result::Result<_, _>>()?;
         Ok(Ports::with(ports, ends))
+    }
+
+    /// The same, of a task that takes over from an older state ([`TaskEnd::thaw_behind`]).
+    ///
+    /// # Errors
+    /// As [`Ports::thaw`].
+    pub fn thaw_behind(ports: &[u16], states: &[Vec<u8>]) -> core::result::Result<Ports, DecodeError> {
+        let mut thawed = Ports::thaw(ports, states)?;
+        for (end, state) in thawed.ends.iter_mut().zip(states) {
+            *end = TaskEnd::thaw_behind(state, STREAMS)?;
+        }
+        Ok(thawed)
+    }
+
+    /// The task gets a standby ([`TaskEnd::keep`]).
+    pub fn keep(&mut self) {
+        self.ends.iter_mut().for_each(TaskEnd::keep);
+    }
+
+    /// It has none any more.
+    pub fn keep_nothing(&mut self) {
+        self.ends.iter_mut().for_each(TaskEnd::keep_nothing);
+    }
+
+    /// The ingress has let go of what comes before these, by port.
+    pub fn released(&mut self, marks: &[Mark]) {
+        self.ends.iter_mut().zip(marks).for_each(|(end, mark)| end.released(mark));
     }
 
     fn with(ports: &[u16], ends: Vec<TaskEnd>) -> Ports {

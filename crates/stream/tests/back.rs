@@ -24,6 +24,8 @@ enum Op {
     /// A state of the task becomes safe elsewhere; the ingress hears of it, or does not yet.
     Sync(bool),
     TakeOver,
+    /// The same, and the one that takes over gets a standby of its own only after some time.
+    TakeOverAlone(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -41,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Move),
         4 => any::<bool>().prop_map(Op::Sync),
         4 => Just(Op::TakeOver),
+        1 => (0..20_usize).prop_map(Op::TakeOverAlone),
     ]
 }
 
@@ -149,6 +152,21 @@ impl World {
                 }
             }
             Op::TakeOver => self.take_over(),
+            Op::TakeOverAlone(n) => {
+                self.take_over();
+                self.ingress.keep_no_more();
+                self.task.keep_nothing();
+                for _ in 0..n {
+                    self.carry(5, 5);
+                    self.guest_runs(500);
+                    (0..STREAMS).for_each(|id| self.client_reads(id, 700));
+                }
+                self.ingress.keep(MOST);
+                self.task.keep();
+                // What the channel carries now may be of before.
+                self.apply(&Op::Lose);
+                self.safe = (self.task.freeze(), self.guest.clone());
+            }
         }
         while let Some(event) = self.ingress.poll_event() {
             match event {
@@ -283,7 +301,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_answer_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..250)) {
@@ -373,6 +391,39 @@ fn clients_wait_when_too_much_is_kept() {
     ingress.open(2, "another").unwrap();
     ingress.keep_nothing();
     assert_eq!(ingress.kept(), 0);
+}
+
+#[test]
+fn more_than_a_window_is_heard_once_more() {
+    let (mut ingress, mut task) = (IngressEnd::new(4), TaskEnd::new(4));
+    ingress.keep(1 << 30);
+    task.keep();
+    ingress.attached();
+    task.attached();
+    let frozen = task.freeze();
+    ingress.open(1, "client").unwrap();
+    let (mut buf, mut heard) = (vec![0; WINDOW], 0);
+    for round in 0..20 {
+        assert_eq!(ingress.write(1, &vec![round; WINDOW]), Ok(WINDOW));
+        carry(&mut ingress, &mut task);
+        task.accept();
+        heard += task.recv(1, &mut buf, false).unwrap();
+        carry(&mut ingress, &mut task);
+    }
+    assert_eq!((heard, ingress.kept()), (20 * WINDOW, 20 * WINDOW));
+    let mut standby = TaskEnd::thaw_behind(&frozen, 4).unwrap();
+    ingress.go_back();
+    ingress.keep_no_more();
+    standby.attached();
+    assert_eq!(ingress.room(1), 0);
+    for round in 0..20 {
+        carry(&mut ingress, &mut standby);
+        standby.accept();
+        assert_eq!(standby.recv(1, &mut buf, false), Ok(WINDOW));
+        assert!(buf.iter().all(|byte| *byte == round));
+    }
+    carry(&mut ingress, &mut standby);
+    assert_eq!((ingress.room(1), ingress.kept()), (WINDOW, 0));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::host::Seat;
 use crate::link::Link;
 use alloc::rc::Rc;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use anyhow::{Result, anyhow, bail, ensure};
 use core::future::poll_fn;
 use core::pin::pin;
@@ -92,7 +93,7 @@ async fn carry_once(agent: &Agent, entry: &Entry, seat: &Seat, way: Option<Way>)
         Some(link) => link,
         None => agent.dial(&entry.spec.origin).await?,
     };
-    let wish = NodeMessage::Attach { task: entry.spec.id, epoch: entry.epoch.get() };
+    let wish = NodeMessage::Attach { task: entry.spec.id, epoch: entry.epoch.get(), back: Vec::new() };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}
