@@ -3,20 +3,19 @@
 use crate::agent::{Agent, Entry};
 use crate::control::{Line, Order, Report, State};
 use crate::copier::Copier;
-use crate::ground;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::Link;
 use crate::task::{Still, Verdict};
+use crate::watched::Watched;
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use wayfare_engine::Watch;
-use wayfare_snapshot::{PAGE_SIZE, is_zero};
+use wayfare_snapshot::is_zero;
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Answer, Message, Offer, Reason, Refusal};
@@ -35,16 +34,14 @@ const BACKLOG: usize = 512 << 10;
 
 /// The task's memory while it moves.
 struct Memory {
-    watch: Watch,
-    sizes: HashMap<u32, u64>,
+    watched: Watched,
     /// Every page that was ever dirty.
     touched: Vec<PageRange>,
 }
 
 impl Memory {
     fn new(watch: Watch) -> Self {
-        let sizes = watch.sizes().into_iter().collect();
-        Memory { watch, sizes, touched: Vec::new() }
+        Memory { watched: Watched::new(watch), touched: Vec::new() }
     }
 
     /// Its pages by their digests, for when the task comes back.
@@ -74,43 +71,25 @@ impl Memory {
     }
 }
 
-/// A range as the protocol has it.
-fn transfer(range: &wayfare_engine::PageRange) -> PageRange {
-    PageRange { memory: range.memory, first: range.first, count: range.count }
-}
-
 impl Guest for Memory {
     fn dirty(&mut self) -> Vec<PageRange> {
-        let dirty = self.watch.dirty();
-        self.sizes = self.watch.sizes().into_iter().collect();
-        let dirty: Vec<PageRange> = dirty.iter().map(transfer).collect();
+        let dirty = self.watched.dirty();
         self.touched.extend(&dirty);
         dirty
     }
 
     fn written(&mut self, range: PageRange) -> Vec<PageRange> {
-        let written = self.watch.written(ground::engine(&range)).unwrap_or_default();
-        written.iter().map(transfer).collect()
+        self.watched.written(range)
     }
 
     fn rest(&mut self) -> Vec<PageRange> {
-        let whole = |(memory, size): (u32, u64)| PageRange { memory, first: 0, count: size.div_ceil(PAGE_SIZE as u64) };
-        let sizes = self.watch.sizes();
-        let rest = sizes.iter().map(|memory| self.watch.written(ground::engine(&whole(*memory))));
-        let Some(rest) = rest.collect::<Option<Vec<_>>>() else { return self.dirty() };
-        self.sizes = sizes.into_iter().collect();
-        let rest: Vec<PageRange> = rest.iter().flatten().map(transfer).collect();
+        let rest = self.watched.rest();
         self.touched.extend(&rest);
         rest
     }
 
     fn read(&mut self, range: PageRange, into: &mut Vec<u8>) -> bool {
-        let size = self.sizes.get(&range.memory).copied().unwrap_or(0);
-        let from = range.first * PAGE_SIZE as u64;
-        let len = (range.count * PAGE_SIZE as u64).min(size.saturating_sub(from)) as usize;
-        let at = into.len();
-        into.resize(at + len, 0);
-        len > 0 && self.watch.read(range.memory, range.first, &mut into[at..])
+        self.watched.read(range, into)
     }
 }
 

@@ -230,7 +230,7 @@ impl Agent {
 
 enum Done {
     Frozen(Result<Still>),
-    Dialled(Link),
+    Dialled(Box<Link>),
 }
 
 struct Driver {
@@ -446,7 +446,7 @@ impl Driver {
         tokio::spawn(async move {
             while !done.is_closed() {
                 match agent.dial(&to).await {
-                    Ok(link) => return drop(done.send(Done::Dialled(link))),
+                    Ok(link) => return drop(done.send(Done::Dialled(Box::new(link)))),
                     Err(e) => tracing::debug!("{to} is not there: {e:#}"),
                 }
                 tokio::time::sleep(pause).await;
@@ -471,7 +471,7 @@ impl Driver {
                 self.primary.handle_event(PrimaryEvent::NotFrozen(refusal));
             }
             Done::Dialled(link) => {
-                self.link = Some(link);
+                self.link = Some(*link);
                 let now = self.now();
                 self.policy.handle_outage_ended(now);
                 self.primary.reattach();
