@@ -4,6 +4,8 @@
 mod support;
 
 use serde_json::Value;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::client::talk;
@@ -16,8 +18,12 @@ const TASK: &str = "t";
 
 /// The pair, as a node sees it.
 fn seen(node: &Node) -> Option<Value> {
+    seen_of(node, TASK)
+}
+
+fn seen_of(node: &Node, task: &str) -> Option<Value> {
     let all: Value = serde_json::from_str(&node.run(&["protected", "-o", "json"]).ok().stdout).unwrap();
-    all.as_array().unwrap().iter().find(|pair| pair["name"] == TASK).cloned()
+    all.as_array().unwrap().iter().find(|pair| pair["name"] == task).cloned()
 }
 
 fn syncs(node: &Node) -> u64 {
@@ -157,4 +163,37 @@ fn clients_beside_the_standby_lose_no_answer() {
             assert!(client.join().unwrap() > 100_000);
         }
     });
+}
+
+/// What clients say is kept for the standby, within a bound: beyond it they wait for it to be brought up to date, but not for
+/// one that is away.
+#[test]
+fn clients_do_not_wait_for_a_standby_that_is_away() {
+    const LONG: usize = 100 << 20;
+    let (a, mut b) = pair();
+    let port = free_port();
+    a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    let echo = |len: usize| {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut write = client.try_clone().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let chunk = vec![7; 1 << 20];
+                (0..len / chunk.len()).for_each(|_| write.write_all(&chunk).unwrap());
+                write.shutdown(Shutdown::Write).unwrap();
+            });
+            assert_eq!(std::io::copy(&mut client, &mut std::io::sink()).unwrap(), len as u64);
+        });
+    };
+    a.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:1h"]).ok();
+    let before = seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap();
+    echo(LONG);
+    assert!(seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap() > before, "it was brought up to date");
+    b.kill();
+    until("that is seen", PATIENCE, || seen_of(&a, "echo").unwrap()["connected"] == false);
+    echo(LONG);
+    b.serve();
+    until("it is there again", PATIENCE, || seen_of(&a, "echo").unwrap()["connected"] == true);
+    echo(LONG);
 }

@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedMutexGuard, watch};
 use wayfare_cluster::envelope::Envelope;
-use wayfare_policy::{Bounds, Decision, LinkSample, Policy, Settings, Synchroniser};
+use wayfare_policy::{Bounds, Costs, Decision, LinkSample, Policy, Settings, Synchroniser};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Message, Mode, Offer};
 use wayfare_transfer::standby::{Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Said, Synced};
 use wayfare_transfer::{Incoming, Kind};
 
+/// What syncs are worth: one stops the task for about a millisecond, and its bytes are in the way of others. (A minute, as the
+/// thesis weighs them, is what they cost there.)
+const COSTS: Costs = Costs { per_sync: 1.0, per_byte: 1e-8, slowdown: 1.0 };
 /// Between two signs of life.
 pub(crate) const BEAT: Duration = Duration::from_millis(100);
 /// A link on which nothing is heard for so long is given up, and dialled anew.
@@ -131,7 +134,7 @@ impl Agent {
             }
         }
         let bounds = Bounds { max_loss: order.max_loss, ..Bounds::default() };
-        let settings = Settings { bounds, ..Settings::default() };
+        let settings = Settings { costs: COSTS, bounds, ..Settings::default() };
         let (first_to, first) = tokio::sync::oneshot::channel();
         let driver = Driver {
             agent: self.clone(),
@@ -146,6 +149,7 @@ impl Agent {
             ran: (Duration::ZERO, Instant::now()),
             pause: PAUSES.0,
             marks: Vec::new(),
+            is_forgetful: false,
             first: Some(first_to),
             _moving: moving,
         };
@@ -249,6 +253,8 @@ struct Driver {
     pause: Duration,
     /// Marks of its streams in the state that is under way.
     marks: Vec<Vec<u8>>,
+    /// What its clients say is not kept any more: the standby has been away for too long.
+    is_forgetful: bool,
     /// Who waits for the first sync.
     first: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
     /// It cannot be moved meanwhile: its memory has one watcher.
@@ -473,6 +479,9 @@ impl Driver {
             Done::Dialled(link) => {
                 self.link = Some(*link);
                 let now = self.now();
+                if std::mem::take(&mut self.is_forgetful) {
+                    self.set_keeping(true);
+                }
                 self.policy.handle_outage_ended(now);
                 self.primary.reattach();
             }
@@ -500,6 +509,10 @@ impl Driver {
         let first = self.primary.kept() == 0;
         // Its clients would have to wait.
         let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() > KEEP as u64 / 2);
+        if full && self.link.is_none() && !std::mem::replace(&mut self.is_forgetful, true) {
+            tracing::warn!(task = %self.entry.spec.name, "the standby is away for too long: its clients would be reset there");
+            self.set_keeping(false);
+        }
         if (first || full || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
             self.policy.handle_sync_started(now);
         }
@@ -509,6 +522,20 @@ impl Driver {
         pair.interval = view.interval;
         pair.loss = view.risk;
         pair.connected = self.link.is_some();
+    }
+
+    /// Whether what its clients say is kept for the standby.
+    fn set_keeping(&self, keeping: bool) {
+        let Some(sockets) = self.entry.sockets().filter(|_| !self.entry.spec.publish.is_empty()) else { return };
+        sockets.keep(keeping);
+        sockets.forget_spoken();
+        let (agent, entry) = (self.agent.clone(), self.entry.clone());
+        tokio::spawn(async move {
+            let told = if keeping { agent.keep(&entry, Vec::new()).await } else { agent.keep_nothing(&entry).await };
+            if let Err(e) = told {
+                tracing::warn!(task = %entry.spec.name, "the node that has its clients cannot be told: {e:#}");
+            }
+        });
     }
 
     /// The standby has taken over: what is here is of no use any more.

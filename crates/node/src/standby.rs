@@ -7,7 +7,7 @@ use crate::control::{Pair, Role, State};
 use crate::ground::{Ground, land};
 use crate::link::Link;
 use crate::spec::Spec;
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -68,6 +68,16 @@ impl Agent {
         answer.await.context("it is no standby any more")?.map_err(|why| anyhow!(why))
     }
 
+    /// Why this node is not to be a task's standby for another node.
+    fn refuses(&self, id: TaskId, peer: &str) -> Option<String> {
+        let all = lock(&self.standbys);
+        match all.get(&id).map(|held| lock(&held.pair).peer.clone()) {
+            Some(other) if other != peer => Some(format!("that node is its standby already, for {other}")),
+            None if all.len() >= MOST => Some("that node is the standby of too many tasks".into()),
+            _ => None,
+        }
+    }
+
     /// The epoch at which a task has been here, if that is later than this one.
     fn later(&self, task: TaskId, epoch: u64) -> Result<Option<u64>> {
         let record = self.db.record(task)?.map(|record| record.epoch());
@@ -100,15 +110,18 @@ pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Resul
     let Said::Protect(offer) = &said else { bail!("a message that begins nothing") };
     let (id, name) = (offer.task, offer.name.clone());
     let (door, visits) = unbounded_channel();
+    if let Some(why) = agent.refuses(id, &peer) {
+        let refusal = Refusal::new(Reason::Busy, why);
+        link.send(Kind::Transfer, &Message::Standby(Said::Refuse(refusal)).encode()).await?;
+        link.part().await;
+        return Ok(());
+    }
     let held = {
         let mut all = lock(&agent.standbys);
         if let Some(held) = all.get(&id) {
-            let is_its = lock(&held.pair).peer == peer;
-            ensure!(is_its, "{name} is protected by another node");
             let _ = held.door.send(Visit::Attached(Box::new(link), said));
             return Ok(());
         }
-        ensure!(all.len() < MOST, "this node is the standby of too many tasks");
         let held =
             Arc::new(Held { pair: Mutex::new(Pair::new(&name, Role::Standby, &peer)), of: Mutex::default(), door });
         all.insert(id, held.clone());
