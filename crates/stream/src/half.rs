@@ -36,6 +36,34 @@ fn copy(bytes: &VecDeque<u8>, mut skip: usize, to: &mut [u8]) -> usize {
     done
 }
 
+/// What has been consumed, up to where the rest begins, for as long as it is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(Option<VecDeque<u8>>);
+
+impl Kept {
+    /// Keeps what is consumed from now on.
+    pub fn begin(&mut self) {
+        self.0.get_or_insert_default();
+    }
+
+    /// Keeps nothing any more.
+    pub fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// Bytes that are kept.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// What comes before `offset` is not needed any more; they end at `end`.
+    fn release(&mut self, offset: u64, end: u64) {
+        let Some(kept) = &mut self.0 else { return };
+        let first = end - kept.len() as u64;
+        drop_front(kept, (offset.clamp(first, end) - first) as usize);
+    }
+}
+
 /// What this side sends: everything the other has not consumed, and how much of that this channel has carried.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbound {
@@ -48,7 +76,7 @@ pub(crate) struct Outbound {
     fin_sent: bool,
     fin_acked: bool,
     /// What was consumed before `base` and may be asked for again, where that is kept.
-    kept: Option<VecDeque<u8>>,
+    pub kept: Kept,
     /// How far the other side has consumed what a later state of this one has sent: it is said once more, for it to
     /// compare, and not kept. One that is not behind has none.
     ahead: Option<u64>,
@@ -65,32 +93,14 @@ impl Outbound {
         self.ahead = Some(0);
     }
 
-    /// Keeps what is consumed from now on.
-    pub fn keep(&mut self) {
-        self.kept.get_or_insert_default();
-    }
-
-    /// Keeps nothing any more.
-    pub fn keep_nothing(&mut self) {
-        self.kept = None;
-    }
-
-    /// Bytes kept that have been consumed.
-    pub fn kept_len(&self) -> usize {
-        self.kept.as_ref().map_or(0, VecDeque::len)
-    }
-
     /// What was consumed before `offset` will not be asked for again.
     pub fn release(&mut self, offset: u64) {
-        let Some(kept) = &mut self.kept else { return };
-        let first = self.base - kept.len() as u64;
-        let gone = offset.clamp(first, self.base) - first;
-        drop_front(kept, gone as usize);
+        self.kept.release(offset, self.base);
     }
 
     /// All that is kept is to be consumed once more.
     pub fn go_back(&mut self) {
-        if let Some(mut kept) = self.kept.replace(VecDeque::new()) {
+        if let Some(mut kept) = self.kept.0.replace(VecDeque::new()) {
             self.base -= kept.len() as u64;
             kept.append(&mut self.bytes);
             self.bytes = kept;
@@ -141,7 +151,7 @@ impl Outbound {
 
     /// The other side wants nothing any more.
     pub fn abandon(&mut self) {
-        let (base, kept) = (self.base, self.kept.take());
+        let (base, kept) = (self.base, core::mem::take(&mut self.kept));
         *self = Self {
             base,
             sent: base,
@@ -188,7 +198,7 @@ impl Outbound {
 
     fn drop_until(&mut self, offset: u64) {
         let len = (offset - self.base) as usize;
-        match &mut self.kept {
+        match &mut self.kept.0 {
             Some(kept) => kept.extend(self.bytes.drain(..len)),
             None => drop_front(&mut self.bytes, len),
         }
@@ -230,7 +240,7 @@ pub(crate) struct Inbound {
     /// Whether it has to be told whatever there is.
     ack_due: bool,
     /// What was consumed last, where that is kept, to compare it with what a side that has gone back says.
-    kept: Option<VecDeque<u8>>,
+    pub kept: Kept,
     /// Nothing is kept any more once the other side says something new.
     until_new: bool,
 }
@@ -273,35 +283,23 @@ impl Inbound {
 
     /// Keeps what is consumed from now on.
     pub fn keep(&mut self) {
-        self.kept.get_or_insert_default();
+        self.kept.begin();
         self.until_new = false;
     }
 
     /// Keeps what there is until the other side has said all of it once more.
     pub fn keep_until_new(&mut self) {
-        self.until_new = self.kept.is_some();
-    }
-
-    /// Keeps nothing any more.
-    pub fn keep_nothing(&mut self) {
-        self.kept = None;
-    }
-
-    /// Bytes kept that have been consumed.
-    pub fn kept_len(&self) -> usize {
-        self.kept.as_ref().map_or(0, VecDeque::len)
+        self.until_new = true;
     }
 
     /// What was consumed before `offset` is not said again.
     pub fn release(&mut self, offset: u64) {
-        let Some(kept) = &mut self.kept else { return };
-        let first = self.consumed - kept.len() as u64;
-        drop_front(kept, (offset.clamp(first, self.consumed) - first) as usize);
+        self.kept.release(offset, self.consumed);
     }
 
     /// Whether bytes are those that were consumed, as far as that is known here.
     fn is_as_before(&self, offset: u64, bytes: &[u8]) -> bool {
-        let Some(kept) = &self.kept else { return true };
+        let Some(kept) = &self.kept.0 else { return true };
         let first = self.consumed - kept.len() as u64;
         let from = first.max(offset);
         let to = self.consumed.min(offset + bytes.len() as u64);
@@ -322,7 +320,7 @@ impl Inbound {
         }
         if end > received {
             if core::mem::take(&mut self.until_new) {
-                self.kept = None;
+                self.kept.end();
             }
             self.bytes.extend(&bytes[(received - offset) as usize..]);
         }
@@ -347,7 +345,7 @@ impl Inbound {
         }
         let len = copy(&self.bytes, 0, buf);
         if !peek {
-            if let Some(kept) = &mut self.kept {
+            if let Some(kept) = &mut self.kept.0 {
                 kept.extend(self.bytes.range(..len));
             }
             drop_front(&mut self.bytes, len);

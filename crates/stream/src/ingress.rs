@@ -67,6 +67,10 @@ struct Stream {
 }
 
 impl Stream {
+    fn kept(&self) -> usize {
+        self.inbound.kept.len() + self.outbound.kept.len()
+    }
+
     fn next(&mut self, id: u64) -> Option<Segment> {
         // The task has closed what it knows; one that does not know it has gone back to an older state, and must not
         // take it for a new client.
@@ -86,6 +90,8 @@ pub struct IngressEnd {
     past: BTreeMap<u64, Stream>,
     /// Most bytes kept of what has been consumed, if any are.
     keeps: Option<usize>,
+    /// How many are, and what streams that are over count for.
+    kept: usize,
     events: BTreeMap<u64, Event>,
     most: usize,
     turns: Turns,
@@ -98,6 +104,7 @@ impl IngressEnd {
             streams: BTreeMap::new(),
             past: BTreeMap::new(),
             keeps: None,
+            kept: 0,
             events: BTreeMap::new(),
             most: most.min(STREAMS_MAX),
             turns: Turns::default(),
@@ -112,17 +119,18 @@ impl IngressEnd {
         self.keeps = Some(most);
         for stream in self.streams.values_mut() {
             stream.inbound.keep();
-            stream.outbound.keep();
+            stream.outbound.kept.begin();
         }
+        self.count();
     }
 
     /// Nothing is kept any more: the task has no standby.
     pub fn keep_nothing(&mut self) {
-        self.keeps = None;
+        (self.keeps, self.kept) = (None, 0);
         self.past.clear();
         for (&id, stream) in &mut self.streams {
-            stream.inbound.keep_nothing();
-            stream.outbound.keep_nothing();
+            stream.inbound.kept.end();
+            stream.outbound.kept.end();
             // Who waited for room may go on.
             self.events.entry(id).or_insert(Event::Changed(id));
         }
@@ -130,13 +138,32 @@ impl IngressEnd {
 
     /// Bytes that are kept of what has been consumed; a stream that is over counts as [`PAST`] more.
     pub fn kept(&self) -> usize {
-        let bytes = |stream: &Stream| stream.inbound.kept_len() + stream.outbound.kept_len();
+        self.kept
+    }
+
+    /// Does something to one stream, and counts what is kept of it: all of them are too many to be counted each time.
+    fn counted<T>(&mut self, id: u64, f: impl FnOnce(&mut Self) -> T) -> T {
+        if self.keeps.is_none() {
+            return f(self);
+        }
+        let before = self.kept_of(id);
+        let result = f(self);
+        self.kept = self.kept + self.kept_of(id) - before;
+        result
+    }
+
+    fn kept_of(&self, id: u64) -> usize {
+        let past = self.past.get(&id).map_or(0, |stream| stream.kept() + PAST);
+        past + self.streams.get(&id).map_or(0, Stream::kept)
+    }
+
+    fn count(&mut self) {
         let all = self.streams.values().chain(self.past.values());
-        all.map(bytes).sum::<usize>() + self.past.len() * PAST
+        self.kept = all.map(Stream::kept).sum::<usize>() + self.past.len() * PAST;
     }
 
     fn is_full(&self) -> bool {
-        self.keeps.is_some_and(|most| self.kept() >= most)
+        self.keeps.is_some_and(|most| self.kept >= most)
     }
 
     /// The state with this mark is safe: what comes before it is not asked for again.
@@ -148,6 +175,7 @@ impl IngressEnd {
             stream.inbound.release(at.base);
         }
         mark.forgotten.iter().for_each(|id| _ = self.past.remove(id));
+        self.count();
         for &id in self.streams.keys() {
             // Who waited for room may go on.
             self.events.entry(id).or_insert(Event::Changed(id));
@@ -167,6 +195,7 @@ impl IngressEnd {
             stream.outbound.go_back();
         }
         self.attached();
+        self.count();
         // Clients come in the order in which they came.
         self.turns.begin();
     }
@@ -174,10 +203,10 @@ impl IngressEnd {
     /// After [`IngressEnd::go_back`]: the task has no standby any more. What is needed to compare its answers is kept until
     /// it says something new.
     pub fn keep_no_more(&mut self) {
-        self.keeps = None;
+        (self.keeps, self.kept) = (None, 0);
         for stream in self.streams.values_mut() {
             stream.inbound.keep_until_new();
-            stream.outbound.keep_nothing();
+            stream.outbound.kept.end();
         }
     }
 
@@ -200,7 +229,7 @@ impl IngressEnd {
         let (mut inbound, mut outbound) = (Inbound::default(), Outbound::default());
         if self.keeps.is_some() {
             inbound.keep();
-            outbound.keep();
+            outbound.kept.begin();
         }
         let new = Stream { peer: peer.into(), opened: false, closing: false, inbound, outbound, is_past: false };
         self.streams.insert(stream, new);
@@ -255,7 +284,7 @@ impl IngressEnd {
     /// task.
     pub fn reset(&mut self, stream: u64) {
         if self.of_client(stream).is_some() {
-            self.forget(stream, None, Answer::Reset);
+            self.counted(stream, |this| this.forget(stream, None, Answer::Reset));
         }
     }
 
@@ -265,6 +294,10 @@ impl IngressEnd {
     /// # Errors
     /// [`StreamError::WouldBlock`], [`StreamError::Unknown`].
     pub fn read(&mut self, stream: u64, buf: &mut [u8]) -> Result<usize> {
+        self.counted(stream, |this| this.read_some(stream, buf))
+    }
+
+    fn read_some(&mut self, stream: u64, buf: &mut [u8]) -> Result<usize> {
         let found = self.of_client_mut(stream).ok_or(StreamError::Unknown)?;
         if buf.is_empty() {
             return Ok(0);
@@ -302,6 +335,10 @@ impl IngressEnd {
     /// If the other side does not take the answers: the channel is of no more use.
     pub fn handle(&mut self, segment: Segment) -> core::result::Result<(), Overrun> {
         let id = segment.stream();
+        self.counted(id, |this| this.take(id, segment))
+    }
+
+    fn take(&mut self, id: u64, segment: Segment) -> core::result::Result<(), Overrun> {
         match self.streams.get_mut(&id) {
             None => {
                 let over = matches!(segment, Segment::Close { .. } | Segment::Reset { .. });
@@ -328,7 +365,6 @@ impl IngressEnd {
                 };
                 if stream.is_past {
                     stream.inbound.drain();
-                    self.turns.add(id);
                 }
                 match handled {
                     Ok(()) => {

@@ -275,9 +275,7 @@ impl Destination {
         match (&self.phase, message) {
             (Phase::Failed(_), _) => {}
             (Phase::Waiting, Message::Offer(offer)) => {
-                if offer.memories.len() > MEMORIES_MAX || offer.name.len() > 64 {
-                    return Err(Violation("an offer that no task fits"));
-                }
+                offer.check()?;
                 self.offer = Some(offer);
                 self.phase = Phase::Admitting;
                 self.actions.push_back(Action::Admit);

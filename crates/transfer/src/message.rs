@@ -1,7 +1,7 @@
 //! What source and destination of a move say to each other.
 
 use crate::channel::Kind;
-use crate::error::ChannelError;
+use crate::error::{ChannelError, Violation};
 use crate::pages::{PageDigest, PageRange};
 use crate::standby::Said;
 use alloc::string::String;
@@ -77,6 +77,17 @@ impl Offer {
     /// The module's digest.
     pub fn digest(&self) -> Digest {
         Digest(self.module)
+    }
+
+    /// Whether a task may be like that.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub(crate) fn check(&self) -> Result<(), Violation> {
+        match self.memories.len() > MEMORIES_MAX || self.name.len() > 64 {
+            true => Err(Violation("an offer that no task fits")),
+            false => Ok(()),
+        }
     }
 
     /// Bytes of all memories.

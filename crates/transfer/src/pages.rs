@@ -9,6 +9,7 @@
 
 use crate::planes;
 use alloc::borrow::Cow;
+use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -234,6 +235,28 @@ impl<'b> Batch<'b> {
             Some(run)
         })
     }
+}
+
+/// Appends a range to an ascending list; what overlaps, or has no more than `gap` pages between, becomes one.
+pub(crate) fn push(list: &mut VecDeque<PageRange>, range: PageRange, gap: u64) {
+    if let Some(last) = list.back_mut()
+        && last.memory == range.memory
+        && last.first + last.count + gap >= range.first
+    {
+        last.count = last.count.max(range.first + range.count - last.first);
+        return;
+    }
+    list.push_back(range);
+}
+
+/// Pieces of at most `most` pages.
+pub(crate) fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange> {
+    let end = range.first + range.count;
+    (range.first..end).step_by(most as usize).map(move |first| PageRange {
+        first,
+        count: most.min(end - first),
+        ..range
+    })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::channel::Kind;
 use crate::convergence::{Convergence, Decision, Round};
 use crate::error::Violation;
 use crate::message::{Answer, Long, Message, Mode, Offer, Part, Reason, Refusal};
-use crate::pages::{self, BATCH_PAGES, Packer, PageRange};
+use crate::pages::{self, BATCH_PAGES, Packer, PageRange, cut, push};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
@@ -877,26 +877,4 @@ impl Source {
         self.allowance.0 -= out.len() as f64;
         Some(Kind::Pages)
     }
-}
-
-/// Appends a range to an ascending list; what overlaps, or has no more than `gap` pages between, becomes one.
-fn push(list: &mut VecDeque<PageRange>, range: PageRange, gap: u64) {
-    if let Some(last) = list.back_mut()
-        && last.memory == range.memory
-        && last.first + last.count + gap >= range.first
-    {
-        last.count = last.count.max(range.first + range.count - last.first);
-        return;
-    }
-    list.push_back(range);
-}
-
-/// Pieces of at most `most` pages.
-fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange> {
-    let end = range.first + range.count;
-    (range.first..end).step_by(most as usize).map(move |first| PageRange {
-        first,
-        count: most.min(end - first),
-        ..range
-    })
 }

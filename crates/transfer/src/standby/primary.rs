@@ -5,7 +5,7 @@ use crate::Nanos;
 use crate::channel::Kind;
 use crate::error::Violation;
 use crate::message::{Long, Message, Offer, Part, Reason, Refusal};
-use crate::pages::{self, BATCH_PAGES, Packer, PageRange};
+use crate::pages::{self, BATCH_PAGES, Packer, PageRange, cut, push};
 use crate::source::Guest;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -329,11 +329,7 @@ impl Primary {
                 self.synced.spared += 1;
                 continue;
             }
-            let page = PageRange { first: range.first + i, count: 1, ..range };
-            match self.queue.back_mut() {
-                Some(last) if last.memory == page.memory && last.first + last.count == page.first => last.count += 1,
-                _ => self.queue.push_back(page),
-            }
+            push(&mut self.queue, PageRange { first: range.first + i, count: 1, ..range }, 0);
         }
         self.round_pages = self.queue.iter().map(|range| range.count).sum();
         Ok(())
@@ -381,7 +377,7 @@ impl Primary {
         if core::mem::take(&mut self.asks) {
             self.undigested = list.into_iter().flat_map(|range| cut(range, DIGESTS)).collect();
         } else {
-            self.queue = list.into();
+            self.queue = list;
         }
         self.round_pages = self.owed.iter().map(|range| range.count).sum();
     }
@@ -390,7 +386,7 @@ impl Primary {
         let dirty = merged(guest.dirty().into_iter().collect());
         let pages: u64 = dirty.iter().map(|range| range.count).sum();
         self.owed.extend(&dirty);
-        self.queue = dirty.into();
+        self.queue = dirty;
         let shrinks = pages < self.round_pages / 2;
         self.rounds += 1;
         self.round_pages = pages;
@@ -487,25 +483,8 @@ impl Primary {
 }
 
 /// Ranges that overlap or follow each other become one.
-fn merged(ranges: BTreeSet<PageRange>) -> Vec<PageRange> {
-    let mut all: Vec<PageRange> = Vec::new();
-    for range in ranges {
-        match all.last_mut() {
-            Some(last) if last.memory == range.memory && last.first + last.count >= range.first => {
-                last.count = last.count.max(range.first + range.count - last.first);
-            }
-            _ => all.push(range),
-        }
-    }
+fn merged(ranges: BTreeSet<PageRange>) -> VecDeque<PageRange> {
+    let mut all = VecDeque::new();
+    ranges.into_iter().for_each(|range| push(&mut all, range, 0));
     all
-}
-
-/// Pieces of at most `most` pages.
-fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange> {
-    let end = range.first + range.count;
-    (range.first..end).step_by(most as usize).map(move |first| PageRange {
-        first,
-        count: most.min(end - first),
-        ..range
-    })
 }

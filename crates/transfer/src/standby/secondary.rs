@@ -3,7 +3,7 @@
 use super::Said;
 use crate::destination::{Caps, Landing};
 use crate::error::{ChannelError, Violation};
-use crate::message::{Assembly, Long, MEMORIES_MAX, Message, Offer, Part, Reason, Refusal};
+use crate::message::{Assembly, Long, Message, Offer, Part, Reason, Refusal};
 use crate::pages::{self, Batch, PageDigest, PageRange, Run};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
@@ -82,8 +82,6 @@ pub struct Standby {
     caps: Caps,
     phase: Phase,
     offer: Option<Offer>,
-    /// There is an instance.
-    landed: bool,
     messages: VecDeque<Message>,
     actions: VecDeque<Action>,
     module: Assembly,
@@ -108,7 +106,6 @@ impl Standby {
             caps,
             phase: Phase::Waiting,
             offer: None,
-            landed: false,
             messages: VecDeque::new(),
             actions: VecDeque::new(),
             module: Assembly::default(),
@@ -166,7 +163,7 @@ impl Standby {
     }
 
     fn end(&mut self, refusal: Refusal) {
-        (self.kept, self.coming, self.landed) = (None, None, false);
+        (self.kept, self.coming) = (None, None);
         self.rest.clear();
         self.phase = Phase::Over(refusal);
         self.actions.push_back(Action::Discard);
@@ -228,7 +225,6 @@ impl Standby {
                 }
             }
             (Phase::Landing, Event::Landed) => {
-                self.landed = true;
                 self.phase = Phase::Holding;
                 self.say(Said::Landed);
             }
@@ -265,13 +261,13 @@ impl Standby {
             }
             (Phase::TakenOver(_) | Phase::Over(_), _) => {}
             (Phase::Waiting, Said::Protect(offer)) => {
-                check(&offer)?;
+                offer.check()?;
                 self.offer = Some(offer);
                 self.phase = Phase::Admitting;
                 self.actions.push_back(Action::Admit);
             }
             (Phase::Away, Said::Protect(offer)) => {
-                check(&offer)?;
+                offer.check()?;
                 let same =
                     |old: &Offer| (old.task, old.module) == (offer.task, offer.module) && old.epoch <= offer.epoch;
                 if !self.offer.as_ref().is_some_and(same) {
@@ -312,11 +308,13 @@ impl Standby {
         let mut bits = vec![0; digests.len().div_ceil(8)];
         for (i, digest) in digests.iter().enumerate() {
             let page = range.first + i as u64;
-            let known = self.rest.remove(&(range.memory, page)).filter(|bytes| pages::digest(bytes) == *digest);
-            if let Some(bytes) = known {
+            let Some(bytes) = self.rest.remove(&(range.memory, page)) else { continue };
+            self.aside -= PAGE_SIZE as u64;
+            if pages::digest(&bytes) == *digest {
                 bits[i / 8] |= 1 << (i % 8);
                 let mut batch = Vec::new();
                 pages::Packer::default().pack(0, PageRange { first: page, count: 1, ..range }, &bytes, &mut batch);
+                self.aside += batch.len() as u64;
                 coming.batches.push(batch);
             }
         }
@@ -392,11 +390,4 @@ impl Standby {
         }
         Ok(())
     }
-}
-
-fn check(offer: &Offer) -> Result<(), Violation> {
-    if offer.memories.len() > MEMORIES_MAX || offer.name.len() > 64 {
-        return Err(Violation("an offer that no task fits"));
-    }
-    Ok(())
 }
