@@ -5,7 +5,7 @@ use crate::capacity::Need;
 use crate::db::Before;
 use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
-use crate::link::Link;
+use crate::link::{Link, turn};
 use crate::service::{Sockets, Way};
 use crate::spec::Spec;
 use crate::task;
@@ -520,14 +520,6 @@ async fn save(agent: &Agent, entry: &Arc<Entry>) {
     // Its end is written down a moment after it shows.
     while entry.live().is_ok() {
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// The link's next event; without a link, none ever.
-async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
-    match link {
-        Some(link) => link.turn().await,
-        None => std::future::pending().await,
     }
 }
 

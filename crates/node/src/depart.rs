@@ -5,7 +5,7 @@ use crate::control::{Line, Order, Report, State};
 use crate::copier::Copier;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
-use crate::link::Link;
+use crate::link::{Link, turn};
 use crate::task::{Still, Verdict};
 use crate::watched::Watched;
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use wayfare_engine::Watch;
-use wayfare_snapshot::is_zero;
+use wayfare_snapshot::{Digest, is_zero};
 use wayfare_store::program;
 use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Answer, Message, Offer, Reason, Refusal};
+use wayfare_transfer::message::{Answer, Message, Mode, Offer, Reason, Refusal};
 use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::{Action, Event, Guest, OnStall, Phase, Policy, Source};
 use wayfare_transfer::{Incoming, Kind};
@@ -134,23 +134,11 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
     let link = agent.dial(&order.to).await?;
     let watch = live.watch()?;
     let old_epoch = entry.epoch.load(Ordering::SeqCst);
-    let sizes = watch.sizes();
-    let digest = entry.spec.module.parse()?;
-    let module = program::kept_module(digest)?.context("the task's module is not in the cache any more")?;
+    let sizes = watch.sizes().into_iter().map(|(_, size)| size).collect();
+    let (offer, module) = offer(&entry, old_epoch + 1, order.mode, sizes)?;
     let log_path = agent.dirs.log(entry.spec.id);
     let log_len = std::fs::metadata(&log_path).map_or(0, |m| m.len());
     let log = log_tail(&log_path, log_len)?;
-    let offer = Offer {
-        task: entry.spec.id,
-        name: entry.spec.name.clone(),
-        epoch: old_epoch + 1,
-        module: digest.0,
-        module_len: module.len() as u64,
-        canonical_nan: entry.spec.canonical_nan,
-        memories: sizes.iter().map(|(_, size)| *size).collect(),
-        mode: order.mode,
-        settings: serde_json::to_vec(&entry.spec)?,
-    };
     let policy = Policy {
         max_downtime: order.max_downtime,
         on_stall: if order.give_up { OnStall::GiveUp } else { OnStall::Freeze },
@@ -181,6 +169,27 @@ pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<
     let result = departure.run(live, Memory::new(watch), &progress).await;
     entry.pass(&moving, here);
     result
+}
+
+/// What another node is offered of a task, at an epoch and with memories of so many bytes, and the task's module.
+///
+/// # Errors
+/// When the module is not here any more.
+pub(crate) fn offer(entry: &Entry, epoch: u64, mode: Mode, memories: Vec<u64>) -> Result<(Offer, Vec<u8>)> {
+    let digest: Digest = entry.spec.module.parse()?;
+    let module = program::kept_module(digest)?.context("the task's module is not in the cache any more")?;
+    let offer = Offer {
+        task: entry.spec.id,
+        name: entry.spec.name.clone(),
+        epoch,
+        module: digest.0,
+        module_len: module.len() as u64,
+        canonical_nan: entry.spec.canonical_nan,
+        memories,
+        mode,
+        settings: serde_json::to_vec(&entry.spec)?,
+    };
+    Ok((offer, module))
 }
 
 fn log_tail(path: &std::path::Path, len: u64) -> Result<Vec<u8>> {
@@ -525,14 +534,6 @@ impl Departure {
 
     fn line(&self) -> Line {
         Line::of(&self.source, self.link.is_some())
-    }
-}
-
-/// The link's next event; without a link, none ever.
-async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
-    match link {
-        Some(link) => link.turn().await,
-        None => std::future::pending().await,
     }
 }
 

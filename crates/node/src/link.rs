@@ -250,3 +250,11 @@ impl Link {
         let _ = timeout(ANSWER, self.write.shutdown()).await;
     }
 }
+
+/// The link's next event; without a link, none ever.
+pub(crate) async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
+    match link {
+        Some(link) => link.turn().await,
+        None => std::future::pending().await,
+    }
+}

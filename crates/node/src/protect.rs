@@ -3,8 +3,9 @@
 use crate::agent::{Agent, Entry, lock};
 use crate::control::{Pair, Protect, Role, State};
 use crate::copier::Copier;
+use crate::depart::offer;
 use crate::ingress::KEEP;
-use crate::link::Link;
+use crate::link::{Link, turn};
 use crate::service::marks;
 use crate::spec::Spec;
 use crate::task::{Still, Verdict};
@@ -17,9 +18,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedMutexGuard, watch};
 use wayfare_cluster::envelope::Envelope;
 use wayfare_policy::{Bounds, Costs, Decision, LinkSample, Policy, Settings, Synchroniser};
-use wayfare_store::program;
 use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Message, Mode, Offer};
+use wayfare_transfer::message::{Message, Mode};
 use wayfare_transfer::standby::{Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Said, Synced};
 use wayfare_transfer::{Incoming, Kind};
 
@@ -27,7 +27,7 @@ use wayfare_transfer::{Incoming, Kind};
 /// thesis weighs them, is what they cost there.)
 const COSTS: Costs = Costs { per_sync: 1.0, per_byte: 1e-8, slowdown: 1.0 };
 /// Between two signs of life.
-pub(crate) const BEAT: Duration = Duration::from_millis(100);
+const BEAT: Duration = Duration::from_millis(100);
 /// A link on which nothing is heard for so long is given up, and dialled anew.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Between two attempts to reach the standby: at first, and at most.
@@ -97,20 +97,8 @@ impl Agent {
         let live = entry.live()?;
         let link = self.dial(&order.standby).await?;
         let memory = Watched::new(live.watch()?);
-        let digest = entry.spec.module.parse()?;
-        let module = program::kept_module(digest)?.context("the task's module is not in the cache any more")?;
         let id = entry.spec.id;
-        let offer = Offer {
-            task: id,
-            name: entry.spec.name.clone(),
-            epoch: entry.epoch.load(Ordering::SeqCst),
-            module: digest.0,
-            module_len: module.len() as u64,
-            canonical_nan: entry.spec.canonical_nan,
-            memories: Vec::new(),
-            mode: Mode::Stop,
-            settings: serde_json::to_vec(&entry.spec)?,
-        };
+        let (offer, module) = offer(&entry, entry.epoch.load(Ordering::SeqCst), Mode::Stop, Vec::new())?;
         let protection = Arc::new(Protection {
             pair: Mutex::new(Pair::new(&order.name, Role::Primary, &order.standby)),
             of: Mutex::default(),
@@ -123,15 +111,11 @@ impl Agent {
             self.db.put_protection(id, &order)?;
             all.insert(order.name.clone(), protection.clone());
         }
-        if let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) {
-            sockets.keep(true);
-            // States that are written from here on are such as a standby can go on from.
-            if let Err(e) = self.keep(&entry, Vec::new()).await {
-                sockets.keep(false);
-                lock(&self.protections).remove(&order.name);
-                self.db.remove_protection(id)?;
-                return Err(e.context(format!("{}, which has its clients", entry.spec.origin)));
-            }
+        // States that are written from here on are such as a standby can go on from.
+        if let Err(e) = set_keeping(self, &entry, true).await {
+            lock(&self.protections).remove(&order.name);
+            self.db.remove_protection(id)?;
+            return Err(e.context(format!("{}, which has its clients", entry.spec.origin)));
         }
         let bounds = Bounds { max_loss: order.max_loss, ..Bounds::default() };
         let settings = Settings { costs: COSTS, bounds, ..Settings::default() };
@@ -147,7 +131,6 @@ impl Agent {
             still: None,
             began: Instant::now(),
             ran: (Duration::ZERO, Instant::now()),
-            pause: PAUSES.0,
             marks: Vec::new(),
             is_forgetful: false,
             first: Some(first_to),
@@ -249,8 +232,6 @@ struct Driver {
     began: Instant,
     /// How long the task had run, and since when that is so.
     ran: (Duration, Instant),
-    /// Before the standby is dialled the next time.
-    pause: Duration,
     /// Marks of its streams in the state that is under way.
     marks: Vec<Vec<u8>>,
     /// What its clients say is not kept any more: the standby has been away for too long.
@@ -291,11 +272,8 @@ impl Driver {
         }
         if let PrimaryPhase::TakenOver(epoch) = *self.primary.phase() {
             self.give_up(epoch).await;
-        } else if let Some(sockets) = self.entry.sockets().filter(|_| !alone && !self.entry.spec.publish.is_empty()) {
-            sockets.keep(false);
-            if let Err(e) = self.agent.keep_nothing(&self.entry).await {
-                tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
-            }
+        } else if !alone && let Err(e) = set_keeping(&self.agent, &self.entry, false).await {
+            tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
         }
         self.protection.over.send_replace(true);
     }
@@ -432,23 +410,19 @@ impl Driver {
         }
         tracing::warn!(task = %self.entry.spec.name, "the standby is not to be reached: {why:#}");
         let now = self.now();
-        if self.primary.sent() > 0 && *self.primary.phase() != PrimaryPhase::Idle {
-            self.policy.handle_sync_cut(now, self.primary.sent());
-        }
         self.policy.handle_outage_began(now);
         self.primary.handle_event(PrimaryEvent::Disconnected);
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(format!("{why:#}")));
             self.primary.handle_event(PrimaryEvent::Dismissed);
         }
-        self.pause = PAUSES.0;
         self.dial(done);
     }
 
     /// Dials until somebody is there.
     fn dial(&self, done: &UnboundedSender<Done>) {
         let (agent, to, done) = (self.agent.clone(), lock(&self.protection.pair).peer.clone(), done.clone());
-        let mut pause = self.pause;
+        let mut pause = PAUSES.0;
         tokio::spawn(async move {
             while !done.is_closed() {
                 match agent.dial(&to).await {
@@ -465,7 +439,9 @@ impl Driver {
         match event {
             Done::Frozen(Ok(mut still)) => {
                 let state = std::mem::take(&mut still.state);
-                self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
+                if !self.entry.spec.publish.is_empty() {
+                    self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
+                }
                 self.still = Some(still);
                 self.entry.sockets().iter().for_each(|sockets| sockets.forget_spoken());
                 let now = self.now();
@@ -524,15 +500,11 @@ impl Driver {
         pair.connected = self.link.is_some();
     }
 
-    /// Whether what its clients say is kept for the standby.
+    /// Has what its clients say kept for the standby, or not any more.
     fn set_keeping(&self, keeping: bool) {
-        let Some(sockets) = self.entry.sockets().filter(|_| !self.entry.spec.publish.is_empty()) else { return };
-        sockets.keep(keeping);
-        sockets.forget_spoken();
         let (agent, entry) = (self.agent.clone(), self.entry.clone());
         tokio::spawn(async move {
-            let told = if keeping { agent.keep(&entry, Vec::new()).await } else { agent.keep_nothing(&entry).await };
-            if let Err(e) = told {
+            if let Err(e) = set_keeping(&agent, &entry, keeping).await {
                 tracing::warn!(task = %entry.spec.name, "the node that has its clients cannot be told: {e:#}");
             }
         });
@@ -554,10 +526,11 @@ impl Driver {
     }
 }
 
-/// The link's next event; without a link, none ever.
-async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
-    match link {
-        Some(link) => link.turn().await,
-        None => std::future::pending().await,
-    }
+/// Whether what a task's clients say is kept for its standby.
+async fn set_keeping(agent: &Agent, entry: &Entry, keeping: bool) -> Result<()> {
+    let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) else { return Ok(()) };
+    sockets.keep(keeping);
+    sockets.forget_spoken();
+    let told = if keeping { agent.keep(entry, Vec::new()).await } else { agent.keep_nothing(entry).await };
+    told.inspect_err(|_| sockets.keep(false))
 }

@@ -5,7 +5,7 @@ use crate::arrive::prepare;
 use crate::capacity::Need;
 use crate::control::{Pair, Role, State};
 use crate::ground::{Ground, land};
-use crate::link::Link;
+use crate::link::{Link, turn};
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::{Arc, Mutex};
@@ -68,16 +68,6 @@ impl Agent {
         answer.await.context("it is no standby any more")?.map_err(|why| anyhow!(why))
     }
 
-    /// Why this node is not to be a task's standby for another node.
-    fn refuses(&self, id: TaskId, peer: &str) -> Option<String> {
-        let all = lock(&self.standbys);
-        match all.get(&id).map(|held| lock(&held.pair).peer.clone()) {
-            Some(other) if other != peer => Some(format!("that node is its standby already, for {other}")),
-            None if all.len() >= MOST => Some("that node is the standby of too many tasks".into()),
-            _ => None,
-        }
-    }
-
     /// The epoch at which a task has been here, if that is later than this one.
     fn later(&self, task: TaskId, epoch: u64) -> Result<Option<u64>> {
         let record = self.db.record(task)?.map(|record| record.epoch());
@@ -110,22 +100,31 @@ pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Resul
     let Said::Protect(offer) = &said else { bail!("a message that begins nothing") };
     let (id, name) = (offer.task, offer.name.clone());
     let (door, visits) = unbounded_channel();
-    if let Some(why) = agent.refuses(id, &peer) {
-        let refusal = Refusal::new(Reason::Busy, why);
-        link.send(Kind::Transfer, &Message::Standby(Said::Refuse(refusal)).encode()).await?;
-        link.part().await;
-        return Ok(());
-    }
     let held = {
         let mut all = lock(&agent.standbys);
-        if let Some(held) = all.get(&id) {
-            let _ = held.door.send(Visit::Attached(Box::new(link), said));
+        match all.get(&id) {
+            Some(held) if lock(&held.pair).peer == peer => {
+                let _ = held.door.send(Visit::Attached(Box::new(link), said));
+                return Ok(());
+            }
+            Some(held) => Err(format!("that node is its standby already, for {}", lock(&held.pair).peer)),
+            None if all.len() >= MOST => Err("that node is the standby of too many tasks".into()),
+            None => {
+                let pair = Mutex::new(Pair::new(&name, Role::Standby, &peer));
+                let held = Arc::new(Held { pair, of: Mutex::default(), door });
+                all.insert(id, held.clone());
+                Ok(held)
+            }
+        }
+    };
+    let held = match held {
+        Ok(held) => held,
+        Err(why) => {
+            let refusal = Refusal::new(Reason::Busy, why);
+            link.send(Kind::Transfer, &Message::Standby(Said::Refuse(refusal)).encode()).await?;
+            link.part().await;
             return Ok(());
         }
-        let held =
-            Arc::new(Held { pair: Mutex::new(Pair::new(&name, Role::Standby, &peer)), of: Mutex::default(), door });
-        all.insert(id, held.clone());
-        held
     };
     let mut driver = Driver {
         agent: agent.clone(),
@@ -388,12 +387,4 @@ fn go_on(agent: &Arc<Agent>, ground: Ground, spec: &Spec, state: &[u8], epoch: u
         }
     });
     Ok(())
-}
-
-/// The link's next event; without a link, none ever.
-async fn turn(link: &mut Option<Link>) -> Result<Option<Incoming>> {
-    match link {
-        Some(link) => link.turn().await,
-        None => std::future::pending().await,
-    }
 }

@@ -85,6 +85,8 @@ fn seasoned(samples: &[(u64, Nanos)], outages: u32) -> Synchroniser {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn whatever_is_told_decisions_are_sound(
         policy in prop::sample::select(POLICIES.to_vec()),
