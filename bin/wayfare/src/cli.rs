@@ -63,6 +63,8 @@ pub enum Command {
     Protected(Protected),
     /// Have a task's standby take over
     Failover(Failover),
+    /// Have a task go back to the node where it was given its standby
+    Failback(Failback),
     /// Make and join clusters, and serve as a node
     #[command(subcommand)]
     Node(NodeCommand),

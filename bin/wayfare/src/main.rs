@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Command::Unprotect(args) => protect::unprotect(&args),
         Command::Protected(args) => protect::list(&args),
         Command::Failover(args) => protect::failover(&args),
+        Command::Failback(args) => protect::failback(&args),
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
         Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),

@@ -1,24 +1,30 @@
-//! `wayfare protect`, `unprotect`, `protected`, `failover`: tasks that have a standby.
+//! `wayfare protect`, `unprotect`, `protected`, `failover`, `failback`: tasks that have a standby.
 
-use crate::cli::{Failover, Format, Protect, Protected, Unprotect};
+use crate::cli::{Failback, Failover, Format, OfAgent, Protect, Protected, Return, Unprotect};
 use crate::client::Client;
 use crate::output::{self, Paint};
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
-use wayfare_node::control::{self, Pair, Reply, Request, Role};
+use wayfare_node::control::{Reply, Request};
+use wayfare_node::protection::{self, OnReturn, Pair, Role};
 
 /// Gives a task a standby; comes back when that could go on with it.
 ///
 /// # Errors
 /// When it cannot have one there.
 pub fn protect(args: &Protect) -> Result<ExitCode> {
-    let order = control::Protect {
+    let order = protection::Protect {
         name: args.name.clone(),
         standby: args.standby.clone(),
         policy: args.policy.to_string(),
         max_loss: args.max_loss.map(|time| time.as_nanos() as u64),
+        on_return: match args.on_return {
+            Return::Standby => OnReturn::Standby,
+            Return::Furthest => OnReturn::Furthest,
+        },
+        stay: args.stay,
     };
     let ask = || Client::ask_at(&args.asked, Request::Protect { order });
     done(crate::standing::while_running("the first sync", ask)?.1)?;
@@ -40,8 +46,20 @@ pub fn unprotect(args: &Unprotect) -> Result<ExitCode> {
 /// # Errors
 /// When there is none, or it has nothing to go on from.
 pub fn failover(args: &Failover) -> Result<ExitCode> {
-    let task = &args.task;
-    done(Client::ask_at(&task.asked, Request::Failover { name: task.name.clone() })?.1)
+    go_over(&args.task, false)
+}
+
+/// Has a task go back home.
+///
+/// # Errors
+/// When it is there, or that is not its standby.
+pub fn failback(args: &Failback) -> Result<ExitCode> {
+    go_over(&args.task, true)
+}
+
+fn go_over(task: &OfAgent, back: bool) -> Result<ExitCode> {
+    let ask = || Client::ask_at(&task.asked, Request::Failover { name: task.name.clone(), back });
+    done(crate::standing::while_running("the last sync", ask)?.1)
 }
 
 fn done(reply: Reply) -> Result<ExitCode> {
@@ -64,7 +82,8 @@ pub fn list(args: &Protected) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = pairs.iter().map(row).collect();
-    let headings = ["NAME", "HERE", "PEER", "SYNCS", "AGE", "AT RISK", "EVERY", "LAST SYNC", "PAUSE", "WHY"];
+    let headings =
+        ["NAME", "HERE", "PEER", "SYNCS", "AGE", "AT RISK", "EVERY", "LAST SYNC", "PAUSE", "TAKEOVER", "WHY"];
     output::print(&output::table(&headings, &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -92,6 +111,7 @@ fn row(pair: &Pair) -> Vec<String> {
         time(pair.interval),
         last,
         time(pair.pause),
+        time(pair.takeover),
         pair.reason.clone(),
     ]
 }

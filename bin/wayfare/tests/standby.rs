@@ -9,10 +9,9 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::client::talk;
-use support::cluster::{Node, PATIENCE, found, free_port, join, pair, until};
-use support::link::slow;
+use support::cluster::{Node, PATIENCE, free_port, pair, until};
+use support::link::{Linked, slow};
 use support::steady::{is_unbroken, start};
-use wayfare_sim::proxy::Proxy;
 
 const TASK: &str = "t";
 
@@ -34,6 +33,10 @@ fn lines(node: &Node) -> usize {
     node.output(TASK).lines().count()
 }
 
+fn pid(node: &Node) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(node.pid() as i32).unwrap()
+}
+
 /// It goes on there, from a state that was whole: nothing that it prints is wrong, and nothing is missing.
 fn goes_on(at: &Node) {
     at.wait(TASK, "running");
@@ -46,7 +49,7 @@ fn goes_on(at: &Node) {
 fn a_standby_goes_on_when_the_node_dies() {
     let (mut a, b) = pair();
     start(&a, TASK, "100000");
-    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s"]).ok();
+    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();
     let here = seen(&a).unwrap();
     assert_eq!((&here["role"], &here["peer"], &here["connected"]), (&"primary".into(), &"b".into(), &true.into()));
     assert_eq!(seen(&b).unwrap()["role"], "standby");
@@ -55,35 +58,170 @@ fn a_standby_goes_on_when_the_node_dies() {
     a.kill();
     goes_on(&b);
     assert!(lines(&b) + 200 > known, "it did not begin anew");
-    assert!(seen(&b).is_none());
-    // Back again, it hears that it was replaced.
+    // It is to have a standby itself, as soon as there is one.
+    let there = seen(&b).unwrap();
+    assert_eq!((&there["role"], &there["connected"]), (&"primary".into(), &false.into()));
+    // Back again, it hears that it was replaced, and becomes the standby.
     a.serve();
     a.wait(TASK, "left");
+    until("the roles are exchanged", PATIENCE, || syncs(&a) >= 2);
+    assert_eq!(seen(&a).unwrap()["role"], "standby");
     goes_on(&b);
     assert_eq!(a.state(TASK), "left");
+    // And may take over in turn.
+    let known = lines(&b);
+    b.run(&["failback", TASK]).ok();
+    b.wait(TASK, "left");
+    goes_on(&a);
+    assert!(lines(&a) >= known, "it was handed over with all that it had done");
+}
+
+#[test]
+fn a_task_goes_home_by_itself() {
+    let (mut a, b) = pair();
+    start(&a, TASK, "100000");
+    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s"]).ok();
+    until("it syncs", PATIENCE, || syncs(&b) >= 2);
+    a.kill();
+    goes_on(&b);
+    a.serve();
+    a.wait(TASK, "left");
+    a.wait(TASK, "running");
+    let known = lines(&b);
+    goes_on(&a);
+    assert!(lines(&a) >= known);
+    assert_eq!(b.state(TASK), "left");
+    until("it has its standby again", PATIENCE, || seen(&b).is_some_and(|pair| pair["role"] == "standby"));
+    // An agent that ends in peace hands it over.
+    let known = lines(&a);
+    a.end();
+    goes_on(&b);
+    assert!(lines(&b) >= known, "{} of {known}", lines(&b));
+}
+
+/// Both nodes are there: nothing is lost, and it stays where a person wants it.
+#[test]
+fn a_task_is_handed_over_and_back_by_hand() {
+    let (a, b) = pair();
+    start(&a, TASK, "100000");
+    a.run(&["failback", TASK]).fails("no standby");
+    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1h"]).ok();
+    a.run(&["failback", TASK]).fails("at home here, on a");
+    b.run(&["failback", TASK]).fails("at home where it is, on a");
+    for (from, to, order) in [(&a, &b, "failover"), (&b, &a, "failback"), (&a, &b, "failover"), (&b, &a, "failover")] {
+        until("it has its standby", PATIENCE, || seen(from).is_some_and(|p| p["role"] == "primary" && p["sync"] != 0));
+        let known = lines(from);
+        // Asked by turns at the node where it is, and at the standby.
+        let at = if order == "failback" { to } else { from };
+        at.run(&[order, TASK]).ok();
+        assert_eq!((from.state(TASK), to.state(TASK)), ("left".into(), "running".into()));
+        goes_on(to);
+        assert!(lines(to) >= known, "{} of {known} after {order}", lines(to));
+    }
+}
+
+/// What has come further counts, whichever side that is; the other copy is dropped when its successor is safe there.
+#[test]
+fn of_two_copies_the_one_that_has_come_further_counts() {
+    let linked = Linked::local(slow(Duration::ZERO));
+    let (a, b) = (&linked.a, &linked.b);
+    start(a, TASK, "100000");
+    let protect = ["protect", TASK, "--standby", "b", "--policy", "fixed:1h", "--on-return", "furthest", "--stay"];
+    a.run(&protect).ok();
+    std::thread::sleep(Duration::from_secs(1));
+    linked.down();
+    goes_on(b);
+    // It has done the last second again, so the other one is ahead.
+    let known = lines(a);
+    assert!(lines(b) < known);
+    linked.up();
+    b.wait(TASK, "left");
+    goes_on(a);
+    assert!(lines(a) > known);
+    until("the roles are as they were", PATIENCE, || {
+        seen(b).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
+    });
+    // The other way round: one side stands still for a while.
+    linked.down();
+    rustix::process::kill_process(pid(a), rustix::process::Signal::STOP).unwrap();
+    goes_on(b);
+    let ahead = lines(b) + 100;
+    until("it is far ahead", PATIENCE, || lines(b) > ahead);
+    rustix::process::kill_process(pid(a), rustix::process::Signal::CONT).unwrap();
+    linked.up();
+    a.wait(TASK, "left");
+    goes_on(b);
+    until("the roles are exchanged", PATIENCE, || {
+        seen(a).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
+    });
+}
+
+/// Clients that could not hear the standby have heard the other one all the time.
+#[test]
+fn of_two_copies_the_one_that_has_served_counts() {
+    let linked = Linked::both_ways(slow(Duration::ZERO));
+    let (a, b) = (&linked.a, &linked.b);
+    let port = free_port();
+    a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    a.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:1s"]).ok();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let client = scope.spawn(|| talk(port, &stop));
+        std::thread::sleep(Duration::from_secs(2));
+        let over = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // Both ways: the standby does not reach the clients.
+            linked.down();
+            b.wait("echo", "running");
+            std::thread::sleep(Duration::from_secs(1));
+            linked.up();
+            let stands_by = || seen_of(b, "echo").is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0);
+            until("it stands by again", PATIENCE, stands_by);
+            assert_eq!((a.state("echo"), b.state("echo")), ("running".into(), "left".into()));
+        }));
+        stop.store(true, Ordering::SeqCst);
+        over.unwrap();
+        assert!(client.join().unwrap() > 100_000);
+    });
 }
 
 #[test]
 fn a_link_that_breaks_and_comes_back_leaves_one() {
-    let (mut a, mut b) = (Node::new("a"), Node::new("b"));
-    found(&mut a);
-    join(&a, &mut b);
-    let to_b = Proxy::start("127.0.0.1:0".parse().unwrap(), b.address.parse().unwrap(), slow(Duration::ZERO)).unwrap();
-    b.advertised = Some(to_b.address().to_string());
-    b.serve();
-    until("they know each other", PATIENCE, || a.run(&["nodes"]).stdout.contains(&to_b.address().to_string()));
-    start(&a, TASK, "100000");
-    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s"]).ok();
-    until("it syncs", PATIENCE, || syncs(&b) >= 2);
-    to_b.cut();
-    goes_on(&b);
+    let linked = Linked::local(slow(Duration::ZERO));
+    let (a, b) = (&linked.a, &linked.b);
+    start(a, TASK, "100000");
+    a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();
+    until("it syncs", PATIENCE, || syncs(b) >= 2);
+    linked.down();
+    goes_on(b);
     // Cut off, it runs on here as well: nobody hears of it.
     assert_eq!(a.state(TASK), "running");
-    assert_eq!(seen(&a).unwrap()["connected"], false);
-    to_b.restore();
+    assert_eq!(seen(a).unwrap()["connected"], false);
+    linked.up();
     a.wait(TASK, "left");
-    goes_on(&b);
-    assert!(seen(&a).is_none());
+    goes_on(b);
+    until("the roles are exchanged", PATIENCE, || {
+        seen(a).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
+    });
+}
+
+/// The copy that is to be dropped is not before the other one is safe there; when that is lost, it goes on.
+#[test]
+fn a_copy_is_kept_until_the_other_one_is_safe() {
+    let mut linked = Linked::both_ways(slow(Duration::ZERO));
+    start(&linked.a, TASK, "100000");
+    linked.a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();
+    until("it syncs", PATIENCE, || syncs(&linked.b) >= 2);
+    linked.down();
+    goes_on(&linked.b);
+    let known = lines(&linked.a);
+    // They hear of each other by one way only: the other one's state cannot come.
+    linked.proxy.restore();
+    linked.a.wait(TASK, "left");
+    std::thread::sleep(Duration::from_secs(2));
+    linked.b.kill();
+    linked.a.wait(TASK, "running");
+    goes_on(&linked.a);
+    assert!(lines(&linked.a) >= known);
 }
 
 #[test]
@@ -113,7 +251,7 @@ fn what_has_a_standby_is_not_moved_and_what_cannot_have_one_is_refused() {
     protect(&["b", "--policy", "sometimes"]).is(2);
     a.run(&["protect", "other", "--standby", "b"]).fails("no task named other");
     a.run(&["unprotect", TASK]).fails("has no standby");
-    a.run(&["failover", TASK]).fails("no standby of t");
+    a.run(&["failover", TASK]).fails("t has no standby");
     protect(&["b"]).ok();
     protect(&["b"]).fails("has a standby on b");
     a.run(&["migrate", TASK, "--to", "b"]).fails("has a standby on b");

@@ -1,6 +1,7 @@
 //! What users ask of an agent, and what it answers: by this machine's socket, or from another node.
 
 use crate::peers::Peer;
+use crate::protection::{Pair, Protect};
 use crate::restart::Restarted;
 use crate::spec::Spec;
 use alloc::boxed::Box;
@@ -76,6 +77,8 @@ pub enum Request {
     Failover {
         /// Which.
         name: String,
+        /// Only where the standby is the task's home.
+        back: bool,
     },
     /// The nodes that are known.
     Nodes,
@@ -92,7 +95,8 @@ impl Request {
     /// The task that it is about, and that may have moved on.
     pub fn task(&self) -> Option<&str> {
         match self {
-            Request::Logs { name, .. } | Request::Stop { name } | Request::Unprotect { name } => Some(name),
+            Request::Logs { name, .. } | Request::Stop { name } => Some(name),
+            Request::Unprotect { name } | Request::Failover { name, .. } => Some(name),
             Request::Migrate { order } => Some(&order.name),
             Request::Protect { order } => Some(&order.name),
             _ => None,
@@ -264,81 +268,6 @@ impl State {
     /// Whether it may run here yet, now or again: its name is not to be had.
     pub fn holds_name(&self) -> bool {
         self.is_alive() || matches!(self, State::Left { saved: false, .. })
-    }
-}
-
-/// How to protect a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Protect {
-    /// The task's name.
-    pub name: String,
-    /// The standby's node.
-    pub standby: String,
-    /// The policy that says when to sync, as users write it.
-    pub policy: String,
-    /// Progress that may be lost at most, nanoseconds, where the link can do it.
-    pub max_loss: Option<u64>,
-}
-
-/// Which side of a pair a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// The task runs there.
-    Primary,
-    /// It would go on there.
-    Standby,
-}
-
-/// A task and its standby, as one of the two nodes sees them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Pair {
-    /// The task's name.
-    pub name: String,
-    /// What the node that answers is.
-    pub role: Role,
-    /// The other node.
-    pub peer: String,
-    /// The link is up.
-    pub connected: bool,
-    /// Complete syncs; the last one's number.
-    pub sync: u64,
-    /// How old the standby's state is, nanoseconds; none before the first sync.
-    pub age: Option<u64>,
-    /// How long the policy waits between syncs at present, nanoseconds.
-    pub interval: Option<u64>,
-    /// Why it syncs now, or does not.
-    pub reason: String,
-    /// Bytes of the last sync, and of all.
-    pub bytes: u64,
-    /// Of all syncs.
-    pub all_bytes: u64,
-    /// How long the last sync took, nanoseconds.
-    pub took: Option<u64>,
-    /// How long the task stood still for it, nanoseconds.
-    pub pause: Option<u64>,
-    /// Progress that would be lost now, nanoseconds of the task's run time.
-    pub loss: u64,
-}
-
-impl Pair {
-    /// Before the first sync.
-    pub fn new(name: &str, role: Role, peer: &str) -> Pair {
-        Pair {
-            name: name.into(),
-            role,
-            peer: peer.into(),
-            connected: true,
-            sync: 0,
-            age: None,
-            interval: None,
-            reason: String::new(),
-            bytes: 0,
-            all_bytes: 0,
-            took: None,
-            pause: None,
-            loss: 0,
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod control;
 pub mod envelope;
 pub mod identity;
 pub mod peers;
+pub mod protection;
 pub mod restart;
 pub mod spec;
 pub mod token;

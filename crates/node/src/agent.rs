@@ -9,7 +9,8 @@ use crate::kept::Kept;
 use crate::link::Link;
 use crate::membership::Identity;
 use crate::peers::Peer;
-use crate::protect::Protection;
+use crate::protect::{Awaited, Protection};
+use crate::reunion::Displaced;
 use crate::service::{self, Sockets};
 use crate::spec::Spec;
 use crate::standby::Held;
@@ -161,6 +162,10 @@ pub struct Agent {
     pub(crate) arriving: Mutex<HashMap<TaskId, Visitors>>,
     /// Tasks of this node that have a standby, by name.
     pub(crate) protections: Mutex<BTreeMap<String, Arc<Protection>>>,
+    /// Those that are to have one as soon as it is there, by name.
+    pub(crate) awaited: Mutex<BTreeMap<String, Arc<Awaited>>>,
+    /// Copies of tasks that others have replaced.
+    pub(crate) displaced: Mutex<HashMap<TaskId, Displaced>>,
     /// Tasks whose standby this node is.
     pub(crate) standbys: Mutex<HashMap<TaskId, Arc<Held>>>,
 }
@@ -200,6 +205,8 @@ impl Agent {
             ingresses: Mutex::default(),
             arriving: Mutex::default(),
             protections: Mutex::default(),
+            awaited: Mutex::default(),
+            displaced: Mutex::default(),
             standbys: Mutex::default(),
         }))
     }
@@ -422,6 +429,21 @@ impl Agent {
             entry.unsaved.store(false, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// The same, beside what else there is to do: of a task that has come without a node that could take it back.
+    pub(crate) fn save_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let (agent, entry) = (self.clone(), entry.clone());
+        // Nothing else watches its memory meanwhile.
+        let moving = entry.moving.clone().try_lock_owned();
+        tokio::runtime::Handle::current().spawn(async move {
+            let _moving = moving;
+            if let Err(e) = agent.save(&entry, true).await
+                && entry.state().is_alive()
+            {
+                tracing::warn!(task = %entry.spec.name, "cannot be saved here yet: {e:#}");
+            }
+        });
     }
 
     /// A task's thread is at its end.

@@ -1,9 +1,9 @@
 //! What must survive a crash: tasks and their journal, invitations, certificates, known nodes. SQLite, and every
 //! change is on the disk before it is acted on (`synchronous=FULL`).
 
-use crate::control::Protect;
 use crate::dirs::Dirs;
 use crate::peers::Peer;
+use crate::protection::Terms;
 use crate::restart::Restarted;
 use crate::spec::Spec;
 use crate::unix_now;
@@ -293,10 +293,10 @@ impl Db {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn put_protection(&self, id: TaskId, protect: &Protect) -> Result<()> {
+    pub fn put_protection(&self, id: TaskId, terms: &Terms) -> Result<()> {
         self.lock().execute(
             "INSERT INTO protections (id, protect) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET protect = ?2",
-            params![id.0, serde_json::to_string(protect)?],
+            params![id.0, serde_json::to_string(terms)?],
         )?;
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Db {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn protection(&self, id: TaskId) -> Result<Option<Protect>> {
+    pub fn protection(&self, id: TaskId) -> Result<Option<Terms>> {
         let db = self.lock();
         let find = "SELECT protect FROM protections WHERE id = ?1";
         let text: Option<String> = db.query_row(find, [id.0], |row| row.get(0)).optional()?;

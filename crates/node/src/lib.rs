@@ -33,16 +33,18 @@ mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
+mod primary;
 mod protect;
 mod rate;
 mod recover;
+mod reunion;
 mod serve;
 mod service;
 mod standby;
 mod task;
 mod watched;
 
-pub use wayfare_cluster::{control, peers, restart, spec, token};
+pub use wayfare_cluster::{control, peers, protection, restart, spec, token};
 
 pub use dirs::Dirs;
 pub use serve::{Serve, serve};

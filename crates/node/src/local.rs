@@ -2,11 +2,12 @@
 //! one line back for what takes its time, and plain bytes after the line that announces a log.
 
 use crate::agent::{Agent, Entry, lock, processors};
-use crate::control::{NodeInfo, Pair, Reply, Request, State, TaskInfo};
+use crate::control::{NodeInfo, Reply, Request, State, TaskInfo};
 use crate::depart::{self, Told};
 use crate::dirs::Dirs;
 use crate::link::Link;
 use crate::peers::NodeMessage;
+use crate::protection::Pair;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,8 +112,10 @@ pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> 
 
 /// The node that a task is on which is asked about, if it has left here.
 fn elsewhere(agent: &Agent, request: &Request) -> Option<String> {
-    if let Request::Failover { name } = request {
-        return lock(&agent.protections).get(name).map(|protection| protection.pair().peer);
+    if let Request::Failover { name, .. } = request
+        && lock(&agent.standbys).values().any(|held| held.pair().name == *name)
+    {
+        return None;
     }
     match agent.task(request.task()?).ok()?.state() {
         State::Left { to, .. } => Some(to),
@@ -261,11 +264,16 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         }
         Request::Protected => {
             let mut pairs: Vec<Pair> = lock(&agent.protections).values().map(|p| p.pair()).collect();
+            let unprotected = |name: &String| !pairs.iter().any(|pair| pair.name == *name);
+            let awaited = lock(&agent.awaited);
+            let awaited: Vec<Pair> =
+                awaited.iter().filter(|(name, _)| unprotected(name)).map(|(_, a)| a.pair()).collect();
+            pairs.extend(awaited);
             pairs.extend(lock(&agent.standbys).values().map(|held| held.pair()));
             Reply::Protected { pairs }
         }
-        Request::Failover { name } => {
-            agent.fail_over(&name).await?;
+        Request::Failover { name, back } => {
+            agent.fail_over(&name, back).await?;
             Reply::Done
         }
         Request::Nodes => {

@@ -1,64 +1,53 @@
-//! Keeps a task's standby up to date: drives [`Primary`], and asks the policy when.
+//! What users ask of a task's standby: to have one, or none any more; to hand the task over; and what an agent does about it when
+//! it begins and ends. [`crate::primary`] keeps the standby up to date.
 
 use crate::agent::{Agent, Entry, lock};
-use crate::control::{Pair, Protect, Role, State};
-use crate::copier::Copier;
 use crate::depart::offer;
-use crate::ingress::KEEP;
-use crate::link::{Link, turn};
-use crate::service::marks;
-use crate::spec::Spec;
-use crate::task::{Still, Verdict};
+use crate::primary::{Driver, set_keeping};
+use crate::protection::{Pair, Protect, Role, Terms};
 use crate::watched::Watched;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedMutexGuard, watch};
-use wayfare_cluster::envelope::Envelope;
-use wayfare_policy::{Bounds, Costs, Decision, LinkSample, Policy, Settings, Synchroniser};
-use wayfare_transfer::journal::Record;
-use wayfare_transfer::message::{Message, Mode};
-use wayfare_transfer::standby::{Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Said, Synced};
-use wayfare_transfer::{Incoming, Kind};
+use tokio::sync::{mpsc, oneshot, watch};
+use wayfare_policy::Policy;
+use wayfare_transfer::message::Mode;
+use wayfare_transfer::standby::Primary;
 
-/// What syncs are worth: one stops the task for about a millisecond, and its bytes are in the way of others. (A minute, as the
-/// thesis weighs them, is what they cost there.)
-const COSTS: Costs = Costs { per_sync: 1.0, per_byte: 1e-8, slowdown: 1.0 };
-/// Between two signs of life.
-const BEAT: Duration = Duration::from_millis(100);
-/// A link on which nothing is heard for so long is given up, and dialled anew.
-const SILENCE: Duration = Duration::from_secs(5);
-/// Between two attempts to reach the standby: at first, and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// A task that has not run for so long waits for something.
-const IDLE: Duration = Duration::from_secs(1);
-/// Bytes that may wait to go out.
-const BACKLOG: usize = 256 << 10;
-/// How much of the end of its log goes along with a task.
-const LOG: u64 = 256 << 10;
 /// How long a move of the task is waited for.
 const MOVING: Duration = Duration::from_secs(30);
-/// How long a node that was away waits for the word whether its task's standby has taken over.
-const ASKING: Duration = Duration::from_secs(3);
-/// A sync of fewer bytes says nothing about the link's bandwidth.
-const TELLING: u64 = 64 << 10;
+/// Between two attempts to give a task its standby back.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long an agent that ends takes to hand its tasks over.
+const LAST_SYNCS: Duration = Duration::from_secs(5);
 
 /// A task of this node that has a standby.
 pub(crate) struct Protection {
-    pair: Mutex<Pair>,
+    pub(crate) terms: Terms,
+    pub(crate) pair: Mutex<Pair>,
     /// When the task was as the standby has it.
-    of: Mutex<Option<Instant>>,
+    pub(crate) of: Mutex<Option<Instant>>,
     /// Nobody is to keep it up to date any more.
-    dismissed: watch::Sender<Option<Leave>>,
+    pub(crate) dismissed: watch::Sender<Option<Leave>>,
     /// Nobody keeps it up to date any more.
-    over: watch::Sender<bool>,
+    pub(crate) over: watch::Sender<bool>,
+    /// Who wants the task handed over.
+    pub(crate) hand: mpsc::UnboundedSender<Hand>,
+}
+
+/// A wish to have the task handed over.
+pub(crate) struct Hand {
+    /// It is to stay there.
+    pub(crate) stays: bool,
+    /// Told when the standby runs it, or why it does not.
+    pub(crate) done: oneshot::Sender<Result<(), String>>,
 }
 
 /// How a standby is left.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Leave {
+pub(crate) enum Leave {
     /// It is to be none any more.
     Dismissed,
     /// This node ends, and says nothing: the standby takes over.
@@ -72,10 +61,33 @@ impl Protection {
         let _ = over.wait_for(|over| *over).await;
     }
 
+    async fn hand_over(&self, stays: bool) -> Result<()> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.hand.send(Hand { stays, done });
+        answer.await.context("it has no standby any more")?.map_err(|why| anyhow!(why))
+    }
+
     /// As it is shown.
     pub(crate) fn pair(&self) -> Pair {
         let age = lock(&self.of).map(|of| of.elapsed().as_nanos() as u64);
         Pair { age, ..lock(&self.pair).clone() }
+    }
+}
+
+/// A task of this node whose standby is away: it is to have it again as soon as that is there.
+pub(crate) struct Awaited {
+    terms: Terms,
+    /// Why it has none yet.
+    why: Mutex<String>,
+    /// It is to have none any more.
+    dismissed: watch::Sender<bool>,
+}
+
+impl Awaited {
+    /// As it is shown.
+    pub(crate) fn pair(&self) -> Pair {
+        let pair = Pair::new(&self.terms, Role::Primary, &self.terms.order.standby);
+        Pair { connected: false, reason: lock(&self.why).clone(), ..pair }
     }
 }
 
@@ -85,12 +97,21 @@ impl Agent {
     /// # Errors
     /// When it cannot have one there; it runs on without.
     pub(crate) async fn protect(self: &Arc<Self>, order: Protect) -> Result<()> {
+        let home = self.identity()?.name;
+        let terms = Terms { order, home, by_hand: false, flaps: 0 };
+        self.protect_by(terms, true).await
+    }
+
+    /// The same, by terms that may be older. `ordered`: if it cannot be done, nobody tries again.
+    async fn protect_by(self: &Arc<Self>, terms: Terms, ordered: bool) -> Result<()> {
+        let order = &terms.order;
         let policy: Policy = order.policy.parse().map_err(|e| anyhow!("--policy {}: {e}", order.policy))?;
         let entry = self.task(&order.name)?;
         let me = self.identity()?.name;
         ensure!(order.standby != me, "{} runs on {me}: its standby must be another node", order.name);
         ensure!(entry.spec.dirs.is_empty(), "{} uses directories of its host, which a standby has none of", order.name);
         self.is_unprotected(&order.name)?;
+        ensure!(!ordered || !lock(&self.awaited).contains_key(&order.name), "{}", self.awaits(&order.name));
         // One that has just come is on its way to the disk here.
         let moving = tokio::time::timeout(MOVING, entry.moving.clone().lock_owned()).await;
         let moving = moving.map_err(|_| anyhow!("{} is being moved", order.name))?;
@@ -99,46 +120,73 @@ impl Agent {
         let memory = Watched::new(live.watch()?);
         let id = entry.spec.id;
         let (offer, module) = offer(&entry, entry.epoch.load(Ordering::SeqCst), Mode::Stop, Vec::new())?;
+        let (hand, hands) = mpsc::unbounded_channel();
         let protection = Arc::new(Protection {
-            pair: Mutex::new(Pair::new(&order.name, Role::Primary, &order.standby)),
+            pair: Mutex::new(Pair::new(&terms, Role::Primary, &order.standby)),
             of: Mutex::default(),
             dismissed: watch::Sender::new(None),
             over: watch::Sender::new(false),
+            hand,
+            terms: terms.clone(),
         });
         {
             let mut all = lock(&self.protections);
             ensure!(!all.contains_key(&order.name), "{} is being given a standby already", order.name);
-            self.db.put_protection(id, &order)?;
+            self.db.put_protection(id, &terms)?;
             all.insert(order.name.clone(), protection.clone());
         }
         // States that are written from here on are such as a standby can go on from.
         if let Err(e) = set_keeping(self, &entry, true).await {
             lock(&self.protections).remove(&order.name);
-            self.db.remove_protection(id)?;
+            if ordered {
+                self.db.remove_protection(id)?;
+            }
             return Err(e.context(format!("{}, which has its clients", entry.spec.origin)));
         }
-        let bounds = Bounds { max_loss: order.max_loss, ..Bounds::default() };
-        let settings = Settings { costs: COSTS, bounds, ..Settings::default() };
-        let (first_to, first) = tokio::sync::oneshot::channel();
-        let driver = Driver {
-            agent: self.clone(),
-            entry,
-            protection,
-            primary: Primary::new(offer, module),
-            memory,
-            policy: Synchroniser::new(policy, settings, 0),
-            link: Some(link),
-            still: None,
-            began: Instant::now(),
-            ran: (Duration::ZERO, Instant::now()),
-            marks: Vec::new(),
-            is_forgetful: false,
-            first: Some(first_to),
-            _moving: moving,
-        };
-        tokio::spawn(driver.run());
+        let primary = Primary::new(offer, terms.encode(), module);
+        let (driver, first) = Driver::new(self.clone(), entry, protection, primary, memory, policy, link, moving);
+        tokio::spawn(driver.keeps_terms(!ordered).run(hands));
         // The first sync says whether it can be done at all.
         first.await.context("the agent has ended it")?.map_err(|why| anyhow!(why))
+    }
+
+    /// Gives a task its standby, or its standby back, as soon as that is there: until somebody does not want it any more, or
+    /// the task is not here any more.
+    pub(crate) fn keep_protected(self: &Arc<Self>, entry: &Arc<Entry>, terms: Terms) {
+        // In a box: what protects a task may come to a reunion, and that to this.
+        let kept: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(self.clone().try_to_protect(entry.clone(), terms));
+        tokio::runtime::Handle::current().spawn(kept);
+    }
+
+    async fn try_to_protect(self: Arc<Self>, entry: Arc<Entry>, terms: Terms) {
+        let (id, name) = (entry.spec.id, terms.order.name.clone());
+        if let Err(e) = self.db.put_protection(id, &terms) {
+            tracing::error!(task = %name, "that it has a standby cannot be written down: {e:#}");
+        }
+        let dismissed = watch::Sender::new(false);
+        let mut is_dismissed = dismissed.subscribe();
+        let awaited = Arc::new(Awaited { terms: terms.clone(), why: Mutex::default(), dismissed });
+        lock(&self.awaited).insert(name.clone(), awaited.clone());
+        let mut protected = false;
+        while !protected && entry.state().is_alive() && !*is_dismissed.borrow() {
+            match self.protect_by(terms.clone(), false).await {
+                Ok(()) => protected = true,
+                Err(e) => {
+                    tracing::debug!(task = %name, "has no standby yet: {e:#}");
+                    *lock(&awaited.why) = format!("{} is awaited: {e:#}", terms.order.standby);
+                    tokio::select! {
+                        () = tokio::time::sleep(AGAIN) => {}
+                        () = entry.changed.notified() => {}
+                        _ = is_dismissed.changed() => {}
+                    }
+                }
+            }
+        }
+        lock(&self.awaited).retain(|_, other| !Arc::ptr_eq(other, &awaited));
+        if !protected && let Err(e) = self.db.remove_protection(id) {
+            tracing::error!(task = %name, "that it has no standby cannot be written down: {e:#}");
+        }
     }
 
     /// Takes a task's standby away.
@@ -146,16 +194,56 @@ impl Agent {
     /// # Errors
     /// When it has none.
     pub(crate) async fn unprotect(&self, name: &str) -> Result<()> {
+        if let Some(awaited) = lock(&self.awaited).get(name) {
+            awaited.dismissed.send_replace(true);
+        }
         let found = lock(&self.protections).get(name).cloned();
-        let protection =
-            found.with_context(|| format!("{name} has no standby: `wayfare protected` lists those that have one"))?;
-        protection.leave(Leave::Dismissed).await;
+        match found {
+            Some(protection) => protection.leave(Leave::Dismissed).await,
+            None if lock(&self.awaited).contains_key(name) => {}
+            None => bail!("{name} has no standby: `wayfare protected` lists those that have one"),
+        }
         Ok(())
     }
 
-    /// The agent ends: standbys are left alone.
+    /// Has the standby of a task take over; with all that the task has done, where both sides are there. `back`: only if
+    /// the standby is the task's home.
+    ///
+    /// # Errors
+    /// When it has none, or that has nothing to go on from.
+    pub(crate) async fn fail_over(&self, name: &str, back: bool) -> Result<()> {
+        let me = self.identity()?.name;
+        let found = lock(&self.protections).get(name).cloned();
+        if let Some(protection) = found {
+            ensure!(!back || protection.terms.home != me, "{name} is at home here, on {me}");
+            return protection.hand_over(true).await;
+        }
+        ensure!(!lock(&self.awaited).contains_key(name), "{}", self.awaits(name));
+        let held = lock(&self.standbys).values().find(|held| held.pair().name == name).cloned();
+        let held = held.with_context(|| {
+            format!("{name} has no standby, or is on another node: `wayfare protected` lists those that have one")
+        })?;
+        let pair = held.pair();
+        ensure!(!back || pair.home == me, "{name} is at home where it is, on {}", pair.peer);
+        held.take_over().await
+    }
+
+    fn awaits(&self, name: &str) -> String {
+        let why = lock(&self.awaited).get(name).map(|awaited| lock(&awaited.why).clone()).unwrap_or_default();
+        format!("the standby of {name} is away ({why}): `wayfare unprotect {name}` has it wait no longer")
+    }
+
+    /// The agent ends: tasks are handed over to their standbys, and those that are not to be reached are left alone.
     pub(crate) async fn leave_standbys(&self) {
         let all: Vec<Arc<Protection>> = lock(&self.protections).values().cloned().collect();
+        for protection in &all {
+            let name = &protection.terms.order.name;
+            match tokio::time::timeout(LAST_SYNCS, protection.hand_over(false)).await {
+                Ok(Ok(())) => tracing::info!(task = %name, "goes on at its standby"),
+                Ok(Err(e)) => tracing::warn!(task = %name, "is not handed over to its standby: {e:#}"),
+                Err(_) => tracing::warn!(task = %name, "is not handed over to its standby: that takes too long"),
+            }
+        }
         for protection in all {
             protection.leave(Leave::Alone).await;
         }
@@ -176,361 +264,4 @@ impl Agent {
             None => Ok(()),
         }
     }
-
-    /// A task that had a standby, of a node that was away: it goes on here, unless it does there.
-    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, order: Protect) {
-        let asked = tokio::time::timeout(ASKING, self.ask_standby(&spec, epoch, &order.standby)).await;
-        if let Ok(Ok(Some(epoch))) = asked {
-            tracing::warn!(task = %spec.name, "{} has taken over while this node was away", order.standby);
-            let left = self.db.set_record(spec.id, &Record::Left { epoch, to: order.standby.clone() });
-            if let Err(e) = left.and_then(|()| self.db.remove_protection(spec.id)) {
-                tracing::error!(task = %spec.name, "cannot be written down: {e:#}");
-            }
-            let _ = std::fs::remove_file(self.dirs.checkpoint(spec.id));
-            return self.remember(Entry::new(spec, State::Left { to: order.standby, saved: true }, epoch));
-        }
-        let name = spec.name.clone();
-        self.revive(spec, epoch);
-        while let Ok(entry) = self.task(&name)
-            && entry.state().is_alive()
-        {
-            match self.protect(order.clone()).await {
-                Ok(()) => return,
-                Err(e) => tracing::debug!(task = %name, "has no standby yet: {e:#}"),
-            }
-            tokio::time::sleep(PAUSES.1).await;
-        }
-    }
-
-    /// Whether a task's standby has taken over: at which epoch.
-    async fn ask_standby(&self, spec: &Spec, epoch: u64, standby: &str) -> Result<Option<u64>> {
-        let mut link = self.dial(standby).await?;
-        let question = Said::Ask { task: spec.id, epoch };
-        link.send(Kind::Transfer, &Message::Standby(question).encode()).await?;
-        match Message::decode(&link.expect(Kind::Transfer).await?)? {
-            Message::Standby(Said::TakenOver(epoch)) => Ok(Some(epoch)),
-            Message::Standby(Said::NotTakenOver) => Ok(None),
-            _ => bail!("it answered something else"),
-        }
-    }
-}
-
-enum Done {
-    Frozen(Result<Still>),
-    Dialled(Box<Link>),
-}
-
-struct Driver {
-    agent: Arc<Agent>,
-    entry: Arc<Entry>,
-    protection: Arc<Protection>,
-    primary: Primary,
-    memory: Watched,
-    policy: Synchroniser,
-    link: Option<Link>,
-    still: Option<Still>,
-    began: Instant,
-    /// How long the task had run, and since when that is so.
-    ran: (Duration, Instant),
-    /// Marks of its streams in the state that is under way.
-    marks: Vec<Vec<u8>>,
-    /// What its clients say is not kept any more: the standby has been away for too long.
-    is_forgetful: bool,
-    /// Who waits for the first sync.
-    first: Option<tokio::sync::oneshot::Sender<Result<(), String>>>,
-    /// It cannot be moved meanwhile: its memory has one watcher.
-    _moving: OwnedMutexGuard<()>,
-}
-
-impl Driver {
-    fn now(&self) -> u64 {
-        self.began.elapsed().as_nanos() as u64
-    }
-
-    async fn run(mut self) {
-        let (done_to, done) = unbounded_channel();
-        let why = self.drive(&done_to, done).await;
-        let name = self.entry.spec.name.clone();
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(why.clone()));
-        } else {
-            tracing::info!(task = %name, "has no standby any more: {why}");
-        }
-        let alone = *self.protection.dismissed.borrow() == Some(Leave::Alone);
-        if !alone && let Err(e) = self.agent.db.remove_protection(self.entry.spec.id) {
-            tracing::error!(task = %name, "that it has no standby cannot be written down: {e:#}");
-        }
-        lock(&self.agent.protections).retain(|_, other| !Arc::ptr_eq(other, &self.protection));
-        if let Some(mut link) = self.link.take().filter(|_| !alone) {
-            let mut out = Vec::new();
-            while let Some(kind) = self.primary.poll_message(&mut self.memory, &mut out) {
-                if link.channel.send(kind, &out).is_err() {
-                    break;
-                }
-            }
-            link.close().await;
-        }
-        if let PrimaryPhase::TakenOver(epoch) = *self.primary.phase() {
-            self.give_up(epoch).await;
-        } else if !alone && let Err(e) = set_keeping(&self.agent, &self.entry, false).await {
-            tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
-        }
-        self.protection.over.send_replace(true);
-    }
-
-    /// Until there is nothing to keep up to date any more: why.
-    async fn drive(&mut self, done_to: &UnboundedSender<Done>, mut done: UnboundedReceiver<Done>) -> String {
-        let mut dismissed = self.protection.dismissed.subscribe();
-        let mut ticks = tokio::time::interval(BEAT);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut copier, mut out) = (Copier::default(), Vec::new());
-        loop {
-            while let Some(action) = self.primary.poll_action() {
-                self.act(action, done_to);
-            }
-            match self.primary.phase() {
-                PrimaryPhase::Over(why) => return why.to_string(),
-                PrimaryPhase::TakenOver(_) => return format!("{} has taken over", lock(&self.protection.pair).peer),
-                // The task waits: nothing is more urgent.
-                PrimaryPhase::Freezing => self.send(&mut out),
-                _ => copier.run(|| self.send(&mut out)),
-            }
-            let can_copy = self.link.is_some() && self.primary.can_copy();
-            tokio::select! {
-                turned = turn(&mut self.link) => self.turned(turned, done_to),
-                Some(event) = done.recv() => self.done(event),
-                _ = ticks.tick() => self.tick(done_to),
-                _ = dismissed.changed() => {
-                    // What stands still is let go.
-                    self.still = None;
-                    self.primary.handle_event(PrimaryEvent::Dismissed);
-                }
-                () = self.entry.changed.notified() => {}
-                () = tokio::task::yield_now(), if can_copy => copier.run(|| self.primary.copy(&mut self.memory)),
-            }
-            if !self.entry.state().is_alive() {
-                self.primary.handle_event(PrimaryEvent::Dismissed);
-            }
-        }
-    }
-
-    /// Gives the link as much as it has room for.
-    fn send(&mut self, out: &mut Vec<u8>) {
-        let Some(link) = &mut self.link else { return };
-        while link.channel.backlog() < BACKLOG {
-            let Some(kind) = self.primary.poll_message(&mut self.memory, out) else { break };
-            if let Err(e) = link.channel.send(kind, out) {
-                tracing::warn!("{e}");
-                break;
-            }
-            link.push();
-        }
-    }
-
-    fn act(&mut self, action: PrimaryAction, done: &UnboundedSender<Done>) {
-        match action {
-            PrimaryAction::Freeze => {
-                let (entry, agent, done) = (self.entry.clone(), self.agent.clone(), done.clone());
-                tokio::spawn(async move {
-                    let log = std::fs::metadata(agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
-                    let frozen = match entry.live() {
-                        Ok(live) => live.freeze(log.saturating_sub(LOG)).await,
-                        Err(e) => Err(e),
-                    };
-                    let _ = done.send(Done::Frozen(frozen));
-                });
-            }
-            PrimaryAction::Thaw => {
-                if let Some(still) = self.still.take() {
-                    let pause = still.since.elapsed();
-                    let _ = still.verdict.send(Verdict::Thaw(None));
-                    lock(&self.protection.pair).pause = Some(pause.as_nanos() as u64);
-                }
-            }
-            PrimaryAction::Synced(synced) => self.synced(&synced),
-        }
-    }
-
-    fn synced(&mut self, synced: &Synced) {
-        let now = self.now();
-        let took = now.saturating_sub(synced.began).max(1);
-        self.policy.handle_sync_finished(now, synced.bytes);
-        if synced.bytes >= TELLING {
-            let bandwidth = (synced.bytes as f64 / took as f64 * 1e9) as u64;
-            self.policy.handle_link_sample(now, LinkSample { bandwidth: Some(bandwidth), delay: None });
-        }
-        tracing::debug!(task = %self.entry.spec.name, ?synced, "synced");
-        *lock(&self.protection.of) = Some(self.began + Duration::from_nanos(synced.of));
-        {
-            let mut pair = lock(&self.protection.pair);
-            pair.sync = synced.sync;
-            pair.bytes = synced.bytes;
-            pair.all_bytes += synced.bytes;
-            pair.took = Some(took);
-        }
-        if !self.marks.is_empty() {
-            let (agent, entry, marks) = (self.agent.clone(), self.entry.clone(), std::mem::take(&mut self.marks));
-            tokio::spawn(async move {
-                // Said again with the next one.
-                match agent.keep(&entry, marks.clone()).await {
-                    Ok(()) => entry.sockets().iter().for_each(|sockets| sockets.released(&marks)),
-                    Err(e) => tracing::debug!(task = %entry.spec.name, "its clients' words are kept on: {e:#}"),
-                }
-            });
-        }
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Ok(()));
-        }
-    }
-
-    fn turned(&mut self, turned: Result<Option<Incoming>>, done: &UnboundedSender<Done>) {
-        let now = self.now();
-        let handled = turned.and_then(|message| {
-            let Some(message) = message else { return Ok(()) };
-            ensure!(message.kind == Kind::Transfer, "a message of another kind");
-            self.policy.handle_heartbeat(now);
-            match Message::decode(&message.payload)? {
-                Message::Standby(Said::Echo(at)) => {
-                    let delay = Some(now.saturating_sub(at) / 2);
-                    self.policy.handle_link_sample(now, LinkSample { bandwidth: None, delay });
-                }
-                Message::Standby(said) => self.primary.handle_message(said)?,
-                _ => bail!("a message out of place"),
-            }
-            Ok(())
-        });
-        if let Err(e) = handled {
-            self.lost(&e, done);
-        }
-    }
-
-    fn lost(&mut self, why: &anyhow::Error, done: &UnboundedSender<Done>) {
-        if self.link.take().is_none() {
-            return;
-        }
-        tracing::warn!(task = %self.entry.spec.name, "the standby is not to be reached: {why:#}");
-        let now = self.now();
-        self.policy.handle_outage_began(now);
-        self.primary.handle_event(PrimaryEvent::Disconnected);
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Err(format!("{why:#}")));
-            self.primary.handle_event(PrimaryEvent::Dismissed);
-        }
-        self.dial(done);
-    }
-
-    /// Dials until somebody is there.
-    fn dial(&self, done: &UnboundedSender<Done>) {
-        let (agent, to, done) = (self.agent.clone(), lock(&self.protection.pair).peer.clone(), done.clone());
-        let mut pause = PAUSES.0;
-        tokio::spawn(async move {
-            while !done.is_closed() {
-                match agent.dial(&to).await {
-                    Ok(link) => return drop(done.send(Done::Dialled(Box::new(link)))),
-                    Err(e) => tracing::debug!("{to} is not there: {e:#}"),
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
-        });
-    }
-
-    fn done(&mut self, event: Done) {
-        match event {
-            Done::Frozen(Ok(mut still)) => {
-                let state = std::mem::take(&mut still.state);
-                if !self.entry.spec.publish.is_empty() {
-                    self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
-                }
-                self.still = Some(still);
-                self.entry.sockets().iter().for_each(|sockets| sockets.forget_spoken());
-                let now = self.now();
-                self.primary.frozen(now, state, &mut self.memory);
-            }
-            Done::Frozen(Err(e)) => {
-                let reason = wayfare_transfer::Reason::Unmovable;
-                let refusal = wayfare_transfer::Refusal::new(reason, format!("{e:#}"));
-                self.primary.handle_event(PrimaryEvent::NotFrozen(refusal));
-            }
-            Done::Dialled(link) => {
-                self.link = Some(*link);
-                let now = self.now();
-                if std::mem::take(&mut self.is_forgetful) {
-                    self.set_keeping(true);
-                }
-                self.policy.handle_outage_ended(now);
-                self.primary.reattach();
-            }
-        }
-    }
-
-    fn tick(&mut self, done: &UnboundedSender<Done>) {
-        let now = self.now();
-        if self.link.as_mut().is_some_and(|link| link.silence() > SILENCE) {
-            self.lost(&anyhow!("nothing is heard"), done);
-        }
-        if let Some(link) = &mut self.link {
-            // What is said of the link is said by what cannot be sent as well.
-            let _ = link.channel.send(Kind::Transfer, &Message::Standby(Said::Beat(now)).encode());
-        }
-        if let Ok(live) = self.entry.live() {
-            let ran = live.ran();
-            if ran > self.ran.0 {
-                self.ran = (ran, Instant::now());
-            }
-            self.policy.handle_progress(now, ran.as_nanos() as u64);
-            self.policy.handle_idle(now, self.ran.1.elapsed() > IDLE);
-        }
-        let Decision { action, reason } = self.policy.decide(now);
-        let first = self.primary.kept() == 0;
-        // Its clients would have to wait.
-        let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() > KEEP as u64 / 2);
-        if full && self.link.is_none() && !std::mem::replace(&mut self.is_forgetful, true) {
-            tracing::warn!(task = %self.entry.spec.name, "the standby is away for too long: its clients would be reset there");
-            self.set_keeping(false);
-        }
-        if (first || full || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
-            self.policy.handle_sync_started(now);
-        }
-        let view = self.policy.view();
-        let mut pair = lock(&self.protection.pair);
-        pair.reason = reason.to_string();
-        pair.interval = view.interval;
-        pair.loss = view.risk;
-        pair.connected = self.link.is_some();
-    }
-
-    /// Has what its clients say kept for the standby, or not any more.
-    fn set_keeping(&self, keeping: bool) {
-        let (agent, entry) = (self.agent.clone(), self.entry.clone());
-        tokio::spawn(async move {
-            if let Err(e) = set_keeping(&agent, &entry, keeping).await {
-                tracing::warn!(task = %entry.spec.name, "the node that has its clients cannot be told: {e:#}");
-            }
-        });
-    }
-
-    /// The standby has taken over: what is here is of no use any more.
-    async fn give_up(&self, epoch: u64) {
-        let (entry, to) = (&self.entry, lock(&self.protection.pair).peer.clone());
-        tracing::warn!(task = %entry.spec.name, "{to} has taken over, and has served since: what is here is dropped");
-        let Ok(live) = entry.live() else { return };
-        let log = std::fs::metadata(self.agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
-        let Ok(still) = live.freeze(log).await else { return };
-        if let Err(e) = self.agent.db.set_record(entry.spec.id, &Record::Left { epoch, to: to.clone() }) {
-            tracing::error!(task = %entry.spec.name, "cannot be written down: {e:#}");
-        }
-        entry.set_state(State::Left { to, saved: true });
-        let _ = still.verdict.send(Verdict::Drop);
-        self.agent.capacity.release(entry.spec.id);
-    }
-}
-
-/// Whether what a task's clients say is kept for its standby.
-async fn set_keeping(agent: &Agent, entry: &Entry, keeping: bool) -> Result<()> {
-    let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) else { return Ok(()) };
-    sockets.keep(keeping);
-    sockets.forget_spoken();
-    let told = if keeping { agent.keep(entry, Vec::new()).await } else { agent.keep_nothing(entry).await };
-    told.inspect_err(|_| sockets.keep(false))
 }

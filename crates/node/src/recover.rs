@@ -41,8 +41,8 @@ impl Agent {
             }
             match journal::restart(&record) {
                 Restart::Run => match self.db.protection(spec.id)? {
-                    Some(order) => _ = tokio::spawn(self.clone().come_back(spec, record.epoch(), order)),
-                    None => self.revive(spec, record.epoch()),
+                    Some(terms) => _ = tokio::spawn(self.clone().come_back(spec, record.epoch(), terms)),
+                    None => _ = self.revive(spec, record.epoch()),
                 },
                 Restart::Ask { to, epoch } => {
                     let entry = Entry::new(spec, State::Unknown { to, claimed: epoch }, epoch);
@@ -76,14 +76,14 @@ impl Agent {
     }
 
     /// Lets a task run on from its last durable snapshot; from its beginning if it began here and has none.
-    pub(crate) fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) {
+    pub(crate) fn revive(self: &Arc<Self>, spec: Spec, epoch: u64) -> Arc<Entry> {
         let entry = Entry::new(spec, State::Running, epoch);
         self.remember(entry.clone());
         let _ = self.capacity.promise(
             entry.spec.id,
             Need { memory: entry.spec.limits.memory.unwrap_or(0), cpus: entry.spec.limits.cpus },
         );
-        let agent = self.clone();
+        let (agent, revived) = (self.clone(), entry.clone());
         // Compiling may take a while, and other tasks need not wait for it.
         tokio::task::spawn_blocking(move || {
             let built = agent.image(&entry.spec).and_then(|image| {
@@ -114,6 +114,7 @@ impl Agent {
                 agent.finish(&entry, State::Failed { why: format!("{e:#}") });
             }
         });
+        revived
     }
 
     /// Asks the node that a task may be on until it answers, or a person decides.
@@ -127,7 +128,7 @@ impl Agent {
             return;
         }
         match next {
-            Record::Owned { epoch } => self.revive(entry.spec.clone(), epoch),
+            Record::Owned { epoch } => _ = self.revive(entry.spec.clone(), epoch),
             _ => {
                 let _ = std::fs::remove_file(self.dirs.checkpoint(entry.spec.id));
                 entry.set_state(State::Left { to, saved: true });
@@ -242,7 +243,7 @@ impl Agent {
     pub async fn suspend(&self) {
         self.leave_standbys().await;
         for entry in self.tasks() {
-            if entry.live().is_err() {
+            if entry.live().is_err() || !entry.state().is_alive() {
                 continue;
             }
             // A move under way is waited for. One that is in doubt is not: the journal has it, and a restart asks.

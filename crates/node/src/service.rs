@@ -7,7 +7,7 @@ use crate::link::Link;
 use crate::peers::NodeMessage;
 use anyhow::{Result, anyhow, bail};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -25,7 +25,11 @@ pub(crate) struct Sockets {
     /// To the node that has its clients, if somebody has dialled it already.
     way: Mutex<Option<Way>>,
     /// It goes on from an older state, with these marks.
-    back: Vec<Vec<u8>>,
+    back: Mutex<Vec<Vec<u8>>>,
+    /// There is a channel to its clients.
+    attached: AtomicBool,
+    /// There has been one.
+    served: AtomicBool,
     /// Bytes that the task has heard and said since its last state for a standby.
     spoken: AtomicU64,
     /// There may be segments to send.
@@ -86,7 +90,9 @@ impl Sockets {
             ports: Mutex::new(ports),
             wake: rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             way: Mutex::default(),
-            back,
+            back: Mutex::new(back),
+            attached: AtomicBool::new(false),
+            served: AtomicBool::new(false),
             spoken: AtomicU64::new(0),
             stirred: Notify::new(),
         }))
@@ -139,12 +145,39 @@ impl Sockets {
         Ok(())
     }
 
+    /// Whether its clients can hear it.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::SeqCst)
+    }
+
+    /// Whether its clients could ever hear it here.
+    pub(crate) fn has_served(&self) -> bool {
+        self.served.load(Ordering::SeqCst)
+    }
+
+    /// The task, which stands still, goes on from a state that is older than what its clients have heard of another copy.
+    pub(crate) fn go_back(&self) {
+        let mut ports = lock(&self.ports);
+        let states = ports.freeze();
+        // They were written just now.
+        let (Ok(older), Ok(marks)) = (ports.behind(&states), marks(&states)) else { return };
+        *ports = older;
+        *lock(&self.back) = marks;
+    }
+
+    fn back(&self) -> Vec<Vec<u8>> {
+        lock(&self.back).clone()
+    }
+
     pub(crate) fn attached(&self) {
+        self.attached.store(true, Ordering::SeqCst);
+        self.served.store(true, Ordering::SeqCst);
         lock(&self.ports).attached();
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
     fn detached(&self) {
+        self.attached.store(false, Ordering::SeqCst);
         lock(&self.ports).detached();
     }
 }
@@ -277,7 +310,7 @@ pub(crate) async fn carry(agent: Arc<Agent>, entry: Arc<Entry>, sockets: Arc<Soc
         let epoch = entry.epoch.load(Ordering::SeqCst);
         let is_over = || is_over(&entry, &sockets);
         let carried = match agent.ingress(entry.spec.id) {
-            Some(ingress) => ingress.carry_local(epoch, &sockets, &sockets.back, is_over).await.map(|()| is_over()),
+            Some(ingress) => ingress.carry_local(epoch, &sockets, &sockets.back(), is_over).await.map(|()| is_over()),
             None => carry_remote(&agent, &entry, &sockets, epoch).await.map(|()| true),
         };
         sockets.detached();
@@ -317,7 +350,7 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
         Some(link) => link,
         None => agent.dial(&entry.spec.origin).await?,
     };
-    let wish = NodeMessage::Attach { task: entry.spec.id, epoch, back: sockets.back.clone() };
+    let wish = NodeMessage::Attach { task: entry.spec.id, epoch, back: sockets.back() };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}

@@ -3,9 +3,11 @@
 use crate::agent::{Agent, lock};
 use crate::arrive::prepare;
 use crate::capacity::Need;
-use crate::control::{Pair, Role, State};
+use crate::control::State;
 use crate::ground::{Ground, land};
 use crate::link::{Link, turn};
+use crate::protection::{Pair, Role, Terms};
+use crate::reunion;
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::{Arc, Mutex};
@@ -15,17 +17,18 @@ use tokio::sync::oneshot;
 use wayfare_policy::Detector;
 use wayfare_store::program;
 use wayfare_transfer::destination::{Caps, Landing};
-use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Message, Part, Reason, Refusal};
-use wayfare_transfer::standby::{Said, Standby, StandbyAction, StandbyEvent, StandbyPhase, takeover};
+use wayfare_transfer::standby::{Said, Standby, StandbyAction, StandbyEvent, StandbyPhase};
 use wayfare_transfer::{Incoming, Kind, TaskId};
 
 /// Most tasks whose standby a node is.
 const MOST: usize = 64;
 /// How often the detector is asked.
 const LOOK: Duration = Duration::from_millis(20);
+/// A link that has held for so long is a calm one.
+const CALM: Duration = Duration::from_secs(600);
 /// After so long a silence of a primary that is heard regularly, it counts as gone.
-const SILENCE: Duration = Duration::from_millis(500);
+pub(crate) const SUSPECTED: Duration = Duration::from_millis(500);
 
 /// A task whose standby this node is.
 pub(crate) struct Held {
@@ -41,6 +44,16 @@ impl Held {
         let age = lock(&self.of).map(|of| of.elapsed().as_nanos() as u64);
         Pair { age, ..lock(&self.pair).clone() }
     }
+
+    /// Has the standby take over: with all that the task has done if its primary is there.
+    ///
+    /// # Errors
+    /// When it has nothing to go on from, or cannot.
+    pub(crate) async fn take_over(&self) -> Result<()> {
+        let (to, answer) = oneshot::channel();
+        let _ = self.door.send(Visit::TakeOver(to));
+        answer.await.context("it is no standby any more")?.map_err(|why| anyhow!(why))
+    }
 }
 
 enum Visit {
@@ -55,50 +68,16 @@ enum Done {
     Running(Result<()>),
 }
 
-impl Agent {
-    /// Has the standby of a task take over, here.
-    ///
-    /// # Errors
-    /// When there is none here, or it has nothing to go on from.
-    pub(crate) async fn fail_over(&self, name: &str) -> Result<()> {
-        let held = lock(&self.standbys).values().find(|held| lock(&held.pair).name == name).cloned();
-        let held = held.with_context(|| format!("this node is no standby of {name}"))?;
-        let (to, answer) = oneshot::channel();
-        let _ = held.door.send(Visit::TakeOver(to));
-        answer.await.context("it is no standby any more")?.map_err(|why| anyhow!(why))
-    }
-
-    /// The epoch at which a task has been here, if that is later than this one.
-    fn later(&self, task: TaskId, epoch: u64) -> Result<Option<u64>> {
-        let record = self.db.record(task)?.map(|record| record.epoch());
-        Ok(record.filter(|here| *here >= takeover(epoch)))
-    }
-}
-
 /// Is a task's standby, from the primary's offer on.
 ///
 /// # Errors
 /// When the primary breaks the protocol.
-pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Result<()> {
+pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()> {
+    let Some(mut link) = reunion::answered(&agent, link, &said).await? else { return Ok(()) };
     let peer = link.peer().context("a stranger has a task protected")?.to_string();
-    let (task, epoch) = match &said {
-        Said::Protect(offer) => (offer.task, offer.epoch),
-        Said::Ask { task, epoch } => (*task, *epoch),
-        _ => bail!("a message that begins nothing"),
-    };
-    // It has taken over before, and the primary has been away.
-    let answer = match (agent.later(task, epoch)?, &said) {
-        (Some(epoch), _) => Some(Said::TakenOver(epoch)),
-        (None, Said::Ask { .. }) => Some(Said::NotTakenOver),
-        (None, _) => None,
-    };
-    if let Some(answer) = answer {
-        link.send(Kind::Transfer, &Message::Standby(answer).encode()).await?;
-        link.part().await;
-        return Ok(());
-    }
-    let Said::Protect(offer) = &said else { bail!("a message that begins nothing") };
-    let (id, name) = (offer.task, offer.name.clone());
+    let Said::Protect { offer, terms } = &said else { bail!("a message that begins nothing") };
+    let terms = Terms::decode(terms)?;
+    let id = offer.task;
     let (door, visits) = unbounded_channel();
     let held = {
         let mut all = lock(&agent.standbys);
@@ -110,7 +89,7 @@ pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Resul
             Some(held) => Err(format!("that node is its standby already, for {}", lock(&held.pair).peer)),
             None if all.len() >= MOST => Err("that node is the standby of too many tasks".into()),
             None => {
-                let pair = Mutex::new(Pair::new(&name, Role::Standby, &peer));
+                let pair = Mutex::new(Pair::new(&terms, Role::Standby, &peer));
                 let held = Arc::new(Held { pair, of: Mutex::default(), door });
                 all.insert(id, held.clone());
                 Ok(held)
@@ -135,15 +114,19 @@ pub(crate) async fn hold(agent: Arc<Agent>, mut link: Link, said: Said) -> Resul
         link: Some(link),
         spec: None,
         ground: None,
-        detector: Detector::new(SILENCE.as_nanos() as u64),
+        detector: Detector::new(SUSPECTED.as_nanos() as u64),
         began: Instant::now(),
         heard: 0,
+        connected: Instant::now(),
         asked: None,
         handed: false,
     };
     let result = driver.run(said, visits).await;
     lock(&agent.standbys).remove(&id);
     driver.discard();
+    if matches!(driver.standby.phase(), StandbyPhase::Over(why) if why.reason == Reason::Cancelled) {
+        agent.settle(id);
+    }
     if let Some(mut link) = driver.link.take() {
         while let Some(message) = driver.standby.poll_message() {
             link.channel.send(Kind::Transfer, &message.encode())?;
@@ -166,6 +149,8 @@ struct Driver {
     began: Instant,
     /// Records of the link that count as heard.
     heard: u64,
+    /// Since when the link is there.
+    connected: Instant,
     /// Who wants to hear that it has taken over.
     asked: Option<oneshot::Sender<Result<(), String>>>,
     /// What was promised for it is the running task's now.
@@ -238,20 +223,33 @@ impl Driver {
             tracing::info!(task = %lock(&self.held.pair).name, "the link to {} is gone: {why:#}", self.peer);
         }
         self.standby.handle_event(StandbyEvent::Disconnected);
+        // It is wanted here all the same.
+        if self.asked.is_some() {
+            self.take_over();
+        }
+    }
+
+    /// Goes on with what is here.
+    fn take_over(&mut self) {
+        if let Err(refusal) = self.standby.take_over()
+            && let Some(asked) = self.asked.take()
+        {
+            let _ = asked.send(Err(refusal.to_string()));
+        }
     }
 
     fn visited(&mut self, visit: Visit) -> Result<()> {
         match visit {
             Visit::Attached(link, said) => {
                 self.link = Some(*link);
-                self.heard = 0;
+                (self.heard, self.connected) = (0, Instant::now());
                 self.standby.reattach();
                 self.say(said)
             }
             Visit::TakeOver(asked) => {
-                match self.standby.take_over() {
-                    Ok(_) => self.asked = Some(asked),
-                    Err(refusal) => _ = asked.send(Err(refusal.to_string())),
+                self.asked = Some(asked);
+                if self.link.is_none() || !self.standby.ask_for_it() {
+                    self.take_over();
                 }
                 Ok(())
             }
@@ -307,13 +305,19 @@ impl Driver {
             StandbyAction::Kept(sync) => {
                 lock(&self.held.pair).sync = sync;
                 *lock(&self.held.of) = Some(Instant::now());
+                // Of two copies this is the one that counts, and it is here now.
+                self.agent.settle(self.id);
             }
-            StandbyAction::Run { state, epoch } => {
+            StandbyAction::Run { state, epoch, handed } => {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 self.handed = true;
-                let (agent, done) = (self.agent.clone(), done.clone());
+                let (agent, done, peer) = (self.agent.clone(), done.clone(), self.peer.clone());
+                let (terms, calm) = (self.standby.terms().to_vec(), self.connected.elapsed() > CALM);
                 tokio::task::spawn_blocking(move || {
-                    let _ = done.send(Done::Running(go_on(&agent, *ground, &spec, &state, epoch)));
+                    let terms = Terms::decode(&terms)
+                        .and_then(|terms| Ok(terms.exchanged(&agent.identity()?.name, &peer, handed, calm)));
+                    let gone_on = terms.and_then(|terms| go_on(&agent, *ground, &spec, &state, epoch, terms));
+                    let _ = done.send(Done::Running(gone_on));
                 });
             }
             StandbyAction::Discard => self.discard(),
@@ -324,9 +328,18 @@ impl Driver {
         if let Err(e) = &result {
             tracing::error!(task = %lock(&self.held.pair).name, "cannot take over: {e:#}");
             self.agent.capacity.release(self.id);
+            // Where it stands still to be handed over it goes on.
+            if let Some(link) = &mut self.link {
+                let refusal = Refusal::new(Reason::Node, format!("{e:#}"));
+                link.channel.send(Kind::Transfer, &Message::Standby(Said::Refuse(refusal)).encode())?;
+            }
+            if let Some(asked) = self.asked.take() {
+                let _ = asked.send(Err(format!("{e:#}")));
+            }
+            return result;
         }
         if let Some(asked) = self.asked.take() {
-            let _ = asked.send(result.as_ref().map_err(|e| format!("{e:#}")).copied());
+            let _ = asked.send(Ok(()));
         }
         // The primary, if it is there, is to hear it at once.
         if let (StandbyPhase::TakenOver(epoch), Some(link)) = (self.standby.phase(), &mut self.link) {
@@ -346,7 +359,8 @@ impl Driver {
         if self.agent.name_is_taken(&spec.name, spec.id) {
             return Err(Refusal::new(Reason::Name, format!("a task named {} runs there already", spec.name)));
         }
-        let is_here = |e: &Arc<crate::agent::Entry>| e.spec.id == offer.task && e.state().holds_name();
+        // A copy that was put aside does not count.
+        let is_here = |e: &Arc<crate::agent::Entry>| e.spec.id == offer.task && e.state().is_alive();
         if self.agent.tasks().iter().any(is_here) {
             return Err(Refusal::new(Reason::Epoch, "the task is there itself"));
         }
@@ -365,26 +379,21 @@ impl Driver {
     }
 }
 
-/// Runs the task here.
-fn go_on(agent: &Arc<Agent>, ground: Ground, spec: &Spec, state: &[u8], epoch: u64) -> Result<()> {
+/// Runs the task here. It gets a standby as soon as it can have one.
+fn go_on(agent: &Arc<Agent>, ground: Ground, spec: &Spec, state: &[u8], epoch: u64, terms: Terms) -> Result<()> {
     let ready = prepare(agent, ground, spec, state, &[], None, true)?;
     // Before anything of it runs: whoever asks hears that it is here.
-    agent.db.put_task(spec, &Record::Owned { epoch })?;
+    let before = agent.db.expect_task(spec, epoch)?;
     let (mut task, sockets) = (ready.task, ready.sockets);
     task.set_epoch(epoch);
     let entry = agent.adopt(spec.clone(), epoch);
     if let Err(e) = agent.run(&entry, task, sockets) {
         entry.set_state(State::Failed { why: format!("{e:#}") });
+        agent.db.put_back(spec.id, before)?;
         return Err(e);
     }
     tracing::info!(task = %spec.name, epoch, "has taken over");
-    let agent = agent.clone();
-    tokio::runtime::Handle::current().spawn(async move {
-        if let Err(e) = agent.save(&entry, true).await
-            && entry.state().is_alive()
-        {
-            tracing::warn!(task = %entry.spec.name, "cannot be saved here yet: {e:#}");
-        }
-    });
+    agent.save_soon(&entry);
+    agent.keep_protected(&entry, terms);
     Ok(())
 }

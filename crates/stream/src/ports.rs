@@ -89,6 +89,14 @@ impl Ports {
         Ok(thawed)
     }
 
+    /// These, frozen, as those of a task that goes on from an older state than its clients know of.
+    ///
+    /// # Errors
+    /// As [`Ports::thaw`].
+    pub fn behind(&self, states: &[Vec<u8>]) -> core::result::Result<Ports, DecodeError> {
+        Ports::thaw_behind(&self.ports, states)
+    }
+
     /// The task gets a standby ([`TaskEnd::keep`]).
     pub fn keep(&mut self) {
         self.ends.iter_mut().for_each(TaskEnd::keep);

@@ -9,8 +9,8 @@ use wayfare_transfer::message::{Message, Mode, Offer, Part, Refusal, TaskId};
 use wayfare_transfer::pages::{PageDigest, PageRange};
 use wayfare_transfer::source::Guest;
 use wayfare_transfer::standby::{
-    Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Protected, Standby, StandbyAction, StandbyEvent, StandbyPhase,
-    takeover,
+    Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Protected, Said, Standby, StandbyAction, StandbyEvent,
+    StandbyPhase, takeover,
 };
 use wayfare_transfer::{Kind, Reason};
 
@@ -80,6 +80,8 @@ enum Op {
     Carry(usize),
     /// The task is at a migration point.
     Freeze,
+    /// The task is to be handed over.
+    HandOver,
     Cut,
     Dial,
     /// The standby's process is started anew.
@@ -93,6 +95,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Sync),
         16 => (1..12_usize).prop_map(Op::Carry),
         6 => Just(Op::Freeze),
+        1 => Just(Op::HandOver),
         1 => Just(Op::Cut),
         3 => Just(Op::Dial),
         1 => Just(Op::Restart),
@@ -106,6 +109,10 @@ struct World {
     standby: Standby,
     instance: Instance,
     wants_freeze: bool,
+    /// The task stands still.
+    still: bool,
+    /// It was handed over: the standby goes on from this.
+    handed: Option<Vec<u8>>,
     connected: bool,
     up: VecDeque<(Kind, Vec<u8>)>,
     down: VecDeque<Message>,
@@ -134,10 +141,12 @@ impl World {
         World {
             task: Task { pages, dirty: BTreeSet::new() },
             now: 0,
-            primary: Primary::new(offer(), b"wasm!".to_vec()),
+            primary: Primary::new(offer(), b"terms".to_vec(), b"wasm!".to_vec()),
             standby: Standby::new(Caps::default()),
             instance: Instance::default(),
             wants_freeze: false,
+            still: false,
+            handed: None,
             connected: true,
             up: VecDeque::new(),
             down: VecDeque::new(),
@@ -155,11 +164,13 @@ impl World {
             Op::Carry(n) => (0..n).for_each(|_| self.carry()),
             Op::Freeze => {
                 if std::mem::take(&mut self.wants_freeze) {
+                    self.still = true;
                     let state = format!("at {}", self.now).into_bytes();
                     self.moments.insert(state.clone(), self.task.pages.clone());
                     self.primary.frozen(self.now, state, &mut self.task);
                 }
             }
+            Op::HandOver => self.primary.hand_over(self.now, true),
             Op::Cut => self.cut(),
             Op::Dial => {
                 if !self.connected {
@@ -178,6 +189,9 @@ impl World {
     }
 
     fn write(&mut self, page: usize, value: u64) {
+        if self.still {
+            return;
+        }
         // A page has a story: the value says when it was written, so that an old one is seen.
         self.task.pages[page] = if value == 0 { 0 } else { self.now << 8 | value };
         self.task.dirty.insert(page as u64);
@@ -226,9 +240,11 @@ impl World {
         while let Some(action) = self.primary.poll_action() {
             match action {
                 PrimaryAction::Freeze => self.wants_freeze = true,
-                PrimaryAction::Thaw => {}
+                PrimaryAction::Thaw => self.still = false,
+                PrimaryAction::HandOver { stays } => self.primary.hand_over(self.now, stays),
                 PrimaryAction::Synced(synced) => {
-                    assert_eq!(synced.sync, self.standby.kept());
+                    let over = matches!(self.standby.phase(), StandbyPhase::TakenOver(_));
+                    assert!(over || synced.sync == self.standby.kept());
                     self.spared += synced.spared;
                 }
             }
@@ -241,7 +257,14 @@ impl World {
                     self.instance = Instance::default();
                     self.standby.handle_event(StandbyEvent::Landed);
                 }
-                StandbyAction::Kept(_) | StandbyAction::Run { .. } | StandbyAction::Discard => {}
+                StandbyAction::Run { state, epoch, handed } => {
+                    assert_eq!((handed, self.still), (Some(true), true), "it takes over by itself");
+                    assert_eq!(self.moments[&state], self.task.pages, "something was lost");
+                    self.handed = Some(state);
+                    // It runs there.
+                    self.down.push_back(Message::Standby(Said::TakenOver(epoch)));
+                }
+                StandbyAction::Kept(_) | StandbyAction::Discard => {}
             }
         }
     }
@@ -286,11 +309,23 @@ proptest! {
     #[test]
     fn a_standby_has_the_state_of_one_moment(ops in prop::collection::vec(op(), 1..400)) {
         let mut world = World::new();
-        ops.iter().for_each(|op| world.apply(op));
+        for op in &ops {
+            world.apply(op);
+            if world.handed.is_some() {
+                // A task that was handed over stands still here until that is known, or the link breaks.
+                prop_assert!(world.still);
+                world.apply(&Op::Dial);
+                world.apply(&Op::Carry(20));
+                let over = matches!(world.primary.phase(), PrimaryPhase::TakenOver(_));
+                return Ok(prop_assert!(over, "{:?}", world.primary.phase()));
+            }
+        }
+        // What was to be handed over is not any more.
+        world.apply(&Op::Cut);
         world.settle();
         let epoch = world.standby.take_over().unwrap();
         prop_assert_eq!(epoch, takeover(3));
-        let Some(StandbyAction::Run { state, epoch: at }) = world.standby.poll_action() else { panic!() };
+        let Some(StandbyAction::Run { state, epoch: at, handed: None }) = world.standby.poll_action() else { panic!() };
         prop_assert_eq!(at, epoch);
         prop_assert_eq!(&world.moments[&state], &world.task.pages);
         // The primary comes back, and hears it.
@@ -314,6 +349,31 @@ fn a_sync_that_is_cut_off_costs_its_bytes_once() {
     assert_eq!(world.standby.kept(), 0);
     world.settle();
     assert!(world.spared >= 300, "{} pages were spared", world.spared);
+}
+
+#[test]
+fn a_task_is_handed_over_with_all_that_it_has_done() {
+    let mut world = World::new();
+    world.settle();
+    world.apply(&Op::Sweep(0, PAGES, 1));
+    world.apply(&Op::HandOver);
+    while world.handed.is_none() {
+        world.apply(&Op::Write(3, 1));
+        world.talk(1);
+        world.apply(&Op::Freeze);
+    }
+    assert!(world.still);
+    // The other way: the link breaks before the word is there, and the task goes on.
+    let mut world = World::new();
+    world.settle();
+    world.apply(&Op::HandOver);
+    while !world.still {
+        world.talk(1);
+        world.apply(&Op::Freeze);
+    }
+    world.apply(&Op::Cut);
+    assert!(!world.still && world.handed.is_none());
+    world.settle();
 }
 
 #[test]
@@ -342,7 +402,6 @@ fn a_standby_that_is_dismissed_keeps_nothing() {
 
 #[test]
 fn what_a_primary_cannot_say_breaks_the_link_and_nothing_else() {
-    use wayfare_transfer::standby::Said;
     let mut world = World::new();
     world.settle();
     let state = world.standby.state().map(<[u8]>::to_vec);
@@ -352,7 +411,7 @@ fn what_a_primary_cannot_say_breaks_the_link_and_nothing_else() {
         Said::Begin { sync: 0, since: 0 },
         Said::End { sync: 1, batches: 0 },
         Said::Digests { range: huge, digests: vec![[0; 16]; 2] },
-        Said::Protect(offer()),
+        Said::Protect { offer: offer(), terms: Vec::new() },
         Said::Landed,
         Said::Kept(1),
     ];

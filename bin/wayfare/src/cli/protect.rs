@@ -2,7 +2,7 @@
 
 use super::{Asked, Format, OfAgent};
 use crate::units;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::time::Duration;
 use wayfare_policy::Policy;
 
@@ -14,9 +14,12 @@ Examples:
   wayfare protect sim --standby gateway --max-loss 5s
   wayfare protect sim --standby gateway --policy fixed:4m
 
+  wayfare protect sim --standby gateway --on-return furthest --stay
+
 The standby is kept up to date while the task runs, as often as the policy finds worth what the link takes for it.
 When nothing is heard of this node any more, it goes on there from the last state that came whole; `wayfare protected`
-says how old that is. When this node comes back, what is there is what counts.")]
+says how old that is. When this node is back, one of the two copies counts (--on-return), and the other is dropped as
+soon as that one is safe on both nodes; then the task goes home, live, unless it is to --stay.")]
 pub struct Protect {
     #[command(flatten)]
     pub asked: Asked,
@@ -31,6 +34,23 @@ pub struct Protect {
     /// Never more progress at risk than this, if the link can do it
     #[arg(long, value_parser = units::duration, value_name = "TIME")]
     pub max_loss: Option<Duration>,
+    /// Whose state counts once both sides went on: the one that has served clients (the standby's, as a rule), or the one
+    /// that has done more work
+    #[arg(long, value_enum, default_value_t)]
+    pub on_return: Return,
+    /// After a takeover, stay at the standby until `wayfare failback`
+    #[arg(long)]
+    pub stay: bool,
+}
+
+/// Whose state counts.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Return {
+    /// A service: the side that has served
+    #[default]
+    Standby,
+    /// Pure computation: the side that has come further
+    Furthest,
 }
 
 /// `wayfare unprotect`.
@@ -59,9 +79,21 @@ Examples:
   wayfare failover sim                    asked of the task's node, or of the standby's
   wayfare failover sim --node gateway     where the task's node does not answer
 
-The task goes on at its standby, from the last state that came whole; what it has done since is done again there.
-To move it with all that it has done, use `wayfare migrate`.")]
+Where both nodes are there the task is handed over live, with all that it has done; it stays there until `wayfare failback`.
+Where they do not reach each other it goes on at the standby from the last state that came whole.")]
 pub struct Failover {
+    #[command(flatten)]
+    pub task: OfAgent,
+}
+
+/// `wayfare failback`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare failback sim                    asked of the node where it is, or of its home
+
+It goes back, live, to the node where it was when it was given its standby; that is its standby by now.")]
+pub struct Failback {
     #[command(flatten)]
     pub task: OfAgent,
 }

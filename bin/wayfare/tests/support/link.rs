@@ -12,6 +12,8 @@ pub struct Linked {
     pub a: Node,
     pub b: Node,
     pub proxy: Proxy,
+    /// What `b` says to `a`, where that goes through a proxy, too.
+    pub back: Option<Proxy>,
     /// With networks of their own.
     spaces: Option<[Arc<Space>; 2]>,
 }
@@ -25,6 +27,18 @@ impl Linked {
         let mut linked = Linked::made(Node::new("a"), Node::new("b"), None, |listen, target| {
             Proxy::start(listen, target, shape).unwrap()
         });
+        linked.b.serve();
+        linked
+    }
+
+    /// The same, with a proxy for what `b` says to `a` as well.
+    pub fn both_ways(shape: Shape) -> Linked {
+        let mut a = Node::new("a");
+        let back = Proxy::start("127.0.0.1:0".parse().unwrap(), a.address.parse().unwrap(), shape.clone()).unwrap();
+        a.advertised = Some(back.address().to_string());
+        let mut linked =
+            Linked::made(a, Node::new("b"), None, |listen, target| Proxy::start(listen, target, shape).unwrap());
+        linked.back = Some(back);
         linked.b.serve();
         linked
     }
@@ -58,14 +72,17 @@ impl Linked {
         b.advertised = Some(proxy.address().to_string());
         found(&mut a);
         join(&a, &mut b);
-        Linked { a, b, proxy, spaces }
+        Linked { a, b, proxy, back: None, spaces }
     }
 
     /// Nothing passes any more, and nobody is told; without namespaces, both are.
     pub fn down(&self) {
         match &self.spaces {
             Some([a, _]) => a.run(&["ip", "link", "set", "w0", "down"]),
-            None => self.proxy.cut(),
+            None => {
+                self.proxy.cut();
+                self.back.iter().for_each(Proxy::cut);
+            }
         }
     }
 
@@ -73,7 +90,10 @@ impl Linked {
     pub fn up(&self) {
         match &self.spaces {
             Some([a, _]) => a.run(&["ip", "link", "set", "w0", "up"]),
-            None => self.proxy.restore(),
+            None => {
+                self.proxy.restore();
+                self.back.iter().for_each(Proxy::restore);
+            }
         }
     }
 

@@ -20,6 +20,22 @@
 //!
 //! Who takes over claims an epoch that no move of the primary can reach ([`takeover`]): whatever the primary still says to
 //! clients is fenced off by that.
+//!
+//! Where both are there, the task is handed over, and nothing of it is lost: it is not let go after its last sync, and the
+//! standby takes over at the primary's word.
+//! ```text
+//!   | <--------------------------------- HandMe | a person asked there
+//!   # freeze, copy what is left                  |
+//!   | Pages... Part(state)... End(k) ----------> |
+//!   | <---------------------------------- Kept(k) |
+//!   | Hand ------------------------------------> # takes over
+//!   | <------------------------- TakenOver(epoch) |
+//! ```
+//! If the link breaks in the middle, the primary lets the task go on: it cannot know whether the standby has taken over, as with
+//! any link that breaks.
+//!
+//! A primary that was cut off, and went on, hears of it that it has been taken over, and may say why its own state should count
+//! ([`Claim`]); the other side has the last word.
 
 mod primary;
 mod secondary;
@@ -35,8 +51,13 @@ use serde::{Deserialize, Serialize};
 /// What primary and standby say to each other, besides pages and parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Said {
-    /// Primary: will you be the standby? The epoch is the one at which the task runs.
-    Protect(Offer),
+    /// Primary: will you be the standby?
+    Protect {
+        /// The epoch is the one at which the task runs.
+        offer: Offer,
+        /// What the drivers say to each other of how it is protected.
+        terms: Vec<u8>,
+    },
     /// Standby: yes.
     Accept {
         /// The module need not be sent.
@@ -77,8 +98,26 @@ pub enum Said {
     Kept(u64),
     /// Primary: thank you, that is all.
     Dismiss,
+    /// Standby: a person wants it to take over; with all that the task has done, since the primary is there.
+    HandMe,
+    /// Primary: the task stands still at the last sync that you have. Take over.
+    Hand {
+        /// A person wants it to stay there.
+        stays: bool,
+    },
     /// Standby: it has taken over, at this epoch.
     TakenOver(u64),
+    /// A primary that was taken over, on a channel of its own: why its own state is to count. The answer is `TakenOver` or `Yield`.
+    Claim {
+        /// Which task.
+        task: TaskId,
+        /// The epoch at which it was taken over.
+        epoch: u64,
+        /// Why.
+        claim: Claim,
+    },
+    /// Standby that had taken over: its task stands still. Go on at this epoch.
+    Yield(u64),
     /// A primary that was away, on a channel of its own: has it been taken over? The answer is `TakenOver` or `NotTakenOver`.
     Ask {
         /// Which task.
@@ -93,6 +132,18 @@ pub enum Said {
     /// Standby: so am I.
     Echo(u64),
 }
+
+/// Why the state of a primary that was cut off is to count rather than the one of its standby, which took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// It has served its clients all the time.
+    Served,
+    /// It has done so much work, in the units of a snapshot's progress: what is further counts (thesis, definition 3.1).
+    Work(u64),
+}
+
+/// Bytes of terms, at most.
+pub const TERMS_MAX: usize = 4096;
 
 /// The epoch of a standby that takes over from a task at `epoch`: later than that of any move that its primary makes. The
 /// upper half counts takeovers, the lower one moves in between.

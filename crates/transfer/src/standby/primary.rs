@@ -38,12 +38,16 @@ pub enum Phase {
     Sending(usize),
     /// Everything was sent.
     Ending,
+    /// The standby has all of it, and was told to take over.
+    Handing,
     /// The link is gone: [`Primary::reattach`].
     Away,
     /// The task has no standby, for this reason.
     Over(Refusal),
     /// The standby has taken over, at this epoch.
     TakenOver(u64),
+    /// The standby had taken over, and stands still for this one to go on at this epoch.
+    Yielded(u64),
 }
 
 /// What the driver is to do.
@@ -55,6 +59,11 @@ pub enum Action {
     Thaw,
     /// A sync is complete.
     Synced(Synced),
+    /// The task is to be handed over: [`Primary::hand_over`].
+    HandOver {
+        /// A person asked for it.
+        stays: bool,
+    },
 }
 
 /// What became of a sync.
@@ -97,6 +106,7 @@ const DIGESTS: u64 = 256;
 /// The machine.
 pub struct Primary {
     offer: Offer,
+    terms: Vec<u8>,
     module: Vec<u8>,
     phase: Phase,
     messages: VecDeque<Message>,
@@ -109,6 +119,10 @@ pub struct Primary {
     owed: BTreeSet<PageRange>,
     /// All there is belongs to it.
     owes_all: bool,
+    /// The next sync is the last one: the task is handed over with it, to stay there or not.
+    handing: Option<bool>,
+    /// It stands still for that.
+    held_still: bool,
     /// Pages of a sync that was cut off may be there.
     asks: bool,
     asked: VecDeque<PageRange>,
@@ -131,10 +145,11 @@ pub struct Primary {
 
 impl Primary {
     /// A protection that is about to be offered: `offer` has the epoch at which the task runs. `module` is sent if the
-    /// standby lacks it.
-    pub fn new(offer: Offer, module: Vec<u8>) -> Self {
+    /// standby lacks it; `terms` are for its driver, at most [`TERMS_MAX`](super::TERMS_MAX) bytes.
+    pub fn new(offer: Offer, terms: Vec<u8>, module: Vec<u8>) -> Self {
         Self {
             offer,
+            terms,
             module,
             phase: Phase::Offering,
             messages: VecDeque::new(),
@@ -143,6 +158,8 @@ impl Primary {
             sync: 0,
             owed: BTreeSet::new(),
             owes_all: true,
+            handing: None,
+            held_still: false,
             asks: false,
             asked: VecDeque::new(),
             undigested: VecDeque::new(),
@@ -193,13 +210,29 @@ impl Primary {
         true
     }
 
+    /// Hands the task over with the next sync, which begins now or when the one that is under way is complete.
+    pub fn hand_over(&mut self, now: Nanos, stays: bool) {
+        if !self.is_over() && self.phase != Phase::Away {
+            self.handing = Some(stays);
+            self.begin(now);
+        }
+    }
+
+    /// Whether the task is being handed over.
+    pub fn is_handing(&self) -> bool {
+        self.handing.is_some()
+    }
+
     /// The task stands still; this is its state but for its pages. What is left of them is copied here and now, and the task
-    /// may go on ([`Action::Thaw`]).
+    /// may go on ([`Action::Thaw`]) if it is not handed over.
     pub fn frozen(&mut self, now: Nanos, state: Vec<u8>, guest: &mut dyn Protected) {
-        self.actions.push_back(Action::Thaw);
         // Cut off meanwhile: what is written is found by the next one.
         if self.phase != Phase::Freezing {
-            return;
+            return self.actions.push_back(Action::Thaw);
+        }
+        self.held_still = true;
+        if self.handing.is_none() {
+            self.let_go();
         }
         let left: Vec<PageRange> = self.queue.drain(..).chain(guest.dirty()).collect();
         for range in left {
@@ -226,25 +259,30 @@ impl Primary {
     pub fn handle_event(&mut self, event: Event) {
         match event {
             Event::NotFrozen(refusal) => self.end(refusal),
-            Event::Dismissed => {
-                if !self.is_over() {
-                    self.say(Said::Dismiss);
-                    self.phase =
-                        Phase::Over(Refusal::new(Reason::Cancelled, "it was told to have no standby any more"));
-                }
-            }
+            // The standby may have taken over.
+            Event::Dismissed if self.phase == Phase::Handing => {}
+            Event::Dismissed => self.end(Refusal::new(Reason::Cancelled, "it was told to have no standby any more")),
             Event::Disconnected if self.is_over() => {}
             Event::Disconnected => {
                 self.messages.clear();
                 self.drop_work();
+                self.let_go();
                 self.phase = Phase::Away;
             }
         }
     }
 
+    /// What stands still goes on, and nothing is handed over.
+    fn let_go(&mut self) {
+        if core::mem::take(&mut self.held_still) {
+            self.actions.push_back(Action::Thaw);
+        }
+        self.handing = None;
+    }
+
     /// Whether the machine has nothing to do any more.
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over(_) | Phase::TakenOver(_))
+        matches!(self.phase, Phase::Over(_) | Phase::TakenOver(_) | Phase::Yielded(_))
     }
 
     fn drop_work(&mut self) {
@@ -260,6 +298,7 @@ impl Primary {
     fn end(&mut self, refusal: Refusal) {
         if !self.is_over() {
             self.drop_work();
+            self.let_go();
             self.say(Said::Dismiss);
             self.phase = Phase::Over(refusal);
         }
@@ -275,15 +314,20 @@ impl Primary {
     /// A message that has no place here: close the channel, then [`Event::Disconnected`].
     pub fn handle_message(&mut self, message: Said) -> Result<(), Violation> {
         match (&self.phase, message) {
-            (Phase::Over(_) | Phase::TakenOver(_), _) => {}
+            (Phase::Over(_) | Phase::TakenOver(_) | Phase::Yielded(_), _) => {}
             (_, Said::Refuse(refusal)) => {
                 self.drop_work();
+                self.let_go();
                 self.phase = Phase::Over(refusal);
             }
+            // If it stands still it does so on: the driver says what becomes of it.
             (_, Said::TakenOver(epoch)) => {
                 self.drop_work();
                 self.phase = Phase::TakenOver(epoch);
             }
+            (Phase::Offered, Said::Yield(epoch)) => self.phase = Phase::Yielded(epoch),
+            (Phase::Offering | Phase::Offered | Phase::Away, Said::HandMe) => {}
+            (_, Said::HandMe) => self.actions.push_back(Action::HandOver { stays: true }),
             (Phase::Offered, Said::Accept { has_module, sync, has_rest }) => {
                 self.accepted(sync);
                 self.asks = has_rest;
@@ -295,6 +339,15 @@ impl Primary {
                 self.complete();
                 self.phase = Phase::Idle;
                 self.actions.push_back(Action::Synced(self.synced));
+                if let Some(stays) = self.handing {
+                    if self.held_still {
+                        self.phase = Phase::Handing;
+                        self.say(Said::Hand { stays });
+                    } else {
+                        // It was let go before that was asked for: there is one more.
+                        self.actions.push_back(Action::HandOver { stays });
+                    }
+                }
             }
             _ => return Err(Violation("a message out of place")),
         }
@@ -453,7 +506,7 @@ impl Primary {
                 Phase::Offering => {
                     self.phase = Phase::Offered;
                     self.offer.memories = guest.sizes();
-                    self.say(Said::Protect(self.offer.clone()));
+                    self.say(Said::Protect { offer: self.offer.clone(), terms: self.terms.clone() });
                 }
                 Phase::Module(at) => {
                     let part = Part::of(Long::Module, &self.module, at);

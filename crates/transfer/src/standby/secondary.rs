@@ -47,6 +47,8 @@ pub enum Action {
         state: Vec<u8>,
         /// The epoch.
         epoch: u64,
+        /// The primary's word, if it handed the task over: to stay here or not.
+        handed: Option<bool>,
     },
     /// Throw away what is there.
     Discard,
@@ -82,6 +84,7 @@ pub struct Standby {
     caps: Caps,
     phase: Phase,
     offer: Option<Offer>,
+    terms: Vec<u8>,
     messages: VecDeque<Message>,
     actions: VecDeque<Action>,
     module: Assembly,
@@ -106,6 +109,7 @@ impl Standby {
             caps,
             phase: Phase::Waiting,
             offer: None,
+            terms: Vec::new(),
             messages: VecDeque::new(),
             actions: VecDeque::new(),
             module: Assembly::default(),
@@ -124,6 +128,11 @@ impl Standby {
     /// What was offered last.
     pub fn offer(&self) -> Option<&Offer> {
         self.offer.as_ref()
+    }
+
+    /// What came along with it.
+    pub fn terms(&self) -> &[u8] {
+        &self.terms
     }
 
     /// The last complete sync; 0 if there is none.
@@ -174,6 +183,19 @@ impl Standby {
     /// # Errors
     /// When no sync is complete, or this is over already.
     pub fn take_over(&mut self) -> Result<u64, Refusal> {
+        self.take(None)
+    }
+
+    /// Asks the primary to hand the task over; `false` if it is not there, or nothing of the task is.
+    pub fn ask_for_it(&mut self) -> bool {
+        let can = self.phase == Phase::Holding && self.kept.is_some();
+        if can {
+            self.say(Said::HandMe);
+        }
+        can
+    }
+
+    fn take(&mut self, handed: Option<bool>) -> Result<u64, Refusal> {
         if let Phase::Over(refusal) = &self.phase {
             return Err(refusal.clone());
         }
@@ -184,7 +206,7 @@ impl Standby {
         self.coming = None;
         self.rest.clear();
         self.phase = Phase::TakenOver(epoch);
-        self.actions.push_back(Action::Run { state, epoch });
+        self.actions.push_back(Action::Run { state, epoch, handed });
         Ok(epoch)
     }
 
@@ -255,29 +277,35 @@ impl Standby {
             return Err(Violation("questions whose answers are not taken"));
         }
         match (&self.phase, message) {
-            (Phase::TakenOver(epoch), Said::Protect(_)) => {
+            (Phase::TakenOver(epoch), Said::Protect { .. }) => {
                 let said = Said::TakenOver(*epoch);
                 self.say(said);
             }
             (Phase::TakenOver(_) | Phase::Over(_), _) => {}
-            (Phase::Waiting, Said::Protect(offer)) => {
+            (_, Said::Protect { terms, .. }) if terms.len() > super::TERMS_MAX => {
+                return Err(Violation("terms that are too long"));
+            }
+            (Phase::Waiting, Said::Protect { offer, terms }) => {
                 offer.check()?;
-                self.offer = Some(offer);
+                (self.offer, self.terms) = (Some(offer), terms);
                 self.phase = Phase::Admitting;
                 self.actions.push_back(Action::Admit);
             }
-            (Phase::Away, Said::Protect(offer)) => {
+            (Phase::Away, Said::Protect { offer, terms }) => {
                 offer.check()?;
                 let same =
                     |old: &Offer| (old.task, old.module) == (offer.task, offer.module) && old.epoch <= offer.epoch;
                 if !self.offer.as_ref().is_some_and(same) {
                     return Err(Violation("an offer of another task"));
                 }
-                self.offer = Some(offer);
+                (self.offer, self.terms) = (Some(offer), terms);
                 let (sync, has_rest) = (self.kept(), !self.rest.is_empty());
                 self.say(Said::Accept { has_module: true, sync, has_rest });
                 self.say(Said::Landed);
                 self.phase = Phase::Holding;
+            }
+            (Phase::Holding, Said::Hand { stays }) if self.coming.is_none() => {
+                self.take(Some(stays)).map_err(|_| Violation("a task that was never sent is handed over"))?;
             }
             (_, Said::Dismiss) => self.end(Refusal::new(Reason::Cancelled, "it is no standby any more")),
             (Phase::Holding, Said::Begin { sync, since }) => {

@@ -1,0 +1,188 @@
+//! What users, agents and boards say to each other of tasks that have a standby.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use anyhow::{Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+/// Whose state counts when a node that was cut off is back, and its task has gone on at the standby meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReturn {
+    /// A service: the side that has served its clients, which is the standby's unless they stayed with the other one.
+    #[default]
+    Standby,
+    /// Pure computation: the side that has come further (thesis, definition 3.1).
+    Furthest,
+}
+
+/// How to protect a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Protect {
+    /// The task's name.
+    pub name: String,
+    /// The standby's node.
+    pub standby: String,
+    /// The policy that says when to sync, as users write it.
+    pub policy: String,
+    /// Progress that may be lost at most, nanoseconds, where the link can do it.
+    pub max_loss: Option<u64>,
+    /// Whose state counts in the end.
+    #[serde(default)]
+    pub on_return: OnReturn,
+    /// The task stays at its standby after a takeover until somebody has it go back.
+    #[serde(default)]
+    pub stay: bool,
+}
+
+/// How a task is protected, as its nodes tell each other and write it down. Where it has been taken over, the roles are
+/// exchanged: the node that was its primary becomes its standby.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// As it was ordered, but for the standby, which is the present one.
+    #[serde(flatten)]
+    pub order: Protect,
+    /// The node that the task goes back to.
+    pub home: String,
+    /// A person has had it taken over: it does not go back by itself.
+    #[serde(default)]
+    pub by_hand: bool,
+    /// How often it has been taken over lately for want of the link: the longer it waits before it goes back.
+    #[serde(default)]
+    pub flaps: u32,
+}
+
+impl Terms {
+    /// As they travel.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads what a peer sent.
+    ///
+    /// # Errors
+    /// When they are none.
+    pub fn decode(bytes: &[u8]) -> Result<Terms> {
+        serde_json::from_slice(bytes).map_err(|e| anyhow!("terms of a standby that are none: {e}"))
+    }
+
+    /// As they are at the standby, `here`, that takes over from `primary`. `handed`: the primary's word, if it handed the task over, to stay
+    /// or not; `calm`: the link had held for long.
+    pub fn exchanged(mut self, here: &str, primary: &str, handed: Option<bool>, calm: bool) -> Terms {
+        self.order.standby = primary.into();
+        self.by_hand = handed == Some(true) && here != self.home;
+        self.flaps = match (handed, calm) {
+            (Some(_), _) => self.flaps,
+            (None, true) => 1,
+            (None, false) => self.flaps.saturating_add(1),
+        };
+        self
+    }
+}
+
+/// Which side of a pair a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The task runs there.
+    Primary,
+    /// It would go on there.
+    Standby,
+}
+
+/// A task and its standby, as one of the two nodes sees them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pair {
+    /// The task's name.
+    pub name: String,
+    /// What the node that answers is.
+    pub role: Role,
+    /// The other node.
+    pub peer: String,
+    /// The node that the task goes back to.
+    pub home: String,
+    /// Whose state counts after both went on.
+    pub on_return: OnReturn,
+    /// The link is up.
+    pub connected: bool,
+    /// Complete syncs; the last one's number.
+    pub sync: u64,
+    /// How old the standby's state is, nanoseconds; none before the first sync.
+    pub age: Option<u64>,
+    /// How long the policy waits between syncs at present, nanoseconds.
+    pub interval: Option<u64>,
+    /// Why it syncs now, or does not.
+    pub reason: String,
+    /// Bytes of the last sync, and of all.
+    pub bytes: u64,
+    /// Of all syncs.
+    pub all_bytes: u64,
+    /// How long the last sync took, nanoseconds.
+    pub took: Option<u64>,
+    /// How long the task stood still for it, nanoseconds.
+    pub pause: Option<u64>,
+    /// Progress that would be lost now, nanoseconds of the task's run time.
+    pub loss: u64,
+    /// How long after the last sign of life the standby would run it, nanoseconds, as far as can be told.
+    pub takeover: Option<u64>,
+}
+
+impl Pair {
+    /// Before the first sync.
+    pub fn new(terms: &Terms, role: Role, peer: &str) -> Pair {
+        Pair {
+            name: terms.order.name.clone(),
+            role,
+            peer: peer.into(),
+            home: terms.home.clone(),
+            on_return: terms.order.on_return,
+            connected: true,
+            sync: 0,
+            age: None,
+            interval: None,
+            reason: String::new(),
+            bytes: 0,
+            all_bytes: 0,
+            took: None,
+            pause: None,
+            loss: 0,
+            takeover: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms() -> Terms {
+        let order = Protect {
+            name: "sim".into(),
+            standby: "gateway".into(),
+            policy: "auto".into(),
+            max_loss: None,
+            on_return: OnReturn::Standby,
+            stay: false,
+        };
+        Terms { order, home: "server".into(), by_hand: false, flaps: 0 }
+    }
+
+    #[test]
+    fn roles_are_exchanged_and_home_stays() {
+        let there = terms().exchanged("gateway", "server", None, true);
+        assert_eq!((&*there.order.standby, &*there.home, there.by_hand, there.flaps), ("server", "server", false, 1));
+        let back = there.clone().exchanged("server", "gateway", Some(false), true);
+        assert_eq!((&*back.order.standby, back.flaps), ("gateway", 1));
+        // It flaps.
+        assert_eq!(back.exchanged("gateway", "server", None, false).flaps, 2);
+        // Who has it taken over by hand wants it there; nobody is kept from home.
+        assert!(terms().exchanged("gateway", "server", Some(true), true).by_hand);
+        assert!(!there.exchanged("server", "gateway", Some(true), true).by_hand);
+    }
+
+    #[test]
+    fn terms_travel_and_others_are_refused() {
+        assert_eq!(Terms::decode(&terms().encode()).unwrap(), terms());
+        assert!(Terms::decode(b"{}").is_err() && Terms::decode(&[]).is_err());
+    }
+}

@@ -1,0 +1,457 @@
+//! Keeps a task's standby up to date: drives [`Primary`], and asks the policy when.
+
+use crate::agent::{Agent, Entry, lock};
+use crate::copier::Copier;
+use crate::ingress::KEEP;
+use crate::link::{Link, turn};
+use crate::protect::{Hand, Leave, Protection};
+use crate::service::marks;
+use crate::standby::SUSPECTED;
+use crate::task::{Still, Verdict};
+use crate::watched::Watched;
+use anyhow::{Result, anyhow, bail, ensure};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedMutexGuard, oneshot};
+use wayfare_cluster::envelope::Envelope;
+use wayfare_policy::{Bounds, Costs, Decision, LinkSample, Policy, Settings, Synchroniser};
+use wayfare_transfer::message::{Message, Reason, Refusal};
+use wayfare_transfer::standby::{Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Said, Synced};
+use wayfare_transfer::{Incoming, Kind};
+
+/// What syncs are worth: one stops the task for about a millisecond, and its bytes are in the way of others. (A minute, as the
+/// thesis weighs them, is what they cost there.)
+const COSTS: Costs = Costs { per_sync: 1.0, per_byte: 1e-8, slowdown: 1.0 };
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_millis(100);
+/// A link on which nothing is heard for so long is given up, and dialled anew.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Between two attempts to reach the standby: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// A task that has not run for so long waits for something.
+const IDLE: Duration = Duration::from_secs(1);
+/// Bytes that may wait to go out.
+const BACKLOG: usize = 256 << 10;
+/// How much of the end of its log goes along with a task.
+const LOG: u64 = 256 << 10;
+/// A sync of fewer bytes says nothing about the link's bandwidth.
+const TELLING: u64 = 64 << 10;
+/// How long a task waits before it goes home, once the link is there again; twice as long after each takeover that follows soon.
+const HOMEWARD: Duration = Duration::from_secs(10);
+/// Doublings of that, at most.
+const HOMEWARD_FLAPS: u32 = 5;
+
+enum Done {
+    Frozen(Result<Still>),
+    Dialled(Box<Link>),
+}
+
+/// See the module.
+pub(crate) struct Driver {
+    agent: Arc<Agent>,
+    entry: Arc<Entry>,
+    protection: Arc<Protection>,
+    primary: Primary,
+    memory: Watched,
+    policy: Synchroniser,
+    link: Option<Link>,
+    still: Option<Still>,
+    began: Instant,
+    /// How long the task had run, and since when that is so.
+    ran: (Duration, Instant),
+    /// Marks of its streams in the state that is under way.
+    marks: Vec<Vec<u8>>,
+    /// What its clients say is not kept any more: the standby has been away for too long.
+    is_forgetful: bool,
+    /// Who waits for the first sync.
+    first: Option<oneshot::Sender<Result<(), String>>>,
+    /// Who waits for the task to be handed over.
+    hands: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Since when the link is there.
+    connected: Instant,
+    /// Terms stay written down if the first sync fails: it is tried again.
+    keeps_terms: bool,
+    /// It cannot be moved meanwhile: its memory has one watcher.
+    _moving: OwnedMutexGuard<()>,
+}
+
+impl Driver {
+    /// Of a task whose standby is to be asked by this link; and what will say whether there is a first sync.
+    #[expect(clippy::too_many_arguments, reason = "it takes over all of them")]
+    pub(crate) fn new(
+        agent: Arc<Agent>,
+        entry: Arc<Entry>,
+        protection: Arc<Protection>,
+        primary: Primary,
+        memory: Watched,
+        policy: Policy,
+        link: Link,
+        moving: OwnedMutexGuard<()>,
+    ) -> (Self, oneshot::Receiver<Result<(), String>>) {
+        let (first_to, first) = oneshot::channel();
+        let bounds = Bounds { max_loss: protection.terms.order.max_loss, ..Bounds::default() };
+        let settings = Settings { costs: COSTS, bounds, ..Settings::default() };
+        let driver = Self {
+            agent,
+            entry,
+            protection,
+            primary,
+            memory,
+            policy: Synchroniser::new(policy, settings, 0),
+            link: Some(link),
+            still: None,
+            began: Instant::now(),
+            ran: (Duration::ZERO, Instant::now()),
+            marks: Vec::new(),
+            is_forgetful: false,
+            first: Some(first_to),
+            hands: Vec::new(),
+            connected: Instant::now(),
+            keeps_terms: false,
+            _moving: moving,
+        };
+        (driver, first)
+    }
+
+    /// Whether somebody tries again if the first sync fails.
+    pub(crate) fn keeps_terms(self, keeps_terms: bool) -> Self {
+        Self { keeps_terms, ..self }
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    /// Keeps the standby up to date until there is nothing to keep up to date any more.
+    pub(crate) async fn run(mut self, hands: UnboundedReceiver<Hand>) {
+        let (done_to, done) = unbounded_channel();
+        let why = self.drive(&done_to, done, hands).await;
+        let name = self.entry.spec.name.clone();
+        let replaced = matches!(self.primary.phase(), PrimaryPhase::TakenOver(_) | PrimaryPhase::Yielded(_));
+        let answer = if replaced { Ok(()) } else { Err(why.clone()) };
+        self.hands.drain(..).for_each(|hand| _ = hand.send(answer.clone()));
+        let was_tried = match self.first.take() {
+            Some(first) => first.send(Err(why)).is_ok() && self.keeps_terms,
+            None => {
+                tracing::info!(task = %name, "has no standby any more: {why}");
+                false
+            }
+        };
+        let alone = *self.protection.dismissed.borrow() == Some(Leave::Alone);
+        let keeps_terms = alone || was_tried || replaced;
+        if !keeps_terms && let Err(e) = self.agent.db.remove_protection(self.entry.spec.id) {
+            tracing::error!(task = %name, "that it has no standby cannot be written down: {e:#}");
+        }
+        lock(&self.agent.protections).retain(|_, other| !Arc::ptr_eq(other, &self.protection));
+        if let Some(mut link) = self.link.take().filter(|_| !alone || replaced) {
+            let mut out = Vec::new();
+            while let Some(kind) = self.primary.poll_message(&mut self.memory, &mut out) {
+                if link.channel.send(kind, &out).is_err() {
+                    break;
+                }
+            }
+            link.close().await;
+        }
+        let (agent, entry, terms) = (&self.agent, &self.entry, self.protection.terms.clone());
+        match *self.primary.phase() {
+            PrimaryPhase::TakenOver(epoch) => match self.still.take() {
+                // It was handed over.
+                Some(still) => agent.displace(entry, Some(still), epoch, terms),
+                None => agent.clone().reunite(entry.clone(), epoch, terms).await,
+            },
+            PrimaryPhase::Yielded(epoch) => agent.win(entry, None, epoch, terms).await,
+            _ if alone => {}
+            _ => {
+                if let Err(e) = set_keeping(agent, entry, false).await {
+                    tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
+                }
+            }
+        }
+        self.protection.over.send_replace(true);
+    }
+
+    /// Until there is nothing to keep up to date any more: why.
+    async fn drive(
+        &mut self,
+        done_to: &UnboundedSender<Done>,
+        mut done: UnboundedReceiver<Done>,
+        mut hands: UnboundedReceiver<Hand>,
+    ) -> String {
+        let mut dismissed = self.protection.dismissed.subscribe();
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut copier, mut out) = (Copier::default(), Vec::new());
+        loop {
+            while let Some(action) = self.primary.poll_action() {
+                self.act(action, done_to);
+            }
+            match self.primary.phase() {
+                PrimaryPhase::Over(why) => return why.to_string(),
+                PrimaryPhase::TakenOver(_) => return format!("{} has taken over", self.peer()),
+                PrimaryPhase::Yielded(_) => return format!("{} lets this node go on", self.peer()),
+                // The task waits: nothing is more urgent.
+                PrimaryPhase::Freezing => self.send(&mut out),
+                _ => copier.run(|| self.send(&mut out)),
+            }
+            let can_copy = self.link.is_some() && self.primary.can_copy();
+            tokio::select! {
+                turned = turn(&mut self.link) => self.turned(turned, done_to),
+                Some(event) = done.recv() => self.done(event),
+                Some(hand) = hands.recv() => self.hand_over(hand),
+                _ = ticks.tick() => self.tick(done_to),
+                _ = dismissed.changed() => {}
+                () = self.entry.changed.notified() => {}
+                () = tokio::task::yield_now(), if can_copy => copier.run(|| self.primary.copy(&mut self.memory)),
+            }
+            if dismissed.borrow().is_some() || !self.entry.state().is_alive() {
+                self.primary.handle_event(PrimaryEvent::Dismissed);
+            }
+        }
+    }
+
+    fn peer(&self) -> &str {
+        &self.protection.terms.order.standby
+    }
+
+    fn hand_over(&mut self, hand: Hand) {
+        if self.link.is_none() {
+            let (name, peer) = (&self.entry.spec.name, self.peer());
+            let why = format!("{peer} is not to be reached: ask it itself (`wayfare failover {name} --node {peer}`)");
+            return drop(hand.done.send(Err(why)));
+        }
+        self.hands.push(hand.done);
+        let now = self.now();
+        self.primary.hand_over(now, hand.stays);
+    }
+
+    /// Gives the link as much as it has room for.
+    fn send(&mut self, out: &mut Vec<u8>) {
+        let Some(link) = &mut self.link else { return };
+        while link.channel.backlog() < BACKLOG {
+            let Some(kind) = self.primary.poll_message(&mut self.memory, out) else { break };
+            if let Err(e) = link.channel.send(kind, out) {
+                tracing::warn!("{e}");
+                break;
+            }
+            link.push();
+        }
+    }
+
+    fn act(&mut self, action: PrimaryAction, done: &UnboundedSender<Done>) {
+        match action {
+            PrimaryAction::Freeze => {
+                let (entry, agent, done) = (self.entry.clone(), self.agent.clone(), done.clone());
+                tokio::spawn(async move {
+                    let log = std::fs::metadata(agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
+                    let frozen = match entry.live() {
+                        Ok(live) => live.freeze(log.saturating_sub(LOG)).await,
+                        Err(e) => Err(e),
+                    };
+                    let _ = done.send(Done::Frozen(frozen));
+                });
+            }
+            PrimaryAction::Thaw => {
+                if let Some(still) = self.still.take() {
+                    let pause = still.since.elapsed();
+                    let _ = still.verdict.send(Verdict::Thaw(None));
+                    lock(&self.protection.pair).pause = Some(pause.as_nanos() as u64);
+                }
+            }
+            PrimaryAction::Synced(synced) => self.synced(&synced),
+            PrimaryAction::HandOver { stays } => {
+                let now = self.now();
+                self.primary.hand_over(now, stays);
+            }
+        }
+    }
+
+    fn synced(&mut self, synced: &Synced) {
+        let now = self.now();
+        let took = now.saturating_sub(synced.began).max(1);
+        self.policy.handle_sync_finished(now, synced.bytes);
+        if synced.bytes >= TELLING {
+            let bandwidth = (synced.bytes as f64 / took as f64 * 1e9) as u64;
+            self.policy.handle_link_sample(now, LinkSample { bandwidth: Some(bandwidth), delay: None });
+        }
+        tracing::debug!(task = %self.entry.spec.name, ?synced, "synced");
+        *lock(&self.protection.of) = Some(self.began + Duration::from_nanos(synced.of));
+        {
+            let mut pair = lock(&self.protection.pair);
+            pair.sync = synced.sync;
+            pair.bytes = synced.bytes;
+            pair.all_bytes += synced.bytes;
+            pair.took = Some(took);
+        }
+        if !self.marks.is_empty() {
+            let (agent, entry, marks) = (self.agent.clone(), self.entry.clone(), std::mem::take(&mut self.marks));
+            tokio::spawn(async move {
+                // Said again with the next one.
+                match agent.keep(&entry, marks.clone()).await {
+                    Ok(()) => entry.sockets().iter().for_each(|sockets| sockets.released(&marks)),
+                    Err(e) => tracing::debug!(task = %entry.spec.name, "its clients' words are kept on: {e:#}"),
+                }
+            });
+        }
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(()));
+        }
+    }
+
+    fn turned(&mut self, turned: Result<Option<Incoming>>, done: &UnboundedSender<Done>) {
+        let now = self.now();
+        let handled = turned.and_then(|message| {
+            let Some(message) = message else { return Ok(()) };
+            ensure!(message.kind == Kind::Transfer, "a message of another kind");
+            self.policy.handle_heartbeat(now);
+            match Message::decode(&message.payload)? {
+                Message::Standby(Said::Echo(at)) => {
+                    let delay = Some(now.saturating_sub(at) / 2);
+                    self.policy.handle_link_sample(now, LinkSample { bandwidth: None, delay });
+                }
+                Message::Standby(said) => self.primary.handle_message(said)?,
+                _ => bail!("a message out of place"),
+            }
+            Ok(())
+        });
+        if let Err(e) = handled {
+            self.lost(&e, done);
+        }
+    }
+
+    fn lost(&mut self, why: &anyhow::Error, done: &UnboundedSender<Done>) {
+        if self.link.take().is_none() {
+            return;
+        }
+        tracing::warn!(task = %self.entry.spec.name, "the standby is not to be reached: {why:#}");
+        let now = self.now();
+        self.policy.handle_outage_began(now);
+        self.primary.handle_event(PrimaryEvent::Disconnected);
+        for hand in self.hands.drain(..) {
+            let why = "the link broke before the standby had said that it goes on: see `wayfare protected`";
+            let _ = hand.send(Err(why.into()));
+        }
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Err(format!("{why:#}")));
+            self.primary.handle_event(PrimaryEvent::Dismissed);
+        }
+        self.dial(done);
+    }
+
+    /// Dials until somebody is there.
+    fn dial(&self, done: &UnboundedSender<Done>) {
+        let (agent, to, done) = (self.agent.clone(), self.peer().to_string(), done.clone());
+        let mut pause = PAUSES.0;
+        tokio::spawn(async move {
+            while !done.is_closed() {
+                match agent.dial(&to).await {
+                    Ok(link) => return drop(done.send(Done::Dialled(Box::new(link)))),
+                    Err(e) => tracing::debug!("{to} is not there: {e:#}"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        });
+    }
+
+    fn done(&mut self, event: Done) {
+        match event {
+            Done::Frozen(Ok(mut still)) => {
+                let state = std::mem::take(&mut still.state);
+                if !self.entry.spec.publish.is_empty() {
+                    self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
+                }
+                self.still = Some(still);
+                self.entry.sockets().iter().for_each(|sockets| sockets.forget_spoken());
+                let now = self.now();
+                self.primary.frozen(now, state, &mut self.memory);
+            }
+            Done::Frozen(Err(e)) => {
+                let refusal = Refusal::new(Reason::Unmovable, format!("{e:#}"));
+                self.primary.handle_event(PrimaryEvent::NotFrozen(refusal));
+            }
+            Done::Dialled(link) => {
+                self.link = Some(*link);
+                self.connected = Instant::now();
+                let now = self.now();
+                if std::mem::take(&mut self.is_forgetful) {
+                    self.set_keeping(true);
+                }
+                self.policy.handle_outage_ended(now);
+                self.primary.reattach();
+            }
+        }
+    }
+
+    fn tick(&mut self, done: &UnboundedSender<Done>) {
+        let now = self.now();
+        if self.link.as_mut().is_some_and(|link| link.silence() > SILENCE) {
+            self.lost(&anyhow!("nothing is heard"), done);
+        }
+        if let Some(link) = &mut self.link {
+            // What is said of the link is said by what cannot be sent as well.
+            let _ = link.channel.send(Kind::Transfer, &Message::Standby(Said::Beat(now)).encode());
+        }
+        if let Ok(live) = self.entry.live() {
+            let ran = live.ran();
+            if ran > self.ran.0 {
+                self.ran = (ran, Instant::now());
+            }
+            self.policy.handle_progress(now, ran.as_nanos() as u64);
+            self.policy.handle_idle(now, self.ran.1.elapsed() > IDLE);
+        }
+        let Decision { action, reason } = self.policy.decide(now);
+        let first = self.primary.kept() == 0;
+        // Its clients would have to wait.
+        let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() > KEEP as u64 / 2);
+        if full && self.link.is_none() && !std::mem::replace(&mut self.is_forgetful, true) {
+            tracing::warn!(task = %self.entry.spec.name, "the standby is away for too long: its clients would be reset there");
+            self.set_keeping(false);
+        }
+        if (first || full || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
+            self.policy.handle_sync_started(now);
+        }
+        if self.is_homeward() && !self.primary.is_handing() {
+            tracing::info!(task = %self.entry.spec.name, "goes back to {}", self.peer());
+            self.primary.hand_over(now, false);
+        }
+        let view = self.policy.view();
+        let mut pair = lock(&self.protection.pair);
+        pair.reason = reason.to_string();
+        pair.interval = view.interval;
+        pair.loss = view.risk;
+        pair.takeover = Some(SUSPECTED.as_nanos() as u64 + view.delay.map_or(0, |delay| (delay * 1e9) as u64));
+        pair.connected = self.link.is_some();
+    }
+
+    /// Has what its clients say kept for the standby, or not any more.
+    fn set_keeping(&self, keeping: bool) {
+        let (agent, entry) = (self.agent.clone(), self.entry.clone());
+        tokio::spawn(async move {
+            if let Err(e) = set_keeping(&agent, &entry, keeping).await {
+                tracing::warn!(task = %entry.spec.name, "the node that has its clients cannot be told: {e:#}");
+            }
+        });
+    }
+
+    /// Whether the task is to go back to the standby's node, where it belongs: once the link has held for a while.
+    fn is_homeward(&self) -> bool {
+        let terms = &self.protection.terms;
+        let wait = HOMEWARD * (1 << terms.flaps.saturating_sub(1).min(HOMEWARD_FLAPS));
+        terms.home == self.peer()
+            && !terms.order.stay
+            && !terms.by_hand
+            && self.link.is_some()
+            && self.primary.kept() > 0
+            && self.connected.elapsed() > wait
+    }
+}
+
+/// Whether what a task's clients say is kept for its standby.
+pub(crate) async fn set_keeping(agent: &Agent, entry: &Entry, keeping: bool) -> Result<()> {
+    let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) else { return Ok(()) };
+    sockets.keep(keeping);
+    sockets.forget_spoken();
+    let told = if keeping { agent.keep(entry, Vec::new()).await } else { agent.keep_nothing(entry).await };
+    told.inspect_err(|_| sockets.keep(false))
+}
