@@ -182,6 +182,8 @@ impl Driver {
             }
             let connected = self.link.is_some();
             let gone = tokio::select! {
+                // What has come is heard before anybody asks how long nothing was: this loop may have been busy, or asleep.
+                biased;
                 turned = turn(&mut self.link), if connected => self.turned(turned).err(),
                 Some(event) = done.recv() => match event {
                     Done::Running(result) => return self.taken_over(result),

@@ -2,12 +2,14 @@
 //! alternative in one run, as a ratio, because machines differ and drift.
 
 mod capture;
+mod cluster;
 mod hello;
 mod large;
 mod migrate;
 mod naps;
 mod overhead;
 mod pause;
+mod standby;
 mod unikernel;
 
 use crate::cli::Format;
@@ -38,7 +40,8 @@ pub struct Bench {
     #[arg(long, default_value = "target/guests")]
     pub guests: PathBuf,
     /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
-    /// unikernel: size, memory, boot, programs, transfer, downtime; of naps: networks, recorded
+    /// unikernel: size, memory, boot, programs, transfer, downtime; of naps: networks, recorded,
+    /// pause, takeover, overhead
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program
@@ -69,7 +72,8 @@ pub enum Name {
     Migrate,
     /// What machines without an operating system need, and what moves to and from them cost
     Unikernel,
-    /// What keeping a standby costs, in simulated time: our policy against fixed intervals, NAPS and an oracle
+    /// What keeping a standby costs: our policy against fixed intervals, NAPS and an oracle in simulated time; and what a task
+    /// and its clients notice
     Naps,
 }
 

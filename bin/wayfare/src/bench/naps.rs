@@ -1,7 +1,8 @@
-//! What keeping a standby costs, in simulated time: J = syncs x c + minutes of progress lost, of `auto` against the best
-//! fixed interval in hindsight, against NAPS, and against an oracle that sees the hidden state of the link.
+//! What keeping a standby costs. In simulated time: J = syncs x c + minutes of progress lost, of `auto` against the best
+//! fixed interval in hindsight, against NAPS, and against an oracle that sees the hidden state of the link. On real nodes
+//! ([`super::standby`]): what a task and its clients notice.
 
-use super::{Bench, Row, check_parts};
+use super::{Bench, Row, check_parts, standby};
 use crate::{output, simulate};
 use anyhow::Result;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use wayfare_sim::naps::verdict::{self, Figure};
 use wayfare_sim::naps::{Course, HELD_OUT};
 
 /// What `--only` may name.
-const PARTS: [&str; 2] = ["networks", "recorded"];
+const PARTS: [&str; 5] = ["networks", "recorded", "pause", "takeover", "overhead"];
 
 /// The rows of the table.
 ///
@@ -30,7 +31,17 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
             figures.extend(verdict::recorded(&drives));
         }
     }
-    Ok(figures.into_iter().map(row).collect())
+    let mut rows: Vec<Row> = figures.into_iter().map(row).collect();
+    for (part, measure) in [
+        ("pause", standby::pause as fn(&Bench) -> Result<Vec<Row>>),
+        ("takeover", standby::takeover),
+        ("overhead", standby::overhead),
+    ] {
+        if wanted(part) {
+            rows.extend(measure(args)?);
+        }
+    }
+    Ok(rows)
 }
 
 fn row(figure: Figure) -> Row {

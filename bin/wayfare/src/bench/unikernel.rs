@@ -3,7 +3,7 @@
 
 mod programs;
 
-use super::migrate::cluster::{Cluster, Node, free_port, migrate, order, order_to, until};
+use super::cluster::{Cluster, Node, free_port, migrate, order, order_to, until};
 use super::migrate::{ms, row, spread};
 use super::{Bench, Row, check_parts, guest, median};
 use crate::unikernel::TARGETS;

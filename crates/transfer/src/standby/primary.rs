@@ -234,7 +234,8 @@ impl Primary {
         if self.handing.is_none() {
             self.let_go();
         }
-        let left: Vec<PageRange> = self.queue.drain(..).chain(guest.dirty()).collect();
+        // The marks stay, as clearing them takes as long as all the rest: these few pages go with the next sync once more.
+        let left: Vec<PageRange> = self.queue.drain(..).chain(guest.rest()).collect();
         for range in left {
             self.owed.insert(range);
             for range in cut(range, BATCH_PAGES) {

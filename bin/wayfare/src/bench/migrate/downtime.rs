@@ -4,7 +4,7 @@
 //! a round trip later than it does. A client of the service looks at the same from outside.
 
 use super::super::median;
-use super::cluster::{self, migrate, order};
+use super::super::cluster::{self, migrate, order};
 use super::{Downtime, Setting, link, ms, row, spread};
 use crate::bench::Row;
 use anyhow::{Context, Result};

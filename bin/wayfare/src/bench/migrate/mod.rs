@@ -7,7 +7,6 @@
 //!
 //! `--only` chooses parts: cg, sqlite, idle, stop, slowdown, link, criu, moves.
 
-pub(super) mod cluster;
 mod criu;
 mod downtime;
 mod link;
@@ -17,7 +16,7 @@ mod stop;
 
 use super::{Bench, Row, check_parts, guest};
 use anyhow::{Context, Result};
-use cluster::Cluster;
+use super::cluster::Cluster;
 use std::path::PathBuf;
 use std::time::Duration;
 use wayfare_sim::proxy::Shape;

@@ -11,7 +11,7 @@
 //! so that medians of many runs are compared.
 
 use super::super::median;
-use super::cluster::{Cluster, migrate, order};
+use super::super::cluster::{Cluster, migrate, order};
 use super::{RATE, Setting, row, spread};
 use crate::bench::Row;
 use anyhow::{Result, bail};

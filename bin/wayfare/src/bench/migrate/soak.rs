@@ -1,6 +1,6 @@
 //! Moves without end: what an agent keeps of each of them adds up.
 
-use super::cluster::{self, Cluster, Node, migrate, order};
+use super::super::cluster::{self, Cluster, Node, migrate, order};
 use super::{RATE, Setting, row};
 use crate::bench::Row;
 use anyhow::{Context, Result};

@@ -1,6 +1,6 @@
 //! What a move sends when everything goes at once, against the memory that the program has touched.
 
-use super::cluster::{migrate, order};
+use super::super::cluster::{migrate, order};
 use super::{Setting, row};
 use crate::bench::{PROGRAMS, Program, Row, geometric_mean};
 use anyhow::{Context, Result, anyhow};

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use wayfare_node::control::State;
 use wayfare_node::control::{Order, Reply, Report, Request, TaskInfo};
+use wayfare_node::protection::Pair;
 use wayfare_sim::proxy::{Proxy, Shape};
 use wayfare_transfer::message::Mode;
 
@@ -135,6 +136,19 @@ impl Node {
         })
     }
 
+    /// What is known here of a task that has a standby, or whose standby this is.
+    pub fn pair(&self, name: &str) -> Result<Option<Pair>> {
+        match self.ask(&Request::Protected)? {
+            Reply::Protected { pairs } => Ok(pairs.into_iter().find(|pair| pair.name == name)),
+            _ => bail!("the agent answered something else"),
+        }
+    }
+
+    /// Waits until a task has ended.
+    pub fn ends(&self, name: &str) -> Result<()> {
+        until("the task ends", || Ok(self.task(name)?.is_none_or(|task| !task.state.is_alive())))
+    }
+
     /// Waits until nothing of a task is needed here any more: all of its pages have gone, and it is on the disk there.
     pub fn left(&self, name: &str) -> Result<()> {
         until("the task is all there", || {
@@ -237,6 +251,12 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// Nothing passes between them any more.
+    pub fn cut(&self) {
+        self.a.proxy.cut();
+        self.b.proxy.cut();
+    }
+
     /// Keeps all but the source's agent to the last core.
     ///
     /// # Errors
