@@ -13,7 +13,7 @@ cd "$WAYFARE_ROOT"
 GUESTS=$WAYFARE_TARGET/guests
 SELF=(guests/build.sh scripts/toolchain.sh)
 PLAIN=(hello fib nbody fannkuch mandelbrot binary-trees bfs pagerank npb_ep npb_is npb_cg sort lz sha256
-    readwrite sleeper steady funcptr cat blocked echo)
+    readwrite sleeper steady funcptr cat blocked echo monitor)
 SPECIAL=(deep setjmp simd tailcall sqlite sqlite-asyncify lua quickjs)
 RUST=(rust-sort rust-hash rust-compress)
 

@@ -28,6 +28,7 @@ mod standing;
 mod tasks;
 mod unikernel;
 mod units;
+mod watched;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),
         Command::Snapshot(SnapshotCommand::Squash(args)) => snapshots::squash(&args),
         Command::Simulate(SimulateCommand::Naps(args)) => simulate::run(&args),
+        Command::Simulate(SimulateCommand::Link(args)) => simulate::link(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions(shell),
     };

@@ -1,9 +1,10 @@
 //! `wayfare protect`, `unprotect`, `protected`, `failover`, `failback`: tasks that have a standby.
 
-use crate::cli::{Failback, Failover, Format, OfAgent, Protect, Protected, Return, Unprotect};
+use crate::cli::{Asked, Failback, Failover, Format, OfAgent, Protect, Protected, Return, Unprotect};
 use crate::client::Client;
 use crate::output::{self, Paint};
-use anyhow::{Result, bail};
+use crate::watched;
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -74,9 +75,14 @@ fn done(reply: Reply) -> Result<ExitCode> {
 /// # Errors
 /// When no agent is at work, or the node does not answer.
 pub fn list(args: &Protected) -> Result<ExitCode> {
-    let (_, Reply::Protected { pairs }) = Client::ask_at(&args.asked, Request::Protected)? else {
-        bail!("the agent answered something else");
-    };
+    if let (Some(name), Some(plot)) = (&args.name, &args.plot) {
+        return watched::watch(&args.asked, name, plot, args.long);
+    }
+    let mut pairs = pairs(&args.asked)?;
+    if let Some(name) = &args.name {
+        pairs.retain(|pair| pair.name == *name);
+        ensure!(!pairs.is_empty(), "{name} has no standby, and is none here");
+    }
     if args.output == Format::Json {
         output::print_json(&json!(pairs))?;
         return Ok(ExitCode::SUCCESS);
@@ -86,6 +92,14 @@ pub fn list(args: &Protected) -> Result<ExitCode> {
         ["NAME", "HERE", "PEER", "SYNCS", "AGE", "AT RISK", "EVERY", "LAST SYNC", "PAUSE", "TAKEOVER", "WHY"];
     output::print(&output::table(&headings, &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tasks with standbys, as a node has them.
+pub(crate) fn pairs(asked: &Asked) -> Result<Vec<Pair>> {
+    match Client::ask_at(asked, Request::Protected)?.1 {
+        Reply::Protected { pairs } => Ok(pairs),
+        _ => bail!("the agent answered something else"),
+    }
 }
 
 fn row(pair: &Pair) -> Vec<String> {

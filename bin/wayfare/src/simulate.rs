@@ -1,6 +1,6 @@
-//! `wayfare simulate naps`: the policies that a node goes by, in simulated time.
+//! `wayfare simulate`: the policies that a node goes by, in simulated time; and a link between real nodes.
 
-use crate::cli::{Format, SimulateNaps};
+use crate::cli::{Format, SimulateLink, SimulateNaps};
 use crate::output::{self, Paint};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -8,9 +8,11 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use wayfare_policy::Policy;
+use wayfare_sim::Trace;
 use wayfare_sim::naps::judge::{self, Mean, settings};
 use wayfare_sim::naps::plot::{Lane, svg};
 use wayfare_sim::naps::{Condition, Course, HELD_OUT, Outcome, table};
+use wayfare_sim::proxy::{Proxy, Shape};
 
 /// The largest recording that is read, bytes.
 const LARGEST: u64 = 64 << 20;
@@ -48,23 +50,54 @@ pub fn run(args: &SimulateNaps) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads a recording.
+/// Is a link until it is told to end.
 ///
 /// # Errors
-/// Names the file, and the line that is wrong.
-pub fn recording(path: &Path) -> Result<Course> {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+/// When an address is taken, or the trace is none.
+pub fn link(args: &SimulateLink) -> Result<ExitCode> {
+    let mut shape = Shape::new(args.rate, args.delay);
+    if let Some(path) = &args.trace {
+        let trace = Trace::parse(&text_of(path)?).with_context(|| path.display().to_string())?;
+        shape.trace = Some(trace);
+    }
+    let mut links = Vec::new();
+    for (listen, target) in &args.ways {
+        let link =
+            Proxy::start(*listen, *target, shape.clone()).with_context(|| format!("cannot listen on {listen}"))?;
+        output::notice(&format!("{} goes to {target}", link.address()));
+        links.push(link);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(tokio::signal::ctrl_c())?;
+    let passed: u64 = links.iter().map(|link| link.stats().up + link.stats().down).sum();
+    output::notice(&format!("{} passed", output::bytes(passed)));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text_of(path: &Path) -> Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
     file.take(LARGEST + 1).read_to_string(&mut text).with_context(|| path.display().to_string())?;
     if text.len() as u64 > LARGEST {
         bail!("{}: larger than {}", path.display(), output::bytes(LARGEST));
     }
-    Course::parse(&name, &text).with_context(|| path.display().to_string())
+    Ok(text)
+}
+
+/// Reads a recording.
+///
+/// # Errors
+/// Names the file, and the line that is wrong.
+pub fn recording(path: &Path) -> Result<Course> {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    Course::parse(&name, &text_of(path)?).with_context(|| path.display().to_string())
 }
 
 /// Writes a file whole or not at all.
-fn write(path: &Path, text: &str) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     let beside = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("cannot write {}", path.display());
     let mut file = tempfile::NamedTempFile::new_in(beside).with_context(failed)?;

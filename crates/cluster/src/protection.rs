@@ -123,6 +123,12 @@ pub struct Pair {
     pub pause: Option<u64>,
     /// Progress that would be lost now, nanoseconds of the task's run time.
     pub loss: u64,
+    /// How long ago something was heard of the other node, nanoseconds; none where there is no link.
+    pub heard: Option<u64>,
+    /// Bytes per second of the link, as far as the task's node knows.
+    pub bandwidth: Option<u64>,
+    /// How long it takes there, one way, nanoseconds.
+    pub delay: Option<u64>,
     /// How long after the last sign of life the standby would run it, nanoseconds, as far as can be told.
     pub takeover: Option<u64>,
 }
@@ -146,6 +152,9 @@ impl Pair {
             took: None,
             pause: None,
             loss: 0,
+            heard: None,
+            bandwidth: None,
+            delay: None,
             takeover: None,
         }
     }

@@ -37,6 +37,13 @@ const BACKLOG: usize = 256 << 10;
 const LOG: u64 = 256 << 10;
 /// A sync of fewer bytes says nothing about the link's bandwidth.
 const TELLING: u64 = 64 << 10;
+/// Bytes of a probe of the bandwidth, and how often there is one at most while no sync tells it.
+const PROBE: usize = 32 << 10;
+const PROBES: Duration = Duration::from_secs(2);
+/// Of the link's time, probes take no more than one part in so many.
+const PROBE_SHARE: u32 = 100;
+/// Less than this cannot be told from none.
+const QUICK: u64 = 50_000;
 /// How long a task waits before it goes home, once the link is there again; twice as long after each takeover that follows soon.
 const HOMEWARD: Duration = Duration::from_secs(10);
 /// Doublings of that, at most.
@@ -70,6 +77,11 @@ pub(crate) struct Driver {
     hands: Vec<oneshot::Sender<Result<(), String>>>,
     /// Since when the link is there.
     connected: Instant,
+    /// The number of the probe whose echo is awaited, and when the last echo came.
+    probe: Option<u64>,
+    echoed: u64,
+    /// When the bandwidth is to be asked for next, if no sync tells it before.
+    probe_at: Instant,
     /// Terms stay written down if the first sync fails: it is tried again.
     keeps_terms: bool,
     /// It cannot be moved meanwhile: its memory has one watcher.
@@ -108,6 +120,9 @@ impl Driver {
             first: Some(first_to),
             hands: Vec::new(),
             connected: Instant::now(),
+            probe: None,
+            echoed: 0,
+            probe_at: Instant::now(),
             keeps_terms: false,
             _moving: moving,
         };
@@ -271,8 +286,9 @@ impl Driver {
         let took = now.saturating_sub(synced.began).max(1);
         self.policy.handle_sync_finished(now, synced.bytes);
         if synced.bytes >= TELLING {
-            let bandwidth = (synced.bytes as f64 / took as f64 * 1e9) as u64;
-            self.policy.handle_link_sample(now, LinkSample { bandwidth: Some(bandwidth), delay: None });
+            self.probe_at = Instant::now() + PROBES;
+            let bandwidth = Some(bandwidth(synced.bytes, took));
+            self.policy.handle_link_sample(now, LinkSample { bandwidth, delay: None });
         }
         tracing::debug!(task = %self.entry.spec.name, ?synced, "synced");
         *lock(&self.protection.of) = Some(self.began + Duration::from_nanos(synced.of));
@@ -305,7 +321,18 @@ impl Driver {
             ensure!(message.kind == Kind::Transfer, "a message of another kind");
             self.policy.handle_heartbeat(now);
             match Message::decode(&message.payload)? {
+                Message::Standby(Said::Echo(at)) if self.probe == Some(at) => {
+                    // It was sent right behind the one whose echo came before.
+                    self.probe = None;
+                    let took = now.saturating_sub(self.echoed).max(QUICK);
+                    self.probe_at = Instant::now() + (Duration::from_nanos(took) * PROBE_SHARE).max(PROBES);
+                    self.policy.handle_link_sample(
+                        now,
+                        LinkSample { bandwidth: Some(bandwidth(PROBE as u64, took)), delay: None },
+                    );
+                }
                 Message::Standby(Said::Echo(at)) => {
+                    self.echoed = now;
                     let delay = Some(now.saturating_sub(at) / 2);
                     self.policy.handle_link_sample(now, LinkSample { bandwidth: None, delay });
                 }
@@ -325,6 +352,7 @@ impl Driver {
         }
         tracing::warn!(task = %self.entry.spec.name, "the standby is not to be reached: {why:#}");
         let now = self.now();
+        self.probe = None;
         self.policy.handle_outage_began(now);
         self.primary.handle_event(PrimaryEvent::Disconnected);
         for hand in self.hands.drain(..) {
@@ -391,6 +419,13 @@ impl Driver {
         if let Some(link) = &mut self.link {
             // What is said of the link is said by what cannot be sent as well.
             let _ = link.channel.send(Kind::Transfer, &Message::Standby(Said::Beat(now)).encode());
+            let is_idle = *self.primary.phase() == PrimaryPhase::Idle && link.channel.backlog() < BACKLOG / 64;
+            if is_idle && Instant::now() >= self.probe_at && self.probe.is_none() {
+                // A number of its own.
+                self.probe = Some(now + 1);
+                let probe = Said::Probe { at: now + 1, padding: vec![0; PROBE] };
+                let _ = link.channel.send(Kind::Transfer, &Message::Standby(probe).encode());
+            }
         }
         if let Ok(live) = self.entry.live() {
             let ran = live.ran();
@@ -420,7 +455,10 @@ impl Driver {
         pair.reason = reason.to_string();
         pair.interval = view.interval;
         pair.loss = view.risk;
-        pair.takeover = Some(SUSPECTED.as_nanos() as u64 + view.delay.map_or(0, |delay| (delay * 1e9) as u64));
+        pair.heard = self.link.as_mut().map(|link| link.silence().as_nanos() as u64);
+        pair.bandwidth = view.bandwidth.map(|bandwidth| bandwidth as u64);
+        pair.delay = view.delay.map(|delay| (delay * 1e9) as u64);
+        pair.takeover = Some(SUSPECTED.as_nanos() as u64 + pair.delay.unwrap_or(0));
         pair.connected = self.link.is_some();
     }
 
@@ -445,6 +483,11 @@ impl Driver {
             && self.primary.kept() > 0
             && self.connected.elapsed() > wait
     }
+}
+
+/// Bytes per second.
+fn bandwidth(bytes: u64, nanos: u64) -> u64 {
+    (bytes as f64 / nanos as f64 * 1e9) as u64
 }
 
 /// Whether what a task's clients say is kept for its standby.

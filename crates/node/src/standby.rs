@@ -218,6 +218,7 @@ impl Driver {
         }
         let mut pair = lock(&self.held.pair);
         pair.connected = self.link.is_some();
+        pair.heard = self.detector.silence(now).filter(|_| self.link.is_some());
     }
 
     fn lose(&mut self, why: &anyhow::Error) {
@@ -270,7 +271,7 @@ impl Driver {
         let Some(message) = message else { return Ok(()) };
         match message.kind {
             Kind::Transfer => match Message::decode(&message.payload)? {
-                Message::Standby(Said::Beat(at)) => {
+                Message::Standby(Said::Beat(at) | Said::Probe { at, .. }) => {
                     let link = self.link.as_mut().context("no link")?;
                     Ok(link.channel.send(Kind::Transfer, &Message::Standby(Said::Echo(at)).encode())?)
                 }

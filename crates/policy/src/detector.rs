@@ -98,6 +98,11 @@ impl Detector {
         (mean, deviation.max(room / self.z).max(mean / 10.0 / self.z).max(1e-9))
     }
 
+    /// How long nothing has been heard; none if nothing ever was.
+    pub fn silence(&self, now: Nanos) -> Option<Nanos> {
+        self.last.map(|last| now.saturating_sub(last))
+    }
+
     /// The silence after which the other side is suspected.
     pub fn suspect_after(&self) -> Nanos {
         let (mean, deviation) = self.reckoned();

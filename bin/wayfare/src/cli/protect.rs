@@ -3,6 +3,7 @@
 use super::{Asked, Format, OfAgent};
 use crate::units;
 use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 use std::time::Duration;
 use wayfare_policy::Policy;
 
@@ -63,10 +64,23 @@ pub struct Unprotect {
 
 /// `wayfare protected`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare protected\n  wayfare protected --node gateway -o json")]
+#[command(after_help = "\
+Examples:
+  wayfare protected
+  wayfare protected --node gateway -o json
+  wayfare protected sim --plot sim.svg              watch it until Ctrl-C, and draw what happened
+  wayfare protected sim --plot sim.svg --for 10m")]
 pub struct Protected {
     #[command(flatten)]
     pub asked: Asked,
+    /// Only this task
+    pub name: Option<String>,
+    /// Watch the pair, and draw its link, syncs, outages and recomputed work into this file (SVG)
+    #[arg(long, value_name = "FILE", requires = "name")]
+    pub plot: Option<PathBuf>,
+    /// Watch it for so long; else until Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration, requires = "plot")]
+    pub long: Option<Duration>,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,

@@ -1,8 +1,11 @@
 //! What `wayfare simulate` takes.
 
 use super::Format;
+use crate::units;
 use clap::{Args, Subcommand};
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use wayfare_policy::Policy;
 
 /// `wayfare simulate ...`.
@@ -10,6 +13,38 @@ use wayfare_policy::Policy;
 pub enum SimulateCommand {
     /// Keep a standby over a link that is made up or was recorded
     Naps(SimulateNaps),
+    /// Pass bytes between addresses of this machine as a link would that is slow, far or broken at times
+    Link(SimulateLink),
+}
+
+/// `wayfare simulate link`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare simulate link 127.0.0.1:7701=127.0.0.1:7601 --rate 16Mbit --delay 40ms
+  wayfare simulate link 127.0.0.1:7701=127.0.0.1:7601 127.0.0.1:7702=127.0.0.1:7602 --trace drive.csv
+
+Nodes go by it when they say that they are reached there: `wayfare node serve --advertise 127.0.0.1:7701`. A trace is a
+CSV file with the columns t_s,rate_bps,delay_ms, from the start of this program; a rate of 0 is an outage, in which
+nothing passes and nobody is told. The last line lasts until Ctrl-C.")]
+pub struct SimulateLink {
+    /// Where it listens, and where what comes goes to
+    #[arg(required = true, value_name = "LISTEN=TARGET", value_parser = way)]
+    pub ways: Vec<(SocketAddr, SocketAddr)>,
+    /// Rate and delay over time (.csv)
+    #[arg(long, conflicts_with_all = ["rate", "delay"], value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Bytes per second, each way
+    #[arg(long, value_parser = units::rate, default_value = "1Gbit")]
+    pub rate: u64,
+    /// How long a byte takes, one way
+    #[arg(long, value_parser = units::duration, default_value = "1ms")]
+    pub delay: Duration,
+}
+
+fn way(text: &str) -> Result<(SocketAddr, SocketAddr), String> {
+    let parsed = text.split_once('=').and_then(|(listen, target)| Some((listen.parse().ok()?, target.parse().ok()?)));
+    parsed.ok_or_else(|| "this is no way: use LISTEN=TARGET, each ADDRESS:PORT".into())
 }
 
 /// `wayfare simulate naps`.

@@ -36,6 +36,31 @@ pub struct Lane<'a> {
 
 /// The chart as SVG, with J for a sync that costs `c` minutes.
 pub fn svg(course: &Course, lanes: &[Lane<'_>], c: f64) -> String {
+    let sums: Vec<String> = lanes.iter().map(|lane| sum(lane.outcome, c)).collect();
+    chart(course, lanes, &sums, 1.0)
+}
+
+/// The same of a run that was watched, with a point each `point` seconds, and times of events in points; `sum` is what came of it.
+pub fn watched(course: &Course, lane: Lane<'_>, sum: String, point: f64) -> String {
+    chart(course, &[lane], &[sum], point)
+}
+
+fn sum(outcome: &Outcome, c: f64) -> String {
+    let cut = if outcome.cut > 0 { format!(" ({} cut)", outcome.cut) } else { String::new() };
+    format!(
+        "{} syncs{cut}, {:.1} min recomputed, J {:.1} at {c} min a sync",
+        outcome.syncs,
+        outcome.lost,
+        outcome.cost(c)
+    )
+}
+
+/// A time in the unit that suits the length of the chart, with that unit.
+fn unit(span: f64) -> (f64, &'static str, &'static str) {
+    if span > 600.0 { (60.0, "minutes", "min") } else { (1.0, "seconds", "s") }
+}
+
+fn chart(course: &Course, lanes: &[Lane<'_>], sums: &[String], point: f64) -> String {
     let height = HEAD + LINK + lanes.len() as f64 * (PANEL + GAP) + FOOT;
     let span = course.points.len() as f64;
     let x = |t: f64| LEFT + t / span * (WIDTH - LEFT - RIGHT);
@@ -44,12 +69,14 @@ pub fn svg(course: &Course, lanes: &[Lane<'_>], c: f64) -> String {
          font-family=\"DejaVu Sans, Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
     );
+    let (unit, _, short) = unit(span * point);
+    let outages = course.outages().len();
     let title = format!(
-        "Standby over {}: {} outages, {:.0} of {:.0} min connected",
+        "{}: {outages} outage{}, {:.0} of {:.0} {short} connected",
         escape(&course.name),
-        course.outages().len(),
-        course.up_minutes(),
-        span / 60.0
+        if outages == 1 { "" } else { "s" },
+        course.up_minutes() * 60.0 * point / unit,
+        span * point / unit
     );
     text(&mut out, LEFT, 26.0, "start", INK, 16.0, &title);
     legend(&mut out);
@@ -58,13 +85,15 @@ pub fn svg(course: &Course, lanes: &[Lane<'_>], c: f64) -> String {
         let (a, b) = (x(from as f64), x(to as f64));
         rect(&mut out, a, HEAD, (b - a).max(0.8), bottom - HEAD, OUTAGE);
     }
-    time_axis(&mut out, span, &x, bottom);
+    time_axis(&mut out, span, point, &x, bottom);
     link(&mut out, course, &x);
     // The same scale in all lanes.
-    let most = lanes.iter().flat_map(|lane| risk(course, lane.outcome)).map(|(_, y)| y).fold(60.0, f64::max);
-    for (i, lane) in lanes.iter().enumerate() {
+    let most =
+        lanes.iter().flat_map(|lane| risk(course, lane.outcome)).map(|(_, y)| y).fold(unit.max(4.0) / point, f64::max);
+    for (i, (lane, sum)) in lanes.iter().zip(sums).enumerate() {
         let top = HEAD + LINK + GAP + i as f64 * (PANEL + GAP);
-        self::lane(&mut out, course, lane, c, top, most, &x);
+        let scale = Scale { top, most, span, point };
+        self::lane(&mut out, course, lane, sum, &scale, &x);
     }
     out.push_str("</svg>\n");
     out
@@ -116,19 +145,21 @@ fn legend(out: &mut String) {
     text(out, at + 16.0, y + 4.0, "start", INK, 12.0, "recomputed by the standby");
 }
 
-fn time_axis(out: &mut String, span: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
-    let minutes = span / 60.0;
+fn time_axis(out: &mut String, span: f64, point: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
+    let (unit, name, _) = unit(span * point);
+    let long = span * point / unit;
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 720.0, 1440.0]
         .into_iter()
-        .find(|step| minutes / step <= 14.0)
+        .find(|step| long / step <= 14.0)
         .unwrap_or(2880.0);
     let mut at = 0.0;
-    while at <= minutes + 1e-9 {
-        line(out, (x(at * 60.0), HEAD), (x(at * 60.0), bottom), GRID, 0.8);
-        text(out, x(at * 60.0), bottom + 18.0, "middle", PALE, 11.0, &format!("{at:.0}"));
+    while at <= long + 1e-9 {
+        let here = x(at * unit / point);
+        line(out, (here, HEAD), (here, bottom), GRID, 0.8);
+        text(out, here, bottom + 18.0, "middle", PALE, 11.0, &format!("{at:.0}"));
         at += step;
     }
-    text(out, x(span / 2.0), bottom + 36.0, "middle", PALE, 12.0, "minutes");
+    text(out, x(span / 2.0), bottom + 36.0, "middle", PALE, 12.0, name);
 }
 
 /// Means of at most [`POINTS`] stretches of seconds; none where nothing was measured.
@@ -225,7 +256,20 @@ fn risk(course: &Course, outcome: &Outcome) -> Vec<(f64, f64)> {
     corners
 }
 
-fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, c: f64, top: f64, most: f64, x: &impl Fn(f64) -> f64) {
+/// Where a lane is, and what its axes show.
+struct Scale {
+    top: f64,
+    /// Of progress at risk, points.
+    most: f64,
+    /// Points of the course.
+    span: f64,
+    /// Seconds.
+    point: f64,
+}
+
+fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, sum: &str, scale: &Scale, x: &impl Fn(f64) -> f64) {
+    let Scale { top, most, span, point } = *scale;
+    let (unit, _, short) = unit(span * point);
     let (bottom, outcome) = (top + PANEL, lane.outcome);
     let y = |seconds: f64| bottom - seconds / most * (PANEL - 8.0);
     text(
@@ -237,15 +281,8 @@ fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, c: f64, top: f64, mo
         13.0,
         &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(lane.name)),
     );
-    let cut = if outcome.cut > 0 { format!(" ({} cut)", outcome.cut) } else { String::new() };
-    let sum = format!(
-        "{} syncs{cut}, {:.1} min recomputed, J {:.1} at {c} min a sync",
-        outcome.syncs,
-        outcome.lost,
-        outcome.cost(c)
-    );
-    text(out, WIDTH - RIGHT, top - 6.0, "end", PALE, 12.0, &sum);
-    text(out, LEFT - 8.0, y(most) + 8.0, "end", PALE, 11.0, &format!("{:.0} min", most / 60.0));
+    text(out, WIDTH - RIGHT, top - 6.0, "end", PALE, 12.0, sum);
+    text(out, LEFT - 8.0, y(most) + 8.0, "end", PALE, 11.0, &format!("{:.0} {short}", most * point / unit));
     text(out, LEFT - 8.0, bottom, "end", PALE, 11.0, "0");
     let mut path = format!("M{:.1} {bottom:.1}", x(0.0));
     for (t, seconds) in risk(course, outcome) {
@@ -266,8 +303,8 @@ fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, c: f64, top: f64, mo
             Event::Lost { at, seconds } => {
                 let _ =
                     writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{LOSS}\"/>", x(at), y(seconds));
-                if seconds >= 30.0 {
-                    let label = format!("{:.1}", seconds / 60.0);
+                if seconds * point >= unit / 2.0 {
+                    let label = format!("{:.1}", seconds * point / unit);
                     text(out, x(at) + 6.0, (y(seconds) + 3.0).max(top + 8.0), "start", LOSS, 10.5, &label);
                 }
             }

@@ -129,6 +129,13 @@ pub enum Said {
     NotTakenOver,
     /// Primary: I am here. Not for the machines; the number comes back.
     Beat(u64),
+    /// Primary: the same, with bytes that say nothing: how much later than the last one its echo comes tells the link's bandwidth.
+    Probe {
+        /// The number.
+        at: u64,
+        /// What takes the link its time.
+        padding: Vec<u8>,
+    },
     /// Standby: so am I.
     Echo(u64),
 }

@@ -3,8 +3,8 @@
 //! The agents say how long: from the moment at which the task has stopped to the word that it runs there, which is half
 //! a round trip later than it does. A client of the service looks at the same from outside.
 
-use super::super::median;
 use super::super::cluster::{self, migrate, order};
+use super::super::median;
 use super::{Downtime, Setting, link, ms, row, spread};
 use crate::bench::Row;
 use anyhow::{Context, Result};

@@ -14,9 +14,9 @@ mod slowdown;
 mod soak;
 mod stop;
 
+use super::cluster::Cluster;
 use super::{Bench, Row, check_parts, guest};
 use anyhow::{Context, Result};
-use super::cluster::Cluster;
 use std::path::PathBuf;
 use std::time::Duration;
 use wayfare_sim::proxy::Shape;

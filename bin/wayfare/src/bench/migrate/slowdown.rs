@@ -10,8 +10,8 @@
 //! processor time that its thread uses for the same work. The same program takes a few per cent more or less each time,
 //! so that medians of many runs are compared.
 
-use super::super::median;
 use super::super::cluster::{Cluster, migrate, order};
+use super::super::median;
 use super::{RATE, Setting, row, spread};
 use crate::bench::Row;
 use anyhow::{Result, bail};
