@@ -53,6 +53,22 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Takeovers that follow each other within so many seconds of the link's return are one flapping link.
+    pub const CALM_SECONDS: u64 = 60;
+    /// Waiting times double with each of them, at most so often.
+    const DOUBLINGS: u32 = 5;
+
+    /// By how much longer than usual is waited before the other side counts as gone, and before the task goes home.
+    pub fn patience(&self) -> u32 {
+        1 << self.flaps.saturating_sub(1).min(Self::DOUBLINGS)
+    }
+
+    /// The link has broken and the other side has gone on; it had held for so many seconds.
+    pub fn broken(mut self, held_for: u64) -> Terms {
+        self.flaps = if held_for > Self::CALM_SECONDS { 1 } else { self.flaps.saturating_add(1) };
+        self
+    }
+
     /// As they travel.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
@@ -67,16 +83,11 @@ impl Terms {
     }
 
     /// As they are at the standby, `here`, that takes over from `primary`. `handed`: the primary's word, if it handed the task over, to stay
-    /// or not; `calm`: the link had held for long.
-    pub fn exchanged(mut self, here: &str, primary: &str, handed: Option<bool>, calm: bool) -> Terms {
+    /// or not; else the link, which had held for so many seconds, has broken.
+    pub fn exchanged(mut self, here: &str, primary: &str, handed: Option<bool>, held_for: u64) -> Terms {
         self.order.standby = primary.into();
         self.by_hand = handed == Some(true) && here != self.home;
-        self.flaps = match (handed, calm) {
-            (Some(_), _) => self.flaps,
-            (None, true) => 1,
-            (None, false) => self.flaps.saturating_add(1),
-        };
-        self
+        if handed.is_some() { self } else { self.broken(held_for) }
     }
 }
 
@@ -178,15 +189,20 @@ mod tests {
 
     #[test]
     fn roles_are_exchanged_and_home_stays() {
-        let there = terms().exchanged("gateway", "server", None, true);
+        let there = terms().exchanged("gateway", "server", None, 3600);
         assert_eq!((&*there.order.standby, &*there.home, there.by_hand, there.flaps), ("server", "server", false, 1));
-        let back = there.clone().exchanged("server", "gateway", Some(false), true);
+        let back = there.clone().exchanged("server", "gateway", Some(false), 20);
         assert_eq!((&*back.order.standby, back.flaps), ("gateway", 1));
         // It flaps.
-        assert_eq!(back.exchanged("gateway", "server", None, false).flaps, 2);
+        let mut again = back.exchanged("gateway", "server", None, 20);
+        assert_eq!((again.flaps, again.patience()), (2, 2));
+        for _ in 0..20 {
+            again = again.broken(1);
+        }
+        assert_eq!((again.patience(), again.broken(61).patience()), (32, 1));
         // Who has it taken over by hand wants it there; nobody is kept from home.
-        assert!(terms().exchanged("gateway", "server", Some(true), true).by_hand);
-        assert!(!there.exchanged("server", "gateway", Some(true), true).by_hand);
+        assert!(terms().exchanged("gateway", "server", Some(true), 1).by_hand);
+        assert!(!there.exchanged("server", "gateway", Some(true), 1).by_hand);
     }
 
     #[test]

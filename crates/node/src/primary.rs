@@ -44,10 +44,8 @@ const PROBES: Duration = Duration::from_secs(2);
 const PROBE_SHARE: u32 = 100;
 /// Less than this cannot be told from none.
 const QUICK: u64 = 50_000;
-/// How long a task waits before it goes home, once the link is there again; twice as long after each takeover that follows soon.
+/// How long a task waits before it goes home, once the link is there again; longer where that flaps.
 const HOMEWARD: Duration = Duration::from_secs(10);
-/// Doublings of that, at most.
-const HOMEWARD_FLAPS: u32 = 5;
 
 enum Done {
     Frozen(Result<Still>),
@@ -75,8 +73,9 @@ pub(crate) struct Driver {
     first: Option<oneshot::Sender<Result<(), String>>>,
     /// Who waits for the task to be handed over.
     hands: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Since when the link is there.
+    /// Since when the link is there, and for how many seconds it was before it broke last.
     connected: Instant,
+    held_for: u64,
     /// The number of the probe whose echo is awaited, and when the last echo came.
     probe: Option<u64>,
     echoed: u64,
@@ -120,6 +119,7 @@ impl Driver {
             first: Some(first_to),
             hands: Vec::new(),
             connected: Instant::now(),
+            held_for: 0,
             probe: None,
             echoed: 0,
             probe_at: Instant::now(),
@@ -173,9 +173,9 @@ impl Driver {
             PrimaryPhase::TakenOver(epoch) => match self.still.take() {
                 // It was handed over.
                 Some(still) => agent.displace(entry, Some(still), epoch, terms),
-                None => agent.clone().reunite(entry.clone(), epoch, terms).await,
+                None => agent.clone().reunite(entry.clone(), epoch, terms.broken(self.held_for)).await,
             },
-            PrimaryPhase::Yielded(epoch) => agent.win(entry, None, epoch, terms).await,
+            PrimaryPhase::Yielded(epoch) => agent.win(entry, None, epoch, terms.broken(self.held_for)).await,
             _ if alone => {}
             _ => {
                 if let Err(e) = set_keeping(agent, entry, false).await {
@@ -353,6 +353,7 @@ impl Driver {
         tracing::warn!(task = %self.entry.spec.name, "the standby is not to be reached: {why:#}");
         let now = self.now();
         self.probe = None;
+        self.held_for = self.connected.elapsed().as_secs();
         self.policy.handle_outage_began(now);
         self.primary.handle_event(PrimaryEvent::Disconnected);
         for hand in self.hands.drain(..) {
@@ -458,7 +459,8 @@ impl Driver {
         pair.heard = self.link.as_mut().map(|link| link.silence().as_nanos() as u64);
         pair.bandwidth = view.bandwidth.map(|bandwidth| bandwidth as u64);
         pair.delay = view.delay.map(|delay| (delay * 1e9) as u64);
-        pair.takeover = Some(SUSPECTED.as_nanos() as u64 + pair.delay.unwrap_or(0));
+        pair.takeover =
+            Some((SUSPECTED * self.protection.terms.patience()).as_nanos() as u64 + pair.delay.unwrap_or(0));
         pair.connected = self.link.is_some();
     }
 
@@ -475,13 +477,12 @@ impl Driver {
     /// Whether the task is to go back to the standby's node, where it belongs: once the link has held for a while.
     fn is_homeward(&self) -> bool {
         let terms = &self.protection.terms;
-        let wait = HOMEWARD * (1 << terms.flaps.saturating_sub(1).min(HOMEWARD_FLAPS));
         terms.home == self.peer()
             && !terms.order.stay
             && !terms.by_hand
             && self.link.is_some()
             && self.primary.kept() > 0
-            && self.connected.elapsed() > wait
+            && self.connected.elapsed() > HOMEWARD * terms.patience()
     }
 }
 

@@ -25,8 +25,6 @@ use wayfare_transfer::{Incoming, Kind, TaskId};
 const MOST: usize = 64;
 /// How often the detector is asked.
 const LOOK: Duration = Duration::from_millis(20);
-/// A link that has held for so long is a calm one.
-const CALM: Duration = Duration::from_secs(600);
 /// After so long a silence of a primary that is heard regularly, it counts as gone.
 pub(crate) const SUSPECTED: Duration = Duration::from_millis(500);
 
@@ -77,7 +75,7 @@ pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()
     let peer = link.peer().context("a stranger has a task protected")?.to_string();
     let Said::Protect { offer, terms } = &said else { bail!("a message that begins nothing") };
     let terms = Terms::decode(terms)?;
-    let id = offer.task;
+    let (id, patience) = (offer.task, terms.patience());
     let (door, visits) = unbounded_channel();
     let held = {
         let mut all = lock(&agent.standbys);
@@ -114,7 +112,7 @@ pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()
         link: Some(link),
         spec: None,
         ground: None,
-        detector: Detector::new(SUSPECTED.as_nanos() as u64),
+        detector: Detector::new((SUSPECTED * patience).as_nanos() as u64),
         began: Instant::now(),
         heard: 0,
         connected: Instant::now(),
@@ -315,10 +313,10 @@ impl Driver {
                 let (Some(ground), Some(spec)) = (self.ground.take(), self.spec.clone()) else { return };
                 self.handed = true;
                 let (agent, done, peer) = (self.agent.clone(), done.clone(), self.peer.clone());
-                let (terms, calm) = (self.standby.terms().to_vec(), self.connected.elapsed() > CALM);
+                let (terms, held_for) = (self.standby.terms().to_vec(), self.connected.elapsed().as_secs());
                 tokio::task::spawn_blocking(move || {
                     let terms = Terms::decode(&terms)
-                        .and_then(|terms| Ok(terms.exchanged(&agent.identity()?.name, &peer, handed, calm)));
+                        .and_then(|terms| Ok(terms.exchanged(&agent.identity()?.name, &peer, handed, held_for)));
                     let gone_on = terms.and_then(|terms| go_on(&agent, *ground, &spec, &state, epoch, terms));
                     let _ = done.send(Done::Running(gone_on));
                 });

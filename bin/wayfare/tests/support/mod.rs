@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod link;
 pub mod module;
+pub mod samples;
 pub mod space;
 pub mod steady;
 pub mod wire;
