@@ -56,7 +56,7 @@ impl Track {
             fast: Mean::new(FAST),
             slow: Mean::new(SLOW),
             best: 0.0,
-            swing: Mean::new(SWING).at_most(10.0),
+            swing: Mean::new(SWING).at_most(10.0).from_nothing(),
             swings: 0,
             before: [None; 2],
             last: 0,
