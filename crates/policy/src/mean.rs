@@ -29,7 +29,7 @@ impl Mean {
     }
 
     /// The same, but the first sample is no more than a sample: until the time constant has passed, all count about alike.
-    pub fn from_nothing(self) -> Self {
+    pub fn unbiased(self) -> Self {
         Self { known: 0.0, ..self }
     }
 
@@ -84,8 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn from_nothing_the_first_samples_count_alike() {
-        let (mut plain, mut warm) = (Mean::new(100.0), Mean::new(100.0).from_nothing());
+    fn unbiased_the_first_samples_count_alike() {
+        let (mut plain, mut warm) = (Mean::new(100.0), Mean::new(100.0).unbiased());
         for (i, x) in [9.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0].into_iter().enumerate() {
             let now = i as u64 * SECOND;
             plain.add(now, x);
