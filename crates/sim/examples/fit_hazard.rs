@@ -6,7 +6,7 @@
 //! It starts from the weights as they are, says every few generations what they have become and what they are worth on the
 //! courses that they are fitted on and on as many others, and takes some minutes on a core. The valley is flat: what
 //! it says from the tenth generation on is all alike on the other courses, and differs in most weights. The defaults are the
-//! mean of four such, rounded, which is better than each of them.
+//! mean of three such (generations 10, 30 and 40), rounded by hand, which is better than each of them.
 //!
 //! # What is fitted on
 //! Good, fair and poor networks, and networks of random parameters (`wayfare_sim::naps::training`), all of tuning seeds.
