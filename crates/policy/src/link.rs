@@ -56,7 +56,8 @@ impl Track {
             fast: Mean::new(FAST),
             slow: Mean::new(SLOW),
             best: 0.0,
-            swing: Mean::new(SWING).at_most(10.0),
+            // The first deviation is as accidental as any: left to count for minutes, it would decide what kind of link it is.
+            swing: Mean::new(SWING).at_most(10.0).unbiased(),
             swings: 0,
             before: [None; 2],
             last: 0,

@@ -71,7 +71,7 @@ impl Condition {
     /// Two hours of it.
     pub fn course(self, seed: u64) -> Course {
         // Each condition has its own stream: the same seed gives unrelated courses.
-        let mut chance = Chance(Rng::new(crate::clock::mix(seed) ^ (self as u64 + 1)));
+        let mut chance = Chance::new(crate::clock::mix(seed) ^ (self as u64 + 1));
         let points = match self {
             Condition::Good | Condition::Fair | Condition::Poor => chain(&mut chance, &self.chain()),
             Condition::Abrupt => abrupt(&mut chance),
@@ -80,25 +80,6 @@ impl Condition {
             Condition::Train => train(&mut chance),
         };
         Course { name: format!("{self}, seed {seed}"), points }
-    }
-
-    /// A network whose hidden process has random parameters, half of them with few outages: what parameters are fitted
-    /// on beside the three of the thesis, so that they do not lean on those alone. As in those, what breaks more often
-    /// fluctuates more; and good ends in an outage without signs at most every other time.
-    pub fn random(seed: u64) -> Course {
-        let mut chance = Chance(Rng::new(crate::clock::mix(seed) ^ 0x7a6e_646f_6d00));
-        let mut spread = |low: f64, high: f64| low * (high / low).powf(chance.unit());
-        let marginal_breaks = spread(0.03, 1.0);
-        let drawn = Chain {
-            good: spread(180.0, 1800.0),
-            good_breaks: spread(0.01, 0.5),
-            marginal: spread(60.0, 600.0),
-            marginal_breaks,
-            outage: spread(30.0, 360.0),
-            to_marginal: 0.7,
-            sigma: (0.15 + 0.3 * marginal_breaks) * spread(0.7, 1.5),
-        };
-        Course { name: format!("random {seed}"), points: chain(&mut chance, &drawn) }
     }
 
     /// The hidden process of good, fair and poor; that of good for the others.
@@ -182,19 +163,24 @@ pub struct Chain {
 }
 
 /// Random numbers of the distributions that are needed.
-struct Chance(Rng);
+pub(super) struct Chance(Rng);
 
 impl Chance {
+    /// Those of a seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Self(Rng::new(seed))
+    }
+
     /// Within 0..1, never 0.
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         ((self.0.draw() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     }
 
-    fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(super) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
-    fn exponential(&mut self, mean: f64) -> f64 {
+    pub(super) fn exponential(&mut self, mean: f64) -> f64 {
         -mean * self.unit().ln()
     }
 
@@ -205,19 +191,19 @@ impl Chance {
 }
 
 /// Bandwidth and delay that follow a level and fluctuate.
-struct Radio {
+pub(super) struct Radio {
     level: (f64, f64),
     noise: (f64, f64),
     sigma: f64,
 }
 
 impl Radio {
-    fn new(chance: &mut Chance, sigma: f64, level: (f64, f64)) -> Self {
+    pub(super) fn new(chance: &mut Chance, sigma: f64, level: (f64, f64)) -> Self {
         Self { level: (level.0.ln(), level.1.ln()), noise: (chance.normal(), chance.normal()), sigma }
     }
 
     /// A second during which the levels are approached with a time constant.
-    fn second(&mut self, chance: &mut Chance, level: (f64, f64), lag: f64) -> (f64, f64) {
+    pub(super) fn second(&mut self, chance: &mut Chance, level: (f64, f64), lag: f64) -> (f64, f64) {
         let step = 1.0 - (-1.0 / lag).exp();
         self.level.0 += step * (level.0.ln() - self.level.0);
         self.level.1 += step * (level.1.ln() - self.level.1);
@@ -232,7 +218,7 @@ impl Radio {
     }
 }
 
-fn point((bandwidth, delay): (f64, f64), up: bool, hidden: Hidden) -> Point {
+pub(super) fn point((bandwidth, delay): (f64, f64), up: bool, hidden: Hidden) -> Point {
     Point { bandwidth: if up { bandwidth } else { 0.0 }, delay: up.then_some(delay), up, hidden }
 }
 
@@ -240,7 +226,7 @@ fn level(hidden: Hidden) -> (f64, f64) {
     LEVELS[usize::from(hidden == Hidden::Marginal)]
 }
 
-fn chain(chance: &mut Chance, chain: &Chain) -> Vec<Point> {
+pub(super) fn chain(chance: &mut Chance, chain: &Chain) -> Vec<Point> {
     let mut radio = Radio::new(chance, chain.sigma, LEVELS[0]);
     let (mut hidden, mut up) = (Hidden::Good, true);
     let mut left = chance.exponential(chain.good);

@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod plot;
 pub mod run;
 pub mod table;
+pub mod training;
 pub mod verdict;
 
 pub use condition::Condition;
