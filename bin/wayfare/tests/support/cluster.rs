@@ -54,6 +54,8 @@ pub struct Node {
     pub foreign: bool,
     /// The network that it has, if it is not the machine's.
     pub space: Option<Arc<Space>>,
+    /// By how much its wall clock is wrong, as libfaketime has it.
+    pub wrong: Option<&'static str>,
 }
 
 impl Node {
@@ -63,7 +65,16 @@ impl Node {
 
     /// One that listens there.
     pub fn at(name: &'static str, address: String) -> Node {
-        Node { home: Home::new(), name, address, advertised: None, agent: None, foreign: false, space: None }
+        Node {
+            home: Home::new(),
+            name,
+            address,
+            advertised: None,
+            agent: None,
+            foreign: false,
+            space: None,
+            wrong: None,
+        }
     }
 
     /// `wayfare` as a user of this node types it.
@@ -95,7 +106,14 @@ impl Node {
         }
         args.extend(more);
         let log = std::fs::OpenOptions::new().append(true).create(true).open(self.home.path("agent.log")).unwrap();
-        let child = self.command(&args).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut command = self.command(&args);
+        if let Some(wrong) = self.wrong {
+            let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+            assert!(std::path::Path::new(&library).exists(), "{library} is missing: Debian's package is faketime");
+            // What measures time is not what tells it.
+            command.env("LD_PRELOAD", library).env("FAKETIME", wrong).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.agent = Some(child);
     }
 
