@@ -48,7 +48,9 @@ pub fn check(wasm: &[u8], seed: u64) -> Result<Verdict, String> {
     let expect = plan.run_plain(&original);
 
     let module = Module::new(engine(), &out.wasm).map_err(|e| format!("it does not compile: {e:#}"))?;
-    expect.same(&plan.run_plain(&module), "instrumented, undisturbed")?;
+    let undisturbed = plan.run_plain(&module);
+    expect.same(&undisturbed, "instrumented, undisturbed")?;
+    let expect = undisturbed;
 
     let counted = instrument(&source, &Options { countdown: true, ..options }).map_err(|e| e.to_string())?;
     let link = |store: &mut Store<()>, module: &Module| Instance::new(store, module, &[]);
@@ -80,6 +82,8 @@ struct Trace {
     /// Per export, its value.
     state: BTreeMap<String, String>,
     memories: BTreeMap<String, Vec<u8>>,
+    /// Per call, the work that it was, where it counts any. One that traps loses the turns of the loop that it is in.
+    work: Vec<Option<u64>>,
 }
 
 impl Trace {
@@ -87,6 +91,13 @@ impl Trace {
         for (i, (a, b)) in self.calls.iter().zip(&other.calls).enumerate() {
             if a != b {
                 return Err(format!("{how}: call {i} gave {b}, the original {a}"));
+            }
+        }
+        for (i, (a, b)) in self.work.iter().zip(&other.work).enumerate() {
+            if let (Some(a), Some(b)) = (a, b)
+                && a != b
+            {
+                return Err(format!("{how}: call {i} was work of {b}, undisturbed {a}"));
             }
         }
         if self.calls.len() != other.calls.len() {
@@ -144,7 +155,9 @@ impl Plan {
         for (name, args) in &self.calls {
             let f = instance.get_func(&mut store, name).expect("it is exported");
             let mut results = vec![Val::I32(0); f.ty(&store).results().len()];
+            let before = work(&mut store, instance);
             let run = f.call(&mut store, args, &mut results).map(|()| results);
+            trace.work.push(exact(&run).then(|| Some(work(&mut store, instance)? - before?)).flatten());
             if run.is_err() {
                 let _ = store.take_pending_exception();
             }
@@ -176,11 +189,13 @@ impl Plan {
         };
         for (name, args) in &self.calls {
             let mut next = schedule();
+            let before = carried.machine().work();
             let run = match carried.call(name, args, &mut *next) {
                 Ok(values) => Ok(values),
                 Err(Ended::Wasm(e)) => Err(e),
                 Err(Ended::Broken(e)) => return Err(format!("call of {name:?}: {e}")),
             };
+            trace.work.push(exact(&run).then(|| carried.machine().work() - before));
             let instance = carried.machine().instance();
             let seen = self.outcome(carried.machine().store(), instance, run);
             trace.calls.push(seen);
@@ -265,6 +280,19 @@ fn value(ty: &ValType, random: &mut Random) -> Option<Val> {
         ValType::Ref(r) if r.is_nullable() => Val::null_ref(r.heap_type()),
         ValType::Ref(_) => return None,
     })
+}
+
+/// Whether all work was counted: by a call that returned, or threw an exception.
+fn exact(run: &wasmtime::Result<Vec<Val>>) -> bool {
+    run.as_ref().err().is_none_or(|e| e.is::<ThrownException>())
+}
+
+/// What an instrumented module has counted.
+fn work(store: &mut Store<()>, instance: Instance) -> Option<u64> {
+    match instance.get_global(&mut *store, abi::WORK)?.get(store) {
+        Val::I64(work) => Some(work as u64),
+        _ => None,
+    }
 }
 
 fn end(e: &wasmtime::Error) -> String {

@@ -321,10 +321,18 @@ fn inspect_shows_the_stack_and_its_values() {
     let frames = view["frames"].as_array().unwrap();
     assert!(frames.len() > 5 && frames[0]["name"] == "_start", "{view:#}");
     assert_eq!(view["header"]["kind"], "full");
+    assert!(view["header"]["work"].as_u64() > Some(0) && view["ran_ns"].as_u64() > Some(0), "{view:#}");
     let text = home.output(["inspect", "fib.snap"]).ok().stdout;
-    for expect in
-        ["call stack, innermost last", "_start  calling ", "fib  calling fib,", "memory 0", "stdout", "globals"]
-    {
+    for expect in [
+        "call stack, innermost last",
+        "_start  calling ",
+        "fib  calling fib,",
+        "memory 0",
+        "stdout",
+        "globals",
+        "work",
+        "ran for",
+    ] {
         assert!(text.contains(expect), "{expect} is not in {text}");
     }
     assert!(!text.contains('\x1b'));

@@ -60,7 +60,7 @@ pub struct Task<B: Board> {
     /// Counts its moves.
     pub epoch: u64,
     /// Nanoseconds that it has run, for its snapshots.
-    pub progress: u64,
+    pub ran: u64,
     sequence: u64,
 }
 
@@ -90,7 +90,7 @@ impl<B: Board> Task<B> {
         machine.answer_to(&trigger);
         let in_start = image.metadata().has_start;
         let (image, name, extra) = (image.clone(), name.into(), BTreeMap::new());
-        let mut task = Task { machine, image, in_start, name, extra, epoch: 0, progress: 0, sequence: 0 };
+        let mut task = Task { machine, image, in_start, name, extra, epoch: 0, ran: 0, sequence: 0 };
         task.settle();
         Ok(task)
     }
@@ -111,6 +111,11 @@ impl<B: Board> Task<B> {
     fn settle(&mut self) {
         let (stack, refs) = self.machine.own_sizes();
         self.machine.store().data_mut().meter.settle(stack, refs);
+    }
+
+    /// The work done: see [`Machine::work`].
+    pub fn work(&mut self) -> u64 {
+        self.machine.work()
     }
 
     /// Asks for a capture, from another thread.
@@ -167,7 +172,7 @@ impl<B: Board> Task<B> {
             entry: if self.in_start { abi::START } else { ENTRY },
             sequence: self.sequence,
             epoch: self.epoch,
-            progress: self.progress,
+            ran: self.ran,
         };
         Ok(portray(&mut self.machine, &self.image, state, wasi, &label))
     }
@@ -273,7 +278,7 @@ impl<B: Board> Arrival<B> {
         task.in_start = snapshot.options.entry == abi::START;
         task.name = snapshot.options.name.clone();
         task.extra = snapshot.options.extra.clone();
-        (task.epoch, task.progress) = (snapshot.meta.epoch, snapshot.meta.progress);
+        (task.epoch, task.ran) = (snapshot.meta.epoch, snapshot.options.ran);
         task.sequence = snapshot.meta.sequence + 1;
         task.machine.store().data_mut().ctx = ctx;
         task.unpause();

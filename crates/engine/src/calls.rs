@@ -110,7 +110,7 @@ pub struct Label<'l> {
     /// Counts its moves.
     pub epoch: u64,
     /// Nanoseconds that it has run.
-    pub progress: u64,
+    pub ran: u64,
 }
 
 /// A snapshot without pages of a captured task; the memories have their sizes.
@@ -127,12 +127,13 @@ pub fn portray<T>(
             base: None,
             sequence: label.sequence,
             epoch: label.epoch,
-            progress: label.progress,
+            progress: state.work,
             id: None,
         },
         options: TaskOptions {
             canonical_nan: image.options().canonical_nan,
             deterministic_relaxed_simd: true,
+            ran: label.ran,
             entry: label.entry.into(),
             name: label.name.into(),
             extra: label.extra.clone(),

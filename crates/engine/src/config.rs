@@ -7,7 +7,7 @@ use wasmtime::Config;
 
 /// What compiled code depends on, besides the target: part of every image's identity. The last part
 /// changes with what instrumented code and its host agree on (`wayfare_instrument::abi` and the frames).
-pub const VERSION: &str = concat!("wasmtime-48/wayfare-", env!("CARGO_PKG_VERSION"), "/abi-1");
+pub const VERSION: &str = concat!("wasmtime-48/wayfare-", env!("CARGO_PKG_VERSION"), "/abi-2");
 
 /// Choices that both sides of a move must share; they are recorded in images and snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub struct Shared {
     pub changed: Condvar,
     /// Nanoseconds that the guest ran for until it stood still last.
     pub ran: AtomicU64,
+    /// The work that it had done when it stood still last.
+    pub work: AtomicU64,
     /// Since when it runs, if it does.
     pub running_since: Mutex<Option<Instant>>,
     /// Where its linear memories are.
@@ -82,6 +84,11 @@ impl Handle {
         let since = *self.shared.running_since.lock().unwrap_or_else(|e| e.into_inner());
         let now = since.map_or(Duration::ZERO, |since| since.elapsed());
         Duration::from_nanos(self.shared.ran.load(Ordering::Relaxed)) + now
+    }
+
+    /// The work that the task had done when it last stood still, or ended: see [`crate::Task::work`].
+    pub fn work(&self) -> u64 {
+        self.shared.work.load(Ordering::Relaxed)
     }
 
     /// Bytes of its linear memories; none when it is gone.

@@ -45,6 +45,8 @@ pub struct State {
     pub dropped_elem: Vec<u32>,
     /// References saved by frames.
     pub refs: Vec<Option<u32>>,
+    /// The work done: see [`Machine::work`].
+    pub work: u64,
 }
 
 impl State {
@@ -57,6 +59,7 @@ impl State {
             dropped_data: snapshot.dropped_data.clone(),
             dropped_elem: snapshot.dropped_elem.clone(),
             refs: snapshot.refs.clone(),
+            work: snapshot.meta.progress,
         }
     }
 }
@@ -70,6 +73,8 @@ struct Registers {
     refs: Global,
     countdown: Global,
     rewind_sp: Global,
+    /// The only one of 64 bits.
+    work: Global,
 }
 
 /// An instance of an instrumented module, and its store.
@@ -107,6 +112,7 @@ impl<T: 'static> Machine<T> {
             refs: global(abi::REFS)?,
             countdown: global(abi::COUNTDOWN)?,
             rewind_sp: global(abi::REWIND_SP)?,
+            work: global(abi::WORK)?,
         };
         let trigger = Trigger::default();
         trigger.attach(polls.data_ptr(&store));
@@ -149,6 +155,15 @@ impl<T: 'static> Machine<T> {
 
     fn set(&mut self, register: impl FnOnce(&Registers) -> Global, value: u32) -> Result<(), Error> {
         Ok(register(&self.registers).set(&mut self.store, Val::I32(value as i32))?)
+    }
+
+    /// The work done: weighted migration points passed, the same on every ISA, wherever and however often the task was
+    /// captured. Exact unless a trap has ended the program.
+    pub fn work(&mut self) -> u64 {
+        match self.registers.work.get(&mut self.store) {
+            Val::I64(v) => v as u64,
+            _ => 0,
+        }
     }
 
     /// Lets `n` polls pass before one captures, or none capture. Only for modules built with a countdown.
@@ -262,7 +277,7 @@ impl<T: 'static> Machine<T> {
         let set = |flags: &[u8]| (0..).zip(flags).filter(|(_, f)| **f != 0).map(|(i, _)| i).collect();
         let dropped_data = set(&flags[..segments]);
         let dropped_elem = set(&flags[segments..segments + elements]);
-        let mut state = State { frames, dropped_data, dropped_elem, ..State::default() };
+        let mut state = State { frames, dropped_data, dropped_elem, work: self.work(), ..State::default() };
         for g in &meta.globals {
             let name = format!("{}{g}", abi::GLOBAL_PREFIX);
             let Some(Extern::Global(global)) = self.instance.get_export(&mut self.store, &name) else { continue };
@@ -376,7 +391,8 @@ impl<T: 'static> Machine<T> {
         let filled = self.fill_table(refs, &saved);
         self.own_growth.store(false, Ordering::Relaxed);
         filled?;
-        self.set(|r| r.refs, state.refs.len() as u32)
+        self.set(|r| r.refs, state.refs.len() as u32)?;
+        Ok(self.registers.work.set(&mut self.store, Val::I64(state.work as i64))?)
     }
 
     fn restore_globals(&mut self, state: &State) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use crate::calls::{ENTRY, Label, admit, portray};
 use crate::grounds::Grounds;
 use crate::handle::Shared;
 use crate::late::Place;
-use crate::{Error, Form, Handle, Image, Limits, Outcome, Run, Trigger};
+use crate::{Error, Form, Handle, Image, Limits, Machine, Outcome, Run, Trigger};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -133,7 +133,9 @@ impl Task {
         self.sequence = snapshot.meta.sequence + 1;
         self.epoch = snapshot.meta.epoch;
         self.extra = snapshot.options.extra.clone();
-        self.handle.shared.ran.store(snapshot.meta.progress, Ordering::Relaxed);
+        let shared = &self.handle.shared;
+        shared.ran.store(snapshot.options.ran, Ordering::Relaxed);
+        shared.work.store(snapshot.meta.progress, Ordering::Relaxed);
         let inside = self.body.inside();
         inside.ctx.resumed(&mut inside.host);
     }
@@ -156,6 +158,12 @@ impl Task {
     /// Claims an epoch, or goes back to the former one when the move was called off.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.epoch = epoch;
+    }
+
+    /// The work done, in units that are the same on every machine: see [`crate::Machine::work`]. Nothing for a task that
+    /// cannot be captured.
+    pub fn work(&mut self) -> u64 {
+        self.body.machine().map_or(0, Machine::work)
     }
 
     /// Limits the task's memory and tables, in place of any limits before.
@@ -183,6 +191,7 @@ impl Task {
         self.body.settle();
         running_since(None);
         shared.ran.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        shared.work.store(self.work(), Ordering::Relaxed);
         let mut state = shared.stopped.lock().unwrap_or_else(|e| e.into_inner());
         match outcome {
             Outcome::Captured => {
@@ -262,7 +271,7 @@ impl Task {
             entry: if self.phase == Phase::Start { abi::START } else { ENTRY },
             sequence: self.sequence,
             epoch: self.epoch,
-            progress: self.handle.shared.ran.load(Ordering::Relaxed),
+            ran: self.handle.shared.ran.load(Ordering::Relaxed),
         };
         Ok(portray(machine, &self.image, state, wasi, &label))
     }
@@ -270,7 +279,7 @@ impl Task {
     /// Where its memories are, and how large.
     pub(crate) fn places(&mut self) -> Vec<Place> {
         let Some(machine) = self.body.machine() else { return Vec::new() };
-        let place = |index, memory: wasmtime::Memory, machine: &mut crate::Machine<_>| Place {
+        let place = |index, memory: wasmtime::Memory, machine: &mut Machine<_>| Place {
             index,
             base: memory.data_ptr(machine.store()).expose_provenance(),
             size: memory.data_size(machine.store()),

@@ -12,6 +12,8 @@ mod limits;
 mod lost;
 #[path = "live/watch.rs"]
 mod watch;
+#[path = "live/work.rs"]
+mod work;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;

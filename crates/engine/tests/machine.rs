@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use wasmtime::{Engine, Instance, Module, Store, Val};
 use wayfare_engine::{Machine, Options, Run, Target, configure};
+use wayfare_instrument::meta::{Frame, PointKind};
 use wayfare_instrument::{Options as Instrument, instrument};
+use wayfare_snapshot::MemoryState;
 
 fn machine(wat: &str, chunk: u32) -> impl Fn() -> Machine<()> {
     let wasm = wat::parse_str(wat).expect("valid test module");
@@ -31,34 +33,178 @@ fn moves_in_chunks(chunk: u32, wat: &str, args: &[Val], expect: &[Val]) {
     let mut plain = fresh();
     assert_eq!(plain.call("f", args, &mut results).unwrap(), Run::Returned);
     assert_eq!(format!("{results:?}"), format!("{expect:?}"), "undisturbed");
+    let work = plain.work();
+    counts_alike(&fresh, args, expect.len(), work);
     for stride in [0, 1, 2, 7] {
         let mut m = fresh();
         m.arm(Some(stride)).unwrap();
         let mut run = m.call("f", args, &mut results).unwrap();
         let mut moves = 0;
         while run == Run::Captured {
-            let state = m.state().unwrap();
-            let memories: Vec<_> = m
-                .memories()
-                .iter()
-                .map(|m| wayfare_snapshot::MemoryState {
-                    index: m.index,
-                    size: m.size,
-                    runs: m.runs.iter().map(|r| r.clone().into_owned()).collect(),
-                })
-                .collect();
-            let mut next = fresh();
-            next.restore_memories(&memories[..]).unwrap();
-            next.restore(&state).unwrap();
-            next.arm(Some(stride + 1)).unwrap();
-            m = next;
+            m = moved(&mut m, &fresh);
+            m.arm(Some(stride + 1)).unwrap();
             run = m.rewind(&mut results).unwrap();
             moves += 1;
             assert!(moves < 100_000, "makes progress");
         }
         assert!(moves > 0 || stride > 0, "was captured");
         assert_eq!(format!("{results:?}"), format!("{expect:?}"), "stride {stride}, {moves} moves");
+        assert_eq!(m.work(), work, "work, stride {stride}, {moves} moves");
     }
+}
+
+/// A fresh machine in a captured one's state.
+fn moved(m: &mut Machine<()>, fresh: &impl Fn() -> Machine<()>) -> Machine<()> {
+    let state = m.state().unwrap();
+    let owned = |m: &MemoryState<'_>| m.clone().into_owned();
+    let memories: Vec<_> = m.memories().iter().map(owned).collect();
+    let mut next = fresh();
+    next.restore_memories(&memories[..]).unwrap();
+    next.restore(&state).unwrap();
+    next
+}
+
+/// Where a captured machine stands: functions, points and live values of its frames, and its globals.
+type Place = (Vec<(u32, usize, Vec<Vec<u8>>)>, String);
+
+fn place(m: &mut Machine<()>) -> (Place, PointKind) {
+    let state = m.state().unwrap();
+    let frames = m.metadata().frames(&state.frames).unwrap();
+    let values = |f: &Frame<'_>| {
+        // References are by the number under which they were saved.
+        let slots = f.function.points[f.point].live.iter().map(|slot| f.function.slots[*slot as usize]);
+        let slots = slots.filter(|slot| !slot.ty.is_reference());
+        slots.map(|s| f.bytes[s.offset as usize..(s.offset + s.ty.size()) as usize].to_vec()).collect()
+    };
+    let stack = frames.iter().map(|f| (f.function.index, f.point, values(f))).collect();
+    let last = frames.last().expect("it is captured");
+    ((stack, format!("{:?}", state.globals)), last.function.points[last.point].kind)
+}
+
+/// The work done at a poll is the same whether the polls before captured, too, and moved the machine, or none did, and in
+/// the end it is `work`.
+fn counts_alike(fresh: &impl Fn() -> Machine<()>, args: &[Val], results: usize, work: u64) {
+    let mut results = vec![Val::I32(0); results];
+    let mut undisturbed = Vec::new();
+    for k in 0..400 {
+        let mut m = fresh();
+        m.arm(Some(k)).unwrap();
+        if m.call("f", args, &mut results).unwrap() == Run::Returned {
+            break;
+        }
+        undisturbed.push((place(&mut m).0, m.work()));
+        // Polls stay armed during a resume: "never" is a number, too.
+        m.arm(Some(u32::MAX)).unwrap();
+        assert_eq!(m.rewind(&mut results).unwrap(), Run::Returned);
+        assert_eq!(m.work(), work, "captured at poll {k} alone");
+    }
+    let counts: Vec<u64> = undisturbed.iter().map(|(_, work)| *work).collect();
+    assert!(counts.is_sorted() && counts.iter().all(|w| *w <= work), "{counts:?}");
+    let mut rest = undisturbed.iter();
+    let mut m = fresh();
+    m.arm(Some(0)).unwrap();
+    let mut run = m.call("f", args, &mut results).unwrap();
+    let mut captures = 0;
+    while run == Run::Captured {
+        captures += 1;
+        let (here, kind) = place(&mut m);
+        // A resumed frame passes no poll after the call that it resumed in, so not all of them are met.
+        if let Some((_, expect)) = rest.by_ref().find(|(place, _)| *place == here) {
+            assert_eq!(m.work(), *expect, "at capture {captures}, {kind:?}");
+        } else {
+            assert!(undisturbed.len() == 400, "capture {captures} is at no poll of an undisturbed run");
+        }
+        // At a loop it can be captured once more before it has turned.
+        let passed_again = kind == PointKind::Loop;
+        if passed_again && captures % 3 == 0 {
+            let before = m.work();
+            m.arm(Some(0)).unwrap();
+            assert_eq!(m.rewind(&mut results).unwrap(), Run::Captured);
+            assert_eq!(m.work(), before, "captured twice in one place");
+        }
+        m = moved(&mut m, fresh);
+        m.arm(Some(u32::from(passed_again) + if captures < 300 { 0 } else { u32::MAX - 1 })).unwrap();
+        run = m.rewind(&mut results).unwrap();
+    }
+    assert_eq!(m.work(), work, "after {captures} captures in a row");
+}
+
+#[test]
+fn no_computation_goes_on_without_being_counted() {
+    let trees = [
+        // Branches in itself; in a function that calls it; in one that is called by table.
+        "(func $f (export \"f\") (param i32) (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))
+           (call $f (i32.sub (local.get 0) (i32.const 1))))))",
+        "(func $f (export \"f\") (param i32) (if (local.get 0) (then (call $g (i32.sub (local.get 0) (i32.const 1))))))
+         (func $g (param i32) (call $f (local.get 0)) (call $f (local.get 0)))",
+        "(table funcref (elem $g)) (type $t (func (param i32)))
+         (func $f (export \"f\") (param i32)
+           (if (local.get 0) (then (call_indirect (type $t) (i32.sub (local.get 0) (i32.const 1)) (i32.const 0)))))
+         (func $g (type $t) (call $f (local.get 0)) (call $f (local.get 0)))",
+        // In a loop that its own calls cover, whichever of them is a leaf.
+        "(func $f (export \"f\") (param i32) (loop $l (if (local.get 0) (then
+           (call $f (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))) (br $l)))))",
+    ];
+    for tree in trees {
+        let mut m = machine(&format!("(module {tree})"), 1)();
+        assert_eq!(m.call("f", &[Val::I32(12)], &mut []).unwrap(), Run::Returned);
+        // Of 2^12 or 2^13 invocations.
+        assert!(m.work() >= 1 << 10, "{} for {tree}", m.work());
+    }
+}
+
+#[test]
+fn work_is_counted_alike_in_all_kinds_of_loops_and_calls() {
+    // Loops that are left by branches of all kinds, from a loop that counts its turns in a register; a loop covered by a
+    // call, closed by a table; one covered by an inner loop; recursion whose calls are in a loop; a throw out of a loop.
+    moves_unnoticed(
+        r#"(module
+          (tag $e (param i32))
+          (func $skip (param $x i32) (result i32)
+            (block $out (result i32)
+              (block $small
+                (block $big
+                  (loop $l
+                    (if (i32.eqz (local.get $x)) (then (return (i32.const 3))))
+                    (local.set $x (i32.sub (local.get $x) (i32.const 1)))
+                    (br_if $big (i32.gt_u (local.get $x) (i32.const 90)))
+                    (br_table $l $l $small $l $l (i32.and (local.get $x) (i32.const 7)))))
+                (br $out (i32.const 5)))
+              (i32.const 7)))
+          (func $tree (param $n i32) (param $width i32) (result i32) (local $i i32) (local $sum i32)
+            (if (i32.eqz (local.get $n)) (then (return (i32.const 1))))
+            (local.set $i (local.get $width))
+            (loop $children
+              (local.set $sum (i32.add (local.get $sum) (call $tree (i32.sub (local.get $n) (i32.const 1)) (local.get $i))))
+              (block $done
+                (br_table $children $done (i32.le_s (local.tee $i (i32.sub (local.get $i) (i32.const 1))) (i32.const 0)))))
+            (i32.add (local.get $sum) (call $tree (i32.sub (local.get $n) (i32.const 1)) (i32.const 1))))
+          (func $search (param $n i32)
+            (loop $l
+              (local.set $n (i32.shr_u (local.get $n) (i32.const 1)))
+              (if (i32.eq (local.get $n) (i32.const 6)) (then (throw $e (local.get $n))))
+              (br_if $l (local.get $n))))
+          (func $nest (param $n i32) (result i32) (local $i i32) (local $sum i32)
+            (loop $outer
+              (local.set $i (local.get $n))
+              (loop $inner
+                (local.set $sum (i32.add (local.get $sum) (local.get $i)))
+                (br_if $outer (i32.eqz (local.tee $n (i32.sub (local.get $n) (i32.eq (local.get $i) (i32.const 2))))))
+                (br_if $inner (i32.gt_s (local.tee $i (i32.sub (local.get $i) (i32.const 2))) (i32.const 0))))
+              (br_if $outer (i32.gt_s (local.tee $n (i32.sub (local.get $n) (i32.const 1))) (i32.const 0))))
+            (local.get $sum))
+          (func (export "f") (param i32) (result i32) (local $sum i32) (local $i i32)
+            (loop $l
+              (local.set $sum (i32.add (local.get $sum) (call $skip (i32.mul (local.get $i) (i32.const 13)))))
+              (block $caught (result i32)
+                (try_table (catch $e $caught) (call $search (i32.add (local.get $i) (i32.const 20))))
+                (i32.const 1))
+              (local.set $sum (i32.add (local.get $sum)))
+              (br_if $l (i32.lt_s (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 9))))
+            (i32.add (i32.add (local.get $sum) (call $tree (local.get 0) (i32.const 3))) (call $nest (i32.const 9)))))"#,
+        &[Val::I32(3)],
+        &[Val::I32(177)],
+    );
 }
 
 #[test]

@@ -25,6 +25,9 @@
 //!     refs        saved references in use
 //!     rewind_sp   top of the frames that have not been entered yet, in the rewind memory
 //!     countdown   polls to let pass before one captures (only in `countdown` builds)
+//!
+//! global, i64
+//!     work        migration points passed since the task began, weighted; set by the host before a resume
 //! ```
 //! What only the task's own thread touches is a global: a check is then one load off a register that is
 //! there anyway. The poll words are memory, because a host can reach memory while the task runs; they are
@@ -66,6 +69,12 @@ pub const SP: &str = "wayfare:sp";
 pub const LIMIT: &str = "wayfare:limit";
 /// Export of the number of entries used in the table of saved references.
 pub const REFS: &str = "wayfare:refs-used";
+/// Export of the work done, an `i64`: the migration points that the task has passed, weighted. A turn of a loop counts
+/// one, whether it polls itself, is covered by what it does, or runs in chunks of turns; so do function entries that
+/// poll, and enough of the polls after calls. A point is passed when the program goes on from it: one that captures is
+/// counted after the resume. So the number depends on the program and its input alone: not on the machine, nor on
+/// where, how often or whether the task was captured, moved or copied.
+pub const WORK: &str = "wayfare:work";
 /// Export of the poll countdown.
 pub const COUNTDOWN: &str = "wayfare:countdown";
 /// Export of the table of resume clones: one `[] -> results` function per function that may capture; empty

@@ -108,9 +108,12 @@ pub fn assemble(m: &Module<'_>, cx: &Context<'_>, rewritten: Vec<Rewritten>) -> 
                     _ => 0,
                 };
                 for name in Globals::NAMES {
-                    wasm_encoder::GlobalType { val_type: wasm_encoder::ValType::I32, mutable: true, shared: false }
-                        .encode(&mut added);
-                    wasm_encoder::ConstExpr::i32_const(initial(name) as i32).encode(&mut added);
+                    let (val_type, value) = match name {
+                        abi::WORK => (wasm_encoder::ValType::I64, wasm_encoder::ConstExpr::i64_const(0)),
+                        _ => (wasm_encoder::ValType::I32, wasm_encoder::ConstExpr::i32_const(initial(name) as i32)),
+                    };
+                    wasm_encoder::GlobalType { val_type, mutable: true, shared: false }.encode(&mut added);
+                    value.encode(&mut added);
                 }
                 Globals::NAMES.len()
             }

@@ -26,6 +26,8 @@ pub struct CallGraph {
     return_polls: Vec<bool>,
     /// Strongly connected component of each function.
     component: Vec<u32>,
+    /// Functions that no other one is in a cycle of calls with.
+    alone: Vec<bool>,
     /// Strongly connected component of calls through each type.
     indirect_component: HashMap<CoreTypeId, u32>,
     /// Operators that a call of each function takes at most, roughly, where it does not capture: it then neither
@@ -43,6 +45,11 @@ pub struct CallGraph {
 }
 
 impl CallGraph {
+    /// Whether all cycles of calls through a function are calls of its own to itself.
+    pub fn is_alone(&self, function: u32) -> bool {
+        self.alone[function as usize]
+    }
+
     /// Whether a function polls after a call to another.
     pub fn polls_after(&self, caller: u32, callee: u32) -> bool {
         self.return_polls[caller as usize] && self.component[caller as usize] == self.component[callee as usize]
@@ -219,6 +226,11 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
     let indirect_work = type_nodes.iter().map(|(id, node)| (*id, work[*node])).collect();
     let indirect = type_nodes.iter().map(|(id, node)| (*id, captures[*node])).collect();
     captures.truncate(n);
+    let mut members = vec![0u32; edges.len()];
+    for c in &component {
+        members[*c as usize] += 1;
+    }
+    let alone = component[..n].iter().map(|c| members[*c as usize] == 1).collect();
     let mut component = component;
     component.truncate(n);
     let rewrite = (0..n).map(|i| captures[i] || (i >= imports && !summaries[i - imports].drops.is_empty())).collect();
@@ -235,6 +247,7 @@ pub fn analyse(m: &Module<'_>, options: &Options) -> Result<CallGraph, Error> {
         entry_polls,
         return_polls,
         component,
+        alone,
         indirect_component,
         work,
         indirect_work,

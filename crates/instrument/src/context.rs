@@ -42,8 +42,8 @@ pub struct Globals {
 
 impl Globals {
     /// Their exports, in order.
-    pub const NAMES: [&'static str; 7] =
-        [abi::UNWINDING, abi::REWINDING, abi::SP, abi::LIMIT, abi::REFS, abi::COUNTDOWN, abi::REWIND_SP];
+    pub const NAMES: [&'static str; 8] =
+        [abi::UNWINDING, abi::REWINDING, abi::SP, abi::LIMIT, abi::REFS, abi::COUNTDOWN, abi::REWIND_SP, abi::WORK];
 
     pub fn unwinding(self) -> u32 {
         self.first
@@ -65,6 +65,10 @@ impl Globals {
     }
     pub fn rewind_sp(self) -> u32 {
         self.first + 6
+    }
+    /// The only `i64`.
+    pub fn work(self) -> u32 {
+        self.first + 7
     }
 }
 

@@ -26,11 +26,17 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
     }
     let mut polls_after = vec![false; s.points.len()];
     let mut covered = vec![false; s.constructs.len()];
+    // Headers that count each of their loop's turns as work, and loops that none of these counts for.
+    let mut counted = vec![false; blocks.len()];
+    let mut uncounted = Vec::new();
     let mut walk = Walk { blocks: &blocks, seen: vec![0; blocks.len()], round: 0, work: Vec::new() };
     for (i, c) in s.constructs.iter().enumerate().rev().filter(|(_, c)| c.header != NONE) {
         let (header, end) = (block_of(c.start), block_of(c.end));
         if !walk.turns(header, end, |b| polled[b]) {
             covered[i] = true;
+            if walk.turns(header, end, |b| counted[b]) {
+                uncounted.push(i);
+            }
             continue;
         }
         let first = s.points.partition_point(|p| p.op <= c.start);
@@ -47,9 +53,14 @@ pub fn cover_loops(m: &Module<'_>, s: &mut Scan<'_>, chunk: u32) {
             polls_after[q] = true;
             polled[at] = true;
             covered[i] = true;
+            uncounted.push(i);
         } else if strip::recognise(m, s, i as u32, chunk).is_none() {
             polled[header] = true;
+            counted[header] = true;
         }
+    }
+    for i in uncounted {
+        s.constructs[i].counts = true;
     }
     let mut headers: Vec<(u32, usize)> =
         s.constructs.iter().enumerate().filter_map(|(i, c)| (c.header != NONE).then_some((c.header, i))).collect();

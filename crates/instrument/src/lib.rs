@@ -41,6 +41,8 @@ mod strip;
 #[cfg(feature = "transform")]
 mod transform;
 #[cfg(feature = "transform")]
+mod weigh;
+#[cfg(feature = "transform")]
 mod wrap;
 
 #[cfg(feature = "transform")]

@@ -31,6 +31,8 @@ pub enum Temp {
     Point,
     /// Bound of a strip-mined loop's chunk.
     Limit,
+    /// Turns of loops that are not counted as work yet.
+    Turns,
 }
 
 /// Allocates added locals after the function's own.
@@ -51,6 +53,7 @@ impl Locals {
             | Temp::Result(_, t)
             | Temp::Scratch(t) => nullable(t),
             Temp::Base | Temp::Point | Temp::Limit => ValType::I32,
+            Temp::Turns => ValType::I64,
         };
         let (first, types) = (self.first, &mut self.types);
         *self.map.entry(temp).or_insert_with(|| {
@@ -75,6 +78,8 @@ pub enum Label {
     Construct(u32),
     /// The else branch of an `if` that is entered in the middle.
     Else(u32),
+    /// Leaves a loop that counts turns in a local, for this construct.
+    Leave(u32),
     /// Right before a loop or try.
     Before(u32),
     /// Right after the call at a point (right before it, for a host call).

@@ -5,6 +5,7 @@ use crate::cover;
 use crate::meta::PointKind;
 use crate::parse::{Body, Module};
 use crate::transform::Error;
+use crate::weigh;
 use wasmparser::{BlockType, FuncType, FuncValidatorAllocations, HeapType, Operator, RefType, UnpackedIndex, ValType};
 
 /// No construct.
@@ -52,6 +53,8 @@ pub struct Construct {
     pub region: u32,
     /// Point of the loop's header, if it polls.
     pub header: u32,
+    /// Whether the loop's turns are counted as work where it branches back: it has no poll that would do so.
+    pub counts: bool,
 }
 
 /// A migration point.
@@ -67,6 +70,8 @@ pub struct Point {
     pub results: Vec<ValType>,
     /// The construct it lies directly in (for a loop header: the loop's parent).
     pub construct: u32,
+    /// Whether passing it is work done ([`crate::weigh`]).
+    pub counts: bool,
 }
 
 impl Point {
@@ -112,6 +117,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32
             landing: true,
             region: 0,
             header: NONE,
+            counts: false,
         }],
         points: Vec::new(),
         locals: local_types,
@@ -128,6 +134,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32
             args: 0,
             results: Vec::new(),
             construct: 0,
+            counts: true,
         });
     }
     let mut open = vec![0u32];
@@ -170,6 +177,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32
                     args: 0,
                     results: Vec::new(),
                     construct: current,
+                    counts: true,
                 });
             }
             Operator::Else => {
@@ -197,6 +205,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32
                 args: if again { args } else { 0 },
                 results: callee.results().to_vec(),
                 construct: current,
+                counts: false,
             });
             let polls = match operator {
                 Operator::Call { function_index } => graph.polls_after(function, function_index),
@@ -219,6 +228,7 @@ pub fn scan<'a>(m: &Module<'a>, graph: &'a CallGraph, body: Body<'a>, chunk: u32
     reader.finish()?;
     s.mark_landings();
     cover::cover_loops(m, &mut s, chunk);
+    weigh::weigh(&mut s, graph.is_alone(function));
     Ok(s)
 }
 
@@ -258,6 +268,7 @@ impl<'a> Scan<'a> {
             landing: false,
             region,
             header: NONE,
+            counts: false,
         });
         open.push(id);
         id

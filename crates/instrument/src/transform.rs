@@ -16,6 +16,8 @@ pub struct Options {
     /// Add to each function that may capture the clone by which a captured stack is taken back. Without
     /// them the module starts tasks, and those can be captured; with them it also resumes.
     pub resume_clones: bool,
+    /// Count the work done. Off only to measure what that costs.
+    pub count_work: bool,
     /// Build in a countdown of polls, so that a test can capture at the k-th poll exactly.
     pub countdown: bool,
     /// Return the module as it was, with the reasons in its metadata, where it cannot be captured.
@@ -33,6 +35,7 @@ impl Default for Options {
             // About ten microseconds, and a millisecond where each turn faults a page in.
             chunk: 1 << 13,
             resume_clones: true,
+            count_work: true,
             countdown: false,
             allow_unmovable: false,
         }

@@ -3,7 +3,7 @@
 use crate::chunk::{Directory, Stream};
 use crate::encode::checksum;
 use crate::pages::{MapRun, Memories, MemoryMap, run_bytes};
-use crate::sections::{self, Section, VERSION};
+use crate::sections::{self, Section};
 use crate::wire::Reader;
 use crate::{Digest, Error, Header, MemoryState, Meta, PAGE_SIZE, PageRun, Pages, Snapshot};
 use alloc::borrow::Cow;
@@ -186,8 +186,8 @@ fn section<'b>(rest: &mut Reader<'b>, expected: Section) -> Result<Reader<'b>, E
     if found != expected {
         return Err(Error::MissingSection { name: expected.name() });
     }
-    if version != VERSION {
-        return Err(Error::SectionVersion { name, found: version, known: VERSION });
+    if version != expected.version() {
+        return Err(Error::SectionVersion { name, found: version, known: expected.version() });
     }
     let left = rest.left() as u64;
     if claimed > left {

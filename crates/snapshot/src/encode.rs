@@ -2,7 +2,7 @@
 
 use crate::chunk::{self, CHUNK_SIZE, Parts};
 use crate::pages::is_zero;
-use crate::sections::{self, Section, VERSION};
+use crate::sections::{self, Section};
 use crate::wire::{put_u16, put_u64, put_varint};
 use crate::{Compression, Digest, Error, FORMAT, Header, MemoryState, PAGE_SIZE, Pages, Snapshot, par};
 use alloc::vec;
@@ -129,7 +129,7 @@ impl<'s> Unsealed<'s> {
             let payload = payload(snapshot, section, compression)?;
             let mut head = Vec::with_capacity(sections::SECTION_HEADER);
             put_u16(&mut head, section as u16);
-            put_u16(&mut head, VERSION);
+            put_u16(&mut head, section.version());
             put_u64(&mut head, payload.len);
             parts.push(head);
             parts.append(payload);

@@ -52,7 +52,8 @@ pub struct Header {
     pub sequence: u64,
     /// The task's epoch: each move claims the next.
     pub epoch: u64,
-    /// Work done, in the task's own unit.
+    /// Work done: weighted migration points passed, the same on every ISA. More is further, between any two copies of
+    /// one task with the same input.
     pub progress: u64,
     /// Bytes of the whole snapshot, this header included.
     pub total_len: u64,

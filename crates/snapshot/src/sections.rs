@@ -5,8 +5,6 @@ use crate::{Error, GlobalValue, Limits, TableState, TaskOptions};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-/// The version of every section in this format; a section that changes gets a version of its own.
-pub(crate) const VERSION: u16 = 1;
 /// Kind, version, length.
 pub(crate) const SECTION_HEADER: usize = 12;
 
@@ -40,6 +38,15 @@ impl Section {
         Self::ALL.into_iter().find(|section| *section as u16 == kind)
     }
 
+    /// The version that is written, and the only one that is read.
+    pub(crate) fn version(self) -> u16 {
+        match self {
+            // 2: how long the task ran, which 1 had in the header in place of its work.
+            Self::Options => 2,
+            _ => 1,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Options => "options",
@@ -64,6 +71,7 @@ pub(crate) fn put_options(options: &TaskOptions) -> Vec<u8> {
         flag(options.canonical_nan, CANONICAL_NAN)
             | flag(options.deterministic_relaxed_simd, DETERMINISTIC_RELAXED_SIMD),
     );
+    put_varint(&mut out, options.ran);
     put_text(&mut out, &options.entry);
     put_text(&mut out, &options.name);
     put_varint(&mut out, options.extra.len() as u64);
@@ -80,6 +88,7 @@ pub(crate) fn options(r: &mut Reader<'_>) -> Result<TaskOptions, Error> {
     if flags & !(CANONICAL_NAN | DETERMINISTIC_RELAXED_SIMD) != 0 {
         return Err(r.bad("set of known options", flags.into()));
     }
+    let ran = r.varint()?;
     let (entry, name) = (r.text()?, r.text()?);
     let mut extra = BTreeMap::new();
     for position in 0..r.count(2)? {
@@ -92,6 +101,7 @@ pub(crate) fn options(r: &mut Reader<'_>) -> Result<TaskOptions, Error> {
     Ok(TaskOptions {
         canonical_nan: flags & CANONICAL_NAN != 0,
         deterministic_relaxed_simd: flags & DETERMINISTIC_RELAXED_SIMD != 0,
+        ran,
         entry,
         name,
         extra,

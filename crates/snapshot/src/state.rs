@@ -44,7 +44,8 @@ pub struct Meta {
     pub sequence: u64,
     /// The task's epoch: each move claims the next.
     pub epoch: u64,
-    /// Work done, in the task's own unit.
+    /// Work done: weighted migration points passed, the same on every ISA. More is further, between any two copies of
+    /// one task with the same input.
     pub progress: u64,
     /// What later deltas call the state reached here. `None` in a fresh capture, which gets its checksum as id when it is
     /// encoded; decoding, [`apply`](crate::apply) and [`squash`](crate::squash) set it; encoding keeps it.
@@ -65,13 +66,15 @@ impl Meta {
     }
 }
 
-/// What both sides of a move must agree on.
+/// What both sides of a move must agree on, and what is told of the task besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskOptions {
     /// NaNs are canonicalised.
     pub canonical_nan: bool,
     /// Relaxed SIMD has its deterministic meaning.
     pub deterministic_relaxed_simd: bool,
+    /// Nanoseconds that the task has run for, on whatever machines.
+    pub ran: u64,
     /// The export that runs, `_start` for a command.
     pub entry: String,
     /// The task's name.

@@ -83,7 +83,7 @@ fn tables() -> impl Strategy<Value = Vec<TableState>> {
 
 /// Everything but memories.
 fn rest() -> impl Strategy<Value = Snapshot<'static>> {
-    let meta = (any::<[u64; 3]>(), any::<bool>(), any::<bool>());
+    let meta = (any::<[u64; 4]>(), any::<bool>(), any::<bool>());
     let options = (any::<String>(), any::<String>(), btree_map(any::<String>(), any::<String>(), 0..3));
     let lists = (btree_set(any::<u32>(), 0..5), btree_set(any::<u32>(), 0..5), vec(any::<Option<u32>>(), 0..9));
     let blobs = (vec(any::<u8>(), 0..900), vec(any::<u8>(), 0..900));
@@ -96,7 +96,14 @@ fn rest() -> impl Strategy<Value = Snapshot<'static>> {
                 progress: numbers[2],
                 ..Meta::default()
             },
-            options: TaskOptions { canonical_nan: nan, deterministic_relaxed_simd: simd, entry, name, extra },
+            options: TaskOptions {
+                canonical_nan: nan,
+                deterministic_relaxed_simd: simd,
+                ran: numbers[3],
+                entry,
+                name,
+                extra,
+            },
             frames: frames.into(),
             globals: globals.into_iter().collect(),
             tables,

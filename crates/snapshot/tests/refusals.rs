@@ -131,6 +131,8 @@ fn section_refusals() {
     assert_eq!(changed(|d| d.sections.push((99, 1, vec![]))), Error::UnknownSection { kind: 99 });
     let version = Error::SectionVersion { name: "globals", found: 2, known: 1 };
     assert_eq!(changed(|d| d.sections[2].1 = 2), version);
+    let version = Error::SectionVersion { name: "options", found: 1, known: 2 };
+    assert_eq!(changed(|d| d.sections[0].1 = 1), version);
     assert_eq!(changed(|d| d.sections.swap(1, 2)), Error::MissingSection { name: "frames" });
     let twice = |at: usize| changed(|d| d.sections.insert(at + 1, d.sections[at].clone()));
     assert_eq!(twice(0), Error::DuplicateSection { name: "options" });
@@ -156,9 +158,9 @@ fn section_refusals() {
 fn value_refusals() {
     assert_eq!(payload(OPTIONS, &[]), Error::Truncated { name: "options" });
     let flags = Error::BadValue { name: "options", what: "set of known options", value: 4 };
-    assert_eq!(payload(OPTIONS, &[4, 0, 0, 0]), flags);
-    assert_eq!(payload(OPTIONS, &[0, 1, 0xff, 0, 0]), Error::BadText { name: "options" });
-    let unsorted = b"\0\0\0\x02\x01b\0\x01a\0";
+    assert_eq!(payload(OPTIONS, &[4, 0, 0, 0, 0]), flags);
+    assert_eq!(payload(OPTIONS, &[0, 0, 1, 0xff, 0, 0]), Error::BadText { name: "options" });
+    let unsorted = b"\0\0\0\0\x02\x01b\0\x01a\0";
     assert_eq!(payload(OPTIONS, unsorted), Error::Unsorted { name: "options", index: 1 });
     let tag = Error::BadValue { name: "globals", what: "type of global", value: 9 };
     assert_eq!(payload(GLOBALS, &[1, 0, 9]), tag);

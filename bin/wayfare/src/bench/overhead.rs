@@ -5,18 +5,19 @@ use anyhow::{Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Instant;
 use wayfare_engine::{Form, Image, Outcome};
+use wayfare_instrument::{Options, instrument};
 
 /// The rows of the table.
 pub fn measure(args: &Bench) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
-    let (mut times, mut sizes, mut with_clones) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut counted, mut sizes, mut with_clones) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut bytes, mut seconds) = (0usize, 0.0);
     for program in chosen(args) {
         let wasm = read(args, program.name)?;
         let mut best = f64::INFINITY;
         for _ in 0..args.runs {
             let began = Instant::now();
-            wayfare_instrument::instrument(&wasm, &wayfare_instrument::Options::default())?;
+            instrument(&wasm, &Options::default())?;
             best = best.min(began.elapsed().as_secs_f64());
         }
         seconds += best;
@@ -25,22 +26,31 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
         let text = |image: &Image| image.module().text().len() as f64;
         let size = text(&instrumented) / text(&plain);
         with_clones.push(text(&load(&wasm, Some(Form::Resume))?) / text(&plain));
-        let mut ratios = Vec::new();
-        run(&plain, program)?;
-        run(&instrumented, program)?;
+        // The same but for the counting of work: for a comparison, it need not be one that can be captured.
+        let silent = Options { resume_clones: false, count_work: false, ..Options::default() };
+        let silent = load(&instrument(&wasm, &silent)?.wasm, None)?;
+        let (mut ratios, mut counting) = (Vec::new(), Vec::new());
+        for image in [&plain, &instrumented, &silent] {
+            run(image, program)?;
+        }
         let mut best = f64::INFINITY;
         for i in 0..args.runs {
             // Alternate which goes first: the machine's speed drifts.
-            let (a, b) = if i % 2 == 0 {
+            let (a, b, c) = if i % 2 == 0 {
                 let a = run(&plain, program)?;
-                (a, run(&instrumented, program)?)
-            } else {
                 let b = run(&instrumented, program)?;
-                (run(&plain, program)?, b)
+                (a, b, run(&silent, program)?)
+            } else {
+                let c = run(&silent, program)?;
+                let b = run(&instrumented, program)?;
+                (run(&plain, program)?, b, c)
             };
             best = best.min(a);
             ratios.push(b / a);
+            counting.push(b / c);
         }
+        let counting = median(&mut counting);
+        counted.push(counting);
         let ratio = median(&mut ratios);
         times.push(ratio);
         sizes.push(size);
@@ -51,11 +61,12 @@ pub fn measure(args: &Bench) -> Result<Vec<Row>> {
             target: Some(1.10),
             at_least: false,
             ratio: Some(ratio),
-            note: format!("plain {best:.2} s, code {size:.2}"),
+            note: format!("plain {best:.2} s, code {size:.2}, counting work {counting:.2}"),
         });
     }
     rows.extend([
         total("time, geometric mean", geometric_mean(&times), "ratio", Some(1.03)),
+        total("of it, to count work", geometric_mean(&counted), "ratio", Some(1.01)),
         total("code size, geometric mean", geometric_mean(&sizes), "ratio", Some(2.0)),
         total("the same, to resume as well", geometric_mean(&with_clones), "ratio", None),
         Row { at_least: true, ..total("instrumenting", bytes as f64 / 1e6 / seconds, "MB/s", Some(10.0)) },

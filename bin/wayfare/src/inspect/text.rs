@@ -110,7 +110,8 @@ fn snapshot(view: &Value, limit: usize, paint: Paint) -> String {
         ("module", word(&header["module"])),
         ("checksum", word(&header["checksum"])),
         ("number", format!("{}, in epoch {}", header["sequence"], header["epoch"])),
-        ("ran for", duration(Duration::from_nanos(number(&header["progress_ns"])))),
+        ("work", format!("{} migration points passed", header["work"])),
+        ("ran for", duration(Duration::from_nanos(number(&view["ran_ns"])))),
         ("NaN bits", if view["canonical_nan"] == true { "canonical" } else { "the machine's" }.into()),
     ]);
     let mut out = fields(&rows, paint);

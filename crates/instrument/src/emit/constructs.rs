@@ -100,6 +100,9 @@ impl Emitter<'_, '_> {
         }
         self.loops += u32::from(polls);
         let strip = self.p.strips.get(&op.construct).copied();
+        if strip.is_none() {
+            self.begin_turns(op.construct);
+        }
         let label = if strip.is_some() { self.fresh() } else { Label::Construct(op.construct) };
         self.i(I::Loop(BlockType::Empty));
         self.push_label(label, NOT_HOISTED);
@@ -121,6 +124,9 @@ impl Emitter<'_, '_> {
                 self.capture(c.header);
             }
             self.end_of(cold);
+            if polls {
+                self.count_turn();
+            }
         }
         self.open.push(op.construct);
         self.get_all(&c.params, |k, t| Temp::Label(level, k, t));
@@ -177,6 +183,7 @@ impl Emitter<'_, '_> {
         let cold = self.unlikely_if();
         self.capture(header);
         self.end_of(cold);
+        self.count(1);
         // Past the bound the distance is long, too, though the loop turns only once.
         let ahead = (s.compare != Compare::Ne).then(|| {
             self.i(I::LocalGet(s.induction));
@@ -188,6 +195,7 @@ impl Emitter<'_, '_> {
         self.i(I::I32Const((s.chunk as i32).wrapping_mul(s.step)));
         self.i(I::I32Add);
         self.set(Temp::Limit);
+        self.count(s.chunk - 1);
         if let Some(ahead) = ahead {
             self.end_of(ahead);
         }
@@ -286,6 +294,8 @@ impl Emitter<'_, '_> {
                     let (outer, _) = *self.labels.last().expect("the outer loop");
                     self.br_if(outer);
                     self.end();
+                } else {
+                    self.end_turns(id, op.falls_in);
                 }
             }
             Kind::Try => self.end_try(id),
@@ -313,6 +323,7 @@ impl Emitter<'_, '_> {
             | Catch::AllRef { label }) = catch;
             let (to, types, level) = self.target(*label);
             self.set_all(&types, |k, t| Temp::Label(level, k, t));
+            self.count_if_back(to);
             self.br(to);
         }
         self.end_of(after);
@@ -339,6 +350,7 @@ impl Emitter<'_, '_> {
             self.set(Temp::Label(level, carried.len() as u32, types[types.len() - 1]));
         }
         self.get_all(carried, |k, t| Temp::Label(level, k, t));
+        self.count_if_back(label);
         self.get(Temp::Scratch(ValType::I32));
         self.br_if(label);
         if on_null {

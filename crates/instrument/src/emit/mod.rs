@@ -38,6 +38,7 @@
 mod constructs;
 mod points;
 mod resume;
+mod work;
 
 use crate::abi;
 use crate::context::{Code, Context, Globals, Rewritten, dummy, val_type};
@@ -96,6 +97,8 @@ struct Emitter<'a, 'm> {
     loops: u32,
     refusals: Vec<Refusal>,
     function: u32,
+    /// The loop that is being emitted, or is around it, which counts turns in a local.
+    turns: Option<work::Turns>,
     /// Whether this is the clone that a captured stack is taken back by.
     clone: bool,
 }
@@ -117,6 +120,7 @@ impl<'a, 'm> Emitter<'a, 'm> {
             loops: 0,
             refusals: Vec::new(),
             function,
+            turns: None,
             clone,
         }
     }
@@ -334,6 +338,7 @@ impl<'a, 'm> Emitter<'a, 'm> {
             Operator::Br { relative_depth } => {
                 let (label, types, level) = self.target(*relative_depth);
                 self.set_all(&types, |k, t| Temp::Label(level, k, t));
+                self.count_if_back(label);
                 self.br(label);
             }
             Operator::BrIf { relative_depth } => {
@@ -344,7 +349,16 @@ impl<'a, 'm> Emitter<'a, 'm> {
                     self.get_all(&types, |k, t| Temp::Label(level, k, t));
                     self.get(Temp::Scratch(ValType::I32));
                 }
-                self.br_if(label);
+                if self.is_counted(label) {
+                    self.i(I::If(BlockType::Empty));
+                    let back = self.fresh();
+                    self.push_label(back, NOT_HOISTED);
+                    self.count(1);
+                    self.br(label);
+                    self.end_of(back);
+                } else {
+                    self.br_if(label);
+                }
             }
             Operator::BrTable { targets } => {
                 let depths: Vec<u32> =
@@ -363,6 +377,9 @@ impl<'a, 'm> Emitter<'a, 'm> {
                     self.get(Temp::Scratch(ValType::I32));
                 }
                 let labels: Vec<Label> = all.into_iter().map(|(l, ..)| l).collect();
+                if let Some(back) = labels.iter().find(|label| self.is_counted(**label)) {
+                    self.count_if_back(*back);
+                }
                 self.br_table(&labels);
             }
             Operator::BrOnNull { relative_depth } | Operator::BrOnNonNull { relative_depth } => {
@@ -385,6 +402,13 @@ impl<'a, 'm> Emitter<'a, 'm> {
                 if self.made_nullable(*local_index) {
                     self.i(I::RefAsNonNull);
                 }
+            }
+            Operator::Return
+            | Operator::ReturnCall { .. }
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::ReturnCallRef { .. } => {
+                self.add_turns();
+                self.copy(op);
             }
             Operator::DataDrop { data_index } => self.drop_segment(op, *data_index),
             Operator::ElemDrop { elem_index } => self.drop_segment(op, self.cx.module.data_segments + elem_index),
@@ -427,10 +451,10 @@ impl<'a, 'm> Emitter<'a, 'm> {
 
     /// The label, value types and nesting depth that a branch goes to.
     fn target(&self, depth: u32) -> (Label, Vec<ValType>, u32) {
-        let id = self.open[self.open.len() - 1 - depth as usize];
-        let c = &self.s.constructs[id as usize];
+        let place = self.open.len() - 1 - depth as usize;
+        let c = &self.s.constructs[self.open[place] as usize];
         let types = if c.kind == Kind::Loop { &c.params } else { &c.results };
-        (Label::Construct(id), types.clone(), c.level)
+        (self.label_of(place), types.clone(), c.level)
     }
 
     /// Operands of the surrounding construct that are on the stack under a construct or call: their

@@ -23,6 +23,9 @@ impl Emitter<'_, '_> {
             self.capture(0);
             self.end_of(cold);
         }
+        if entry {
+            self.count(1);
+        }
     }
 
     /// In a poll's cold path: captures, unless a test's countdown lets this poll pass.
@@ -46,6 +49,7 @@ impl Emitter<'_, '_> {
 
     /// Writes the live locals of a point into a new frame and leaves.
     fn save(&mut self, point: u32) {
+        self.add_turns();
         let entry = self.p.enters_shared(point);
         let live = std::mem::take(&mut self.p.live[point as usize]);
         let shared = entry.map_or(0, |i| self.p.shared[i]);
@@ -158,6 +162,10 @@ impl Emitter<'_, '_> {
         }
         if !again {
             self.close_at(index * 4 + 3);
+        }
+        if polled && self.s.points[point as usize + 1].counts {
+            // Also when this frame was resumed, at the poll or within the callee: it has not counted it yet.
+            self.count(1);
         }
         self.get_all(&own[..kept], |k, t| Temp::Depth(base + k, t));
         self.get_all(&p.results, Temp::Result);

@@ -9,6 +9,7 @@ pub fn sample() -> Snapshot<'static> {
     Snapshot {
         meta: Meta { module: Digest::of(b"module"), sequence: 3, epoch: 2, progress: 99, ..Meta::default() },
         options: TaskOptions {
+            ran: 1 << 40,
             entry: "_start".into(),
             name: "task".into(),
             extra: [("a".into(), "b".into()), ("c".into(), "d".into())].into(),

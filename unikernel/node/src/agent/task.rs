@@ -156,7 +156,7 @@ fn run(task: &mut bare::Task<Board>, seat: &Seat) -> End {
     loop {
         let began = clock::nanos();
         let outcome = task.run();
-        task.progress += clock::nanos() - began;
+        task.ran += clock::nanos() - began;
         match outcome {
             Outcome::Exited(status) => return End::Exited(status),
             Outcome::Trapped(e) => {
