@@ -60,14 +60,20 @@ fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
             });
             let over = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let mut seed = 0x9e37_79b9_7f4a_7c15;
-                for outage in 0..outages {
+                for outage in (0..outages).take_while(|_| !stop.load(Ordering::SeqCst)) {
                     let began = Instant::now();
+                    // Whoever is right about the other copy, there is one in the end.
                     until("one runs and one stands by", PATIENCE, || is_safe(linked.nodes(), "monitor"));
                     let safe = began.elapsed();
                     // At any moment of a sync.
                     std::thread::sleep(Duration::from_millis(next(&mut seed) % 400));
                     let at = owner("monitor", linked.nodes()).name;
-                    let long = Duration::from_millis(600 + next(&mut seed) % 1400);
+                    if at == "b" && next(&mut seed) % 2 == 0 {
+                        linked.b.run(&["failback", "monitor"]).ok();
+                    }
+                    // Where one follows the other that soon, the standby has up to four seconds' patience.
+                    let long = if next(&mut seed) % 2 == 0 { 500 } else { 4500 };
+                    let long = Duration::from_millis(long + next(&mut seed) % 1000);
                     let kind = next(&mut seed) % 4;
                     match kind {
                         // The server dies, or the server that is the standby now: its clients are at the gateway.
@@ -92,11 +98,12 @@ fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
                 until("one runs and one stands by", PATIENCE, || is_safe(linked.nodes(), "monitor"));
             }));
             stop.store(true, Ordering::SeqCst);
-            if over.is_err() {
+            let answers = client.join();
+            if over.is_err() || answers.is_err() {
                 eprintln!("{}\n{}", linked.a.log(), linked.b.log());
             }
-            let answers = client.join().unwrap();
             over.unwrap();
+            let answers = answers.unwrap();
             eprintln!("{answers} samples, each answered once");
             assert!(answers > outages * 20);
         });

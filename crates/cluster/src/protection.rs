@@ -54,13 +54,19 @@ pub struct Terms {
 
 impl Terms {
     /// Takeovers that follow each other within so many seconds of the link's return are one flapping link.
-    pub const CALM_SECONDS: u64 = 60;
-    /// Waiting times double with each of them, at most so often.
-    const DOUBLINGS: u32 = 5;
+    pub const CALM_SECONDS: u64 = 20;
+    /// Waiting times double with each of them, at most so often: until the other side counts as gone, as each takeover that was
+    /// for nothing costs a state to be sent whole; and until the task goes home.
+    const DOUBLINGS: [u32; 2] = [3, 5];
 
-    /// By how much longer than usual is waited before the other side counts as gone, and before the task goes home.
+    /// By how much longer than usual the other side may be silent before it counts as gone.
     pub fn patience(&self) -> u32 {
-        1 << self.flaps.saturating_sub(1).min(Self::DOUBLINGS)
+        1 << self.flaps.saturating_sub(1).min(Self::DOUBLINGS[0])
+    }
+
+    /// By how much longer than usual the task waits before it goes home.
+    pub fn hesitation(&self) -> u32 {
+        1 << self.flaps.saturating_sub(1).min(Self::DOUBLINGS[1])
     }
 
     /// The link has broken and the other side has gone on; it had held for so many seconds.
@@ -194,12 +200,12 @@ mod tests {
         let back = there.clone().exchanged("server", "gateway", Some(false), 20);
         assert_eq!((&*back.order.standby, back.flaps), ("gateway", 1));
         // It flaps.
-        let mut again = back.exchanged("gateway", "server", None, 20);
+        let mut again = back.exchanged("gateway", "server", None, 10);
         assert_eq!((again.flaps, again.patience()), (2, 2));
         for _ in 0..20 {
             again = again.broken(1);
         }
-        assert_eq!((again.patience(), again.broken(61).patience()), (32, 1));
+        assert_eq!((again.patience(), again.hesitation(), again.broken(21).patience()), (8, 32, 1));
         // Who has it taken over by hand wants it there; nobody is kept from home.
         assert!(terms().exchanged("gateway", "server", Some(true), 1).by_hand);
         assert!(!there.exchanged("server", "gateway", Some(true), 1).by_hand);

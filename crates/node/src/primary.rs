@@ -482,7 +482,7 @@ impl Driver {
             && !terms.by_hand
             && self.link.is_some()
             && self.primary.kept() > 0
-            && self.connected.elapsed() > HOMEWARD * terms.patience()
+            && self.connected.elapsed() > HOMEWARD * terms.hesitation()
     }
 }
 

@@ -260,7 +260,9 @@ impl Agent {
             return Ok(None);
         };
         let still = match (claim, terms.order.on_return) {
-            (Claim::Served, _) if entry.sockets().is_none_or(|sockets| sockets.has_served()) => return Ok(None),
+            (Claim::Served, _) if !entry.sockets().is_some_and(|sockets| sockets.keep_from_clients()) => {
+                return Ok(None);
+            }
             (Claim::Work(_), OnReturn::Standby) => return Ok(None),
             (Claim::Served, _) => self.stand_still(&entry).await?,
             (Claim::Work(theirs), OnReturn::Furthest) => {

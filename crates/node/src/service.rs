@@ -18,6 +18,18 @@ use wayfare_transfer::{Kind, TaskId};
 use wayfare_wasi::std_host::Network;
 use wayfare_wasi::{Errno, Interest, Shutdown};
 
+/// What a task has to do with its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Serving {
+    /// They have not heard it here.
+    #[default]
+    NotYet,
+    /// They may have.
+    Served,
+    /// They are not to: another copy goes on.
+    Never,
+}
+
 /// The sockets of one task.
 pub(crate) struct Sockets {
     ports: Mutex<Ports>,
@@ -28,8 +40,8 @@ pub(crate) struct Sockets {
     back: Mutex<Vec<Vec<u8>>>,
     /// There is a channel to its clients.
     attached: AtomicBool,
-    /// There has been one.
-    served: AtomicBool,
+    /// Whether there may have been one, or may never be.
+    serving: Mutex<Serving>,
     /// Bytes that the task has heard and said since its last state for a standby.
     spoken: AtomicU64,
     /// There may be segments to send.
@@ -92,7 +104,7 @@ impl Sockets {
             way: Mutex::default(),
             back: Mutex::new(back),
             attached: AtomicBool::new(false),
-            served: AtomicBool::new(false),
+            serving: Mutex::default(),
             spoken: AtomicU64::new(0),
             stirred: Notify::new(),
         }))
@@ -150,9 +162,21 @@ impl Sockets {
         self.attached.load(Ordering::SeqCst)
     }
 
-    /// Whether its clients could ever hear it here.
-    pub(crate) fn has_served(&self) -> bool {
-        self.served.load(Ordering::SeqCst)
+    /// Its clients are about to hear it; unless another copy goes on.
+    fn serves(&self) -> Result<()> {
+        let mut serving = lock(&self.serving);
+        anyhow::ensure!(*serving != Serving::Never, "another copy of the task goes on");
+        *serving = Serving::Served;
+        Ok(())
+    }
+
+    /// Its clients are not to hear it, if they never have; gives whether that is so.
+    pub(crate) fn keep_from_clients(&self) -> bool {
+        let mut serving = lock(&self.serving);
+        if *serving == Serving::NotYet {
+            *serving = Serving::Never;
+        }
+        *serving == Serving::Never
     }
 
     /// The task, which stands still, goes on from a state that is older than what its clients have heard of another copy.
@@ -163,6 +187,7 @@ impl Sockets {
         let (Ok(older), Ok(marks)) = (ports.behind(&states), marks(&states)) else { return };
         *ports = older;
         *lock(&self.back) = marks;
+        *lock(&self.serving) = Serving::NotYet;
     }
 
     fn back(&self) -> Vec<Vec<u8>> {
@@ -171,7 +196,6 @@ impl Sockets {
 
     pub(crate) fn attached(&self) {
         self.attached.store(true, Ordering::SeqCst);
-        self.served.store(true, Ordering::SeqCst);
         lock(&self.ports).attached();
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
@@ -310,6 +334,7 @@ pub(crate) async fn carry(agent: Arc<Agent>, entry: Arc<Entry>, sockets: Arc<Soc
         let epoch = entry.epoch.load(Ordering::SeqCst);
         let is_over = || is_over(&entry, &sockets);
         let carried = match agent.ingress(entry.spec.id) {
+            Some(_) if sockets.serves().is_err() => Err(anyhow!("another copy of the task goes on")),
             Some(ingress) => ingress.carry_local(epoch, &sockets, &sockets.back(), is_over).await.map(|()| is_over()),
             None => carry_remote(&agent, &entry, &sockets, epoch).await.map(|()| true),
         };
@@ -350,6 +375,7 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
         Some(link) => link,
         None => agent.dial(&entry.spec.origin).await?,
     };
+    sockets.serves()?;
     let wish = NodeMessage::Attach { task: entry.spec.id, epoch, back: sockets.back() };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {

@@ -25,6 +25,9 @@ use wayfare_transfer::{Incoming, Kind, TaskId};
 const MOST: usize = 64;
 /// How often the detector is asked.
 const LOOK: Duration = Duration::from_millis(20);
+/// After a longer pause between two looks this node was asleep, or too busy to listen: it takes as long to hear what has come
+/// meanwhile.
+const ASLEEP: Duration = Duration::from_millis(100);
 /// After so long a silence of a primary that is heard regularly, it counts as gone.
 pub(crate) const SUSPECTED: Duration = Duration::from_millis(500);
 
@@ -114,6 +117,8 @@ pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()
         ground: None,
         detector: Detector::new((SUSPECTED * patience).as_nanos() as u64),
         began: Instant::now(),
+        looked: 0,
+        awake: 0,
         heard: 0,
         connected: Instant::now(),
         asked: None,
@@ -145,6 +150,9 @@ struct Driver {
     ground: Option<Box<Ground>>,
     detector: Detector,
     began: Instant,
+    /// When it looked last, and since when it does so regularly.
+    looked: u64,
+    awake: u64,
     /// Records of the link that count as heard.
     heard: u64,
     /// Since when the link is there.
@@ -210,7 +218,11 @@ impl Driver {
     /// Is the primary there?
     fn look(&mut self) {
         let now = self.now();
-        if self.standby.kept() > 0 && self.detector.suspected(now) {
+        let asleep = ASLEEP.as_nanos() as u64;
+        if now - std::mem::replace(&mut self.looked, now) > asleep {
+            self.awake = now;
+        }
+        if self.standby.kept() > 0 && now - self.awake >= asleep && self.detector.suspected(now) {
             tracing::warn!(task = %lock(&self.held.pair).name, "nothing is heard of {}: this node takes over", self.peer);
             let _ = self.standby.take_over();
         }

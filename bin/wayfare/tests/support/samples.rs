@@ -60,6 +60,8 @@ pub fn sample(port: u16, stop: &AtomicBool) -> u64 {
             writeln!(write, "{number} {}", value(number)).expect("a reset");
             std::thread::sleep(Duration::from_millis(10));
         }
+        // One that has failed has nothing more to see.
+        stop.store(true, Ordering::SeqCst);
         let _ = write.shutdown(Shutdown::Write);
         let answered = hears.join().unwrap();
         assert_eq!(answered, number, "samples without an answer");
