@@ -10,6 +10,9 @@
 //!   ├── depart      drives transfer::Source: a task leaves
 //!   ├── arrive      drives transfer::Destination: a task comes; ground: where its pages land
 //!   │               lanes: more streams for one move
+//!   ├── protect     what users ask of a task's standby; primary: keeps it up to date, by transfer::Primary
+//!   ├── standby     drives transfer::Standby: would go on with a task of another node
+//!   ├── reunion     of two copies of a task one counts
 //!   ├── recover     what the journal asks for: after a restart, of other nodes, by them
 //!   ├── service     a task's sockets, and their way to the ingress
 //!   └── ingress     the clients of a published task, wherever that is

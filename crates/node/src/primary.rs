@@ -31,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// A task that has not run for so long waits for something.
 const IDLE: Duration = Duration::from_secs(1);
+/// Processor time that it has so soon after it stood still, it has for that.
+const STIR: Duration = Duration::from_millis(150);
 /// Bytes that may wait to go out.
 const BACKLOG: usize = 256 << 10;
 /// How much of the end of its log goes along with a task.
@@ -63,8 +65,12 @@ pub(crate) struct Driver {
     link: Option<Link>,
     still: Option<Still>,
     began: Instant,
-    /// How long the task had run, and since when that is so.
-    ran: (Duration, Instant),
+    /// Processor time that the task has had, and since when that is so; how far it is, but for times at which it waited.
+    busy: (Duration, Instant),
+    progress: Duration,
+    ticked: Instant,
+    /// When it stood still last.
+    thawed: Option<Instant>,
     /// Marks of its streams in the state that is under way.
     marks: Vec<Vec<u8>>,
     /// What its clients say is not kept any more: the standby has been away for too long.
@@ -113,7 +119,10 @@ impl Driver {
             link: Some(link),
             still: None,
             began: Instant::now(),
-            ran: (Duration::ZERO, Instant::now()),
+            busy: (Duration::ZERO, Instant::now()),
+            progress: Duration::ZERO,
+            ticked: Instant::now(),
+            thawed: None,
             marks: Vec::new(),
             is_forgetful: false,
             first: Some(first_to),
@@ -268,6 +277,7 @@ impl Driver {
             }
             PrimaryAction::Thaw => {
                 if let Some(still) = self.still.take() {
+                    self.thawed = Some(Instant::now());
                     let pause = still.since.elapsed();
                     let _ = still.verdict.send(Verdict::Thaw(None));
                     lock(&self.protection.pair).pause = Some(pause.as_nanos() as u64);
@@ -429,12 +439,17 @@ impl Driver {
             }
         }
         if let Ok(live) = self.entry.live() {
-            let ran = live.ran();
-            if ran > self.ran.0 {
-                self.ran = (ran, Instant::now());
+            let busy = live.busy();
+            // Where the kernel does not say, it may be busy.
+            if busy.is_none_or(|busy| busy > self.busy.0) {
+                let stirred = self.thawed.is_some_and(|at| at.elapsed() < STIR);
+                self.busy = (busy.unwrap_or_default(), if stirred { self.busy.1 } else { Instant::now() });
             }
-            self.policy.handle_progress(now, ran.as_nanos() as u64);
-            self.policy.handle_idle(now, self.ran.1.elapsed() > IDLE);
+            let idle = self.busy.1.elapsed() > IDLE;
+            let since = std::mem::replace(&mut self.ticked, Instant::now()).elapsed();
+            self.progress += if idle { Duration::ZERO } else { since };
+            self.policy.handle_progress(now, self.progress.as_nanos() as u64);
+            self.policy.handle_idle(now, idle);
         }
         let Decision { action, reason } = self.policy.decide(now);
         let first = self.primary.kept() == 0;

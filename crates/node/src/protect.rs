@@ -18,6 +18,8 @@ use wayfare_transfer::standby::Primary;
 
 /// How long a move of the task is waited for.
 const MOVING: Duration = Duration::from_secs(30);
+/// How long the way to a task's clients is waited for.
+const ATTACHING: Duration = Duration::from_secs(5);
 /// Between two attempts to give a task its standby back.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long an agent that ends takes to hand its tasks over.
@@ -117,6 +119,11 @@ impl Agent {
         let moving = moving.map_err(|_| anyhow!("{} is being moved", order.name))?;
         let live = entry.live()?;
         let link = self.dial(&order.standby).await?;
+        // One that has just taken over goes back with its clients first: what is kept for it then is not for the next standby.
+        if let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) {
+            let attached = tokio::time::timeout(ATTACHING, sockets.until_attached()).await;
+            attached.map_err(|_| anyhow!("the clients of {} are not reached", order.name))?;
+        }
         let memory = Watched::new(live.watch()?);
         let id = entry.spec.id;
         let (offer, module) = offer(&entry, entry.epoch.load(Ordering::SeqCst), Mode::Stop, Vec::new())?;

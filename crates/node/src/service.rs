@@ -162,6 +162,13 @@ impl Sockets {
         self.attached.load(Ordering::SeqCst)
     }
 
+    /// Waits until its clients can hear it.
+    pub(crate) async fn until_attached(&self) {
+        while !self.is_attached() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Its clients are about to hear it; unless another copy goes on.
     fn serves(&self) -> Result<()> {
         let mut serving = lock(&self.serving);

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -75,6 +75,8 @@ pub struct Still {
 /// A task that is alive here.
 pub struct Live {
     handle: Handle,
+    /// Its thread, as the kernel numbers it; 0 before that has begun.
+    thread: Arc<AtomicI32>,
     slot: Arc<Mutex<Option<Order>>>,
     /// One order at a time.
     turn: tokio::sync::Mutex<()>,
@@ -93,9 +95,12 @@ impl Live {
         ended: impl FnOnce(End, &mut Task) + Send + 'static,
     ) -> Result<Arc<Live>> {
         let slot: Arc<Mutex<Option<Order>>> = Arc::default();
-        let live = Arc::new(Live { handle: task.handle(), slot: slot.clone(), turn: tokio::sync::Mutex::new(()) });
+        let number: Arc<AtomicI32> = Arc::default();
+        let turn = tokio::sync::Mutex::new(());
+        let live = Arc::new(Live { handle: task.handle(), thread: number.clone(), slot: slot.clone(), turn });
         let (share, dirs, id) = (spec.limits.cpu_share, dirs.clone(), spec.id);
         let body = move || {
+            number.store(rustix::thread::gettid().as_raw_pid(), Ordering::Relaxed);
             be_nice(share);
             let run = std::panic::AssertUnwindSafe(|| run(&mut task, &slot, &dirs.log(id), &sockets));
             let end = std::panic::catch_unwind(run).unwrap_or_else(|_| End::Broken("the engine failed".into()));
@@ -117,6 +122,13 @@ impl Live {
     /// How long it has run.
     pub fn ran(&self) -> std::time::Duration {
         self.handle.ran()
+    }
+
+    /// Processor time that its thread has had, which does not grow while the task waits; none where the kernel does not say.
+    pub fn busy(&self) -> Option<std::time::Duration> {
+        let thread = self.thread.load(Ordering::Relaxed);
+        let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+        text.split(' ').next()?.parse().ok().map(std::time::Duration::from_nanos)
     }
 
     /// Bytes of its memories.
