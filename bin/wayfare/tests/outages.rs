@@ -70,6 +70,8 @@ fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
                     let at = owner("monitor", linked.nodes()).name;
                     if at == "b" && next(&mut seed) % 2 == 0 {
                         linked.b.run(&["failback", "monitor"]).ok();
+                        // Before that it has no standby.
+                        until("it has its standby", PATIENCE, || is_safe(linked.nodes(), "monitor"));
                     }
                     // Where one follows the other that soon, the standby has up to four seconds' patience.
                     let long = if next(&mut seed) % 2 == 0 { 500 } else { 4500 };

@@ -268,6 +268,26 @@ fn what_has_a_standby_is_not_moved_and_what_cannot_have_one_is_refused() {
     a.end();
 }
 
+/// A task that waits is synced once, and not again before it works; a bound on what may be lost is kept to.
+#[test]
+fn syncs_follow_the_task() {
+    let (a, b) = pair();
+    let port = free_port();
+    a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+    start(&a, TASK, "100000");
+    a.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:300ms"]).ok();
+    a.run(&["protect", TASK, "--standby", "b", "--max-loss", "500ms"]).ok();
+    let why = |task| seen_of(&a, task).unwrap()["reason"].as_str().unwrap().to_string();
+    until("it is known to wait", PATIENCE, || why("echo").contains("the task does nothing"));
+    let before = seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap();
+    // By itself the policy would take minutes for as many.
+    until("the other one is synced for what may be lost", PATIENCE, || syncs(&b) > 10);
+    assert_eq!(seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap(), before);
+    let over = AtomicBool::new(true);
+    talk(port, &over);
+    until("it has worked, and is synced", PATIENCE, || seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap() > before);
+}
+
 /// A service whose clients are at its standby's node, as a gateway's are: the node beside them goes on with it, and they hear
 /// every answer, once.
 #[test]

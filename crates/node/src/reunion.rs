@@ -119,8 +119,8 @@ impl Agent {
     }
 
     /// Asks a task's standby whether it has taken over.
-    async fn ask_standby(&self, task: TaskId, epoch: u64, standby: &str) -> Result<Fate> {
-        self.question(standby, Said::Ask { task, epoch }).await
+    async fn ask_standby(&self, task: TaskId, epoch: u64, work: u64, standby: &str) -> Result<Fate> {
+        self.question(standby, Said::Ask { task, epoch, work }).await
     }
 
     async fn question(&self, to: &str, said: Said) -> Result<Fate> {
@@ -231,7 +231,7 @@ impl Agent {
                 return;
             }
             let is_held = lock(&self.standbys).contains_key(&id);
-            let fate = if is_held { Ok(Fate::None) } else { self.ask_standby(id, epoch, &to).await };
+            let fate = if is_held { Ok(Fate::None) } else { self.ask_standby(id, epoch, u64::MAX, &to).await };
             match fate {
                 Ok(Fate::None) => heard = Instant::now(),
                 // It has moved on, or ended there.
@@ -287,7 +287,7 @@ impl Agent {
     pub(crate) async fn reunion(self: &Arc<Self>, peer: &str, said: &Said) -> Result<Option<Said>> {
         let (task, epoch) = match said {
             Said::Protect { offer, .. } => (offer.task, offer.epoch),
-            Said::Ask { task, epoch } | Said::Claim { task, epoch, .. } => (*task, *epoch),
+            Said::Ask { task, epoch, .. } | Said::Claim { task, epoch, .. } => (*task, *epoch),
             _ => bail!("a message that begins nothing"),
         };
         // What was put aside for that node, which has not heard so.
@@ -301,6 +301,10 @@ impl Agent {
                 // It was started anew since, and has less than what is here.
                 _ => self.retake(task).map(Said::TakenOver),
             });
+        }
+        let held = lock(&self.standbys).get(&task).filter(|held| held.pair().peer == peer).cloned();
+        if let (Said::Ask { work, .. }, Some(held)) = (said, held) {
+            held.replace(*work).await;
         }
         let record = self.db.record(task)?;
         // What it took over died with it.
@@ -328,17 +332,17 @@ impl Agent {
     /// A task that had a standby, of a node that was away: it goes on here, unless it does there.
     pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, terms: Terms) {
         let standby = terms.order.standby.clone();
-        let asked = tokio::time::timeout(ASKING, self.ask_standby(spec.id, epoch, &standby)).await;
-        let mut fate = match asked {
+        // An agent that was ended in peace has written down how far the task was.
+        let saved = std::fs::read(self.dirs.checkpoint(spec.id)).ok();
+        let saved = saved.and_then(|bytes| Header::parse(&bytes).ok()).map(|header| header.progress);
+        let asking = self.ask_standby(spec.id, epoch, saved.unwrap_or(0), &standby);
+        let mut fate = match tokio::time::timeout(ASKING, asking).await {
             Ok(Ok(fate)) => fate,
             _ => Fate::None,
         };
         if let Fate::Counts(epoch) = fate {
-            tracing::warn!(task = %spec.name, "{standby} has taken over while this node was away");
-            // An agent that was ended in peace has written down how far the task was.
-            let saved = std::fs::read(self.dirs.checkpoint(spec.id)).ok();
-            let work = saved.and_then(|bytes| Header::parse(&bytes).ok()).map(|header| header.progress);
-            if let Some(work) = work.filter(|_| terms.order.on_return == OnReturn::Furthest)
+            tracing::warn!(task = %spec.name, "goes on at {standby}, as this node was away");
+            if let Some(work) = saved.filter(|_| terms.order.on_return == OnReturn::Furthest)
                 && let Ok(weighed) = self.say_claim(spec.id, epoch, Claim::Work(work), &standby).await
             {
                 fate = weighed;
@@ -370,7 +374,7 @@ impl Agent {
 }
 
 /// How much work a state stands for.
-fn work(state: &[u8]) -> Result<u64> {
+pub(crate) fn work(state: &[u8]) -> Result<u64> {
     let envelope = Envelope::decode(state)?;
     Ok(Header::parse(&envelope.snapshot).context("a state that is none")?.progress)
 }

@@ -46,6 +46,13 @@ impl Held {
         Pair { age, ..lock(&self.pair).clone() }
     }
 
+    /// The primary has lost what it was doing, but for a state of so much work: goes on here from a later one, if there is one.
+    pub(crate) async fn replace(&self, work: u64) -> bool {
+        let (to, answer) = oneshot::channel();
+        let _ = self.door.send(Visit::Replace(work, to));
+        matches!(answer.await, Ok(Ok(())))
+    }
+
     /// Has the standby take over: with all that the task has done if its primary is there.
     ///
     /// # Errors
@@ -62,6 +69,8 @@ enum Visit {
     Attached(Box<Link>, Said),
     /// A person wants it to take over.
     TakeOver(oneshot::Sender<Result<(), String>>),
+    /// The primary was started anew, and would go on from a state of so much work: takes over unless it is behind that.
+    Replace(u64, oneshot::Sender<Result<(), String>>),
 }
 
 enum Done {
@@ -263,6 +272,16 @@ impl Driver {
                 self.asked = Some(asked);
                 if self.link.is_none() || !self.standby.ask_for_it() {
                     self.take_over();
+                }
+                Ok(())
+            }
+            Visit::Replace(theirs, asked) => {
+                let ours = self.standby.state().and_then(|state| reunion::work(state).ok());
+                if ours.is_some_and(|ours| ours >= theirs) {
+                    self.asked = Some(asked);
+                    self.take_over();
+                } else {
+                    let _ = asked.send(Err("there is nothing newer".into()));
                 }
                 Ok(())
             }

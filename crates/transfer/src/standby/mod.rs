@@ -118,12 +118,15 @@ pub enum Said {
     },
     /// Standby that had taken over: its task stands still. Go on at this epoch.
     Yield(u64),
-    /// A primary that was away, on a channel of its own: has it been taken over? The answer is `TakenOver` or `NotTakenOver`.
+    /// A primary that was started anew, on a channel of its own: has it been taken over? The answer is `TakenOver` or `NotTakenOver`.
+    /// A standby whose state is not behind what the primary has takes over for that.
     Ask {
         /// Which task.
         task: TaskId,
         /// The epoch at which it ran there.
         epoch: u64,
+        /// How much work the state stands for that the primary would go on from.
+        work: u64,
     },
     /// Standby: it has not.
     NotTakenOver,
