@@ -68,13 +68,13 @@ fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
                     // At any moment of a sync.
                     std::thread::sleep(Duration::from_millis(next(&mut seed) % 400));
                     let at = owner("monitor", linked.nodes()).name;
-                    if at == "b" && next(&mut seed) % 2 == 0 {
+                    if at == "b" && next(&mut seed).is_multiple_of(2) {
                         linked.b.run(&["failback", "monitor"]).ok();
                         // Before that it has no standby.
                         until("it has its standby", PATIENCE, || is_safe(linked.nodes(), "monitor"));
                     }
                     // Where one follows the other that soon, the standby has up to four seconds' patience.
-                    let long = if next(&mut seed) % 2 == 0 { 500 } else { 4500 };
+                    let long = if next(&mut seed).is_multiple_of(2) { 500 } else { 4500 };
                     let long = Duration::from_millis(long + next(&mut seed) % 1000);
                     let kind = next(&mut seed) % 4;
                     match kind {

@@ -317,7 +317,8 @@ proptest! {
                 world.apply(&Op::Dial);
                 world.apply(&Op::Carry(20));
                 let over = matches!(world.primary.phase(), PrimaryPhase::TakenOver(_));
-                return Ok(prop_assert!(over, "{:?}", world.primary.phase()));
+                prop_assert!(over, "{:?}", world.primary.phase());
+                return Ok(());
             }
         }
         // What was to be handed over is not any more.

@@ -34,7 +34,7 @@ impl Analysis {
 fn value(number: u64) -> f64 {
     // Quarters, so that the text is the number.
     let swing = (number % 80) as f64 / 4.0;
-    60.0 + swing + if number % 997 == 0 { 40.0 } else { 0.0 }
+    60.0 + swing + if number.is_multiple_of(997) { 40.0 } else { 0.0 }
 }
 
 /// Sends a sample each hundredth of a second until told to stop, whether or not answers come, and checks that each has
