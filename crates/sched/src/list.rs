@@ -1,0 +1,401 @@
+//! Late-binding list dispatch: when cores free, the first task of the list that fits takes them.
+//!
+//! Tasks that ask for the same lie in one *shape*, in the order of the list; nodes that offer the same (speed, GPU, labels)
+//! are one *class*. A tree over the shapes finds the first that fits into what is free by looking at a branch only when its
+//! least demand fits and its head comes before what was found, so that a decision is O(log n) unless demands are made
+//! to defeat it.
+//!
+//! Nodes of different speeds: with plain longest-first, the last long task lies on a slow node and everybody waits for it.
+//! So there is a target for the makespan, and a node takes the longest task *that it can end by then*, which also fills it
+//! to the brim. When nothing runs and tasks are left, the target was too near, and rises (the dual approximation of Hochbaum
+//! and Shmoys 1988, in one pass). Where tasks really run, the target is what is left to do over what the cluster can do, and
+//! the fastest nodes that a task can have take it in any case.
+
+use crate::model::{Cluster, ImageId, Node, TaskSpec};
+use crate::plan::{Objective, Placement, Plan, Reason};
+use crate::units::{nanos, seconds};
+use crate::{Nanos, bounds};
+use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
+/// How to dispatch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule<'a> {
+    pub objective: Objective,
+    /// Makespan: how much more a task of many cores counts than a narrow one of the same length; see [`key`].
+    pub wide: f64,
+    /// Makespan: the first target as a multiple of the lower bound, or no target.
+    pub slack: Option<f64>,
+    /// The list, where it is given: a number for each task, the least first.
+    pub keys: Option<&'a [u64]>,
+}
+
+/// A list plan. `actual` are the run times that come out, seconds at speed 1, where these are not the estimates; decisions
+/// see only the estimates, and that something has ended.
+pub(crate) fn dispatch(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f64]>, rule: Rule<'_>) -> Plan {
+    let mut list = List::new(cluster, tasks, rule);
+    list.run(actual);
+    list.plan
+}
+
+/// Where a task stands in the list: least first. For makespan, by length times cores^`wide`: narrow tasks fill the gaps
+/// that wide ones leave, so that they had better come later.
+fn key(task: &TaskSpec, objective: Objective, wide: f64) -> u64 {
+    match objective {
+        Objective::Makespan if wide == 0.0 => u64::MAX - nanos(task.seconds()),
+        Objective::Makespan => u64::MAX - nanos(task.seconds() * libm::pow(f64::from(task.cores.max(1)) / 100.0, wide)),
+        Objective::MeanResponse => nanos(task.area()),
+    }
+}
+
+/// Whether it matters to a task's run time where it runs.
+pub(crate) fn several_speeds(cluster: &Cluster) -> bool {
+    cluster.nodes.windows(2).any(|w| w[0].speed() != w[1].speed())
+}
+
+/// Tasks that ask for the same, at the same priority.
+struct Shape {
+    priority: Reverse<i32>,
+    cores: u32,
+    memory: u64,
+    /// Key and task, least key first.
+    waiting: Vec<(u64, u32)>,
+    /// The first at or after each place that still waits; a forest with path halving.
+    next: Vec<u32>,
+    /// Which classes will do.
+    able: Vec<bool>,
+    /// Speed of the fastest node that will do.
+    fastest: f64,
+}
+
+impl Shape {
+    fn find(&mut self, mut at: usize) -> usize {
+        while self.next[at] as usize != at {
+            let over = self.next[self.next[at] as usize];
+            self.next[at] = over;
+            at = over as usize;
+        }
+        at
+    }
+
+    /// The first with at least this key.
+    fn first(&mut self, least: u64) -> Option<(u64, usize)> {
+        let head = self.find(0);
+        let (key, _) = *self.waiting.get(head)?;
+        if key >= least {
+            return Some((key, head));
+        }
+        let at = head + self.waiting[head..].partition_point(|w| w.0 < least);
+        let at = self.find(at);
+        self.waiting.get(at).map(|w| (w.0, at))
+    }
+}
+
+/// A branch of the tree over shapes: the least that anything below it asks for, and what would come first.
+#[derive(Clone, Copy)]
+struct Branch {
+    cores: u32,
+    memory: u64,
+    head: (Reverse<i32>, u64),
+}
+
+const NOTHING: Branch = Branch { cores: u32::MAX, memory: u64::MAX, head: (Reverse(i32::MIN), u64::MAX) };
+
+#[derive(Clone, Copy)]
+struct Free {
+    cores: u32,
+    memory: u64,
+    class: u32,
+    speed: f64,
+    /// When it was last looked at.
+    at: Nanos,
+}
+
+struct List<'a> {
+    cluster: &'a Cluster,
+    tasks: &'a [TaskSpec],
+    rule: Rule<'a>,
+    shapes: Vec<Shape>,
+    /// Leaves from `leaves` on.
+    tree: Vec<Branch>,
+    leaves: usize,
+    nodes: Vec<Free>,
+    images: BTreeMap<(u32, ImageId), Nanos>,
+    waiting: usize,
+    target: Option<Nanos>,
+    /// Core seconds at speed 1 that wait.
+    area: f64,
+    /// Of what runs: core speed, and core speed times its expected end in seconds.
+    running: (f64, f64),
+    /// Core speed of all nodes.
+    power: f64,
+    plan: Plan,
+}
+
+impl<'a> List<'a> {
+    fn new(cluster: &'a Cluster, tasks: &'a [TaskSpec], rule: Rule<'a>) -> Self {
+        let (nodes, samples) = classes(cluster);
+        let mut list = Self {
+            cluster,
+            tasks,
+            rule,
+            shapes: Vec::new(),
+            tree: Vec::new(),
+            leaves: 0,
+            nodes,
+            images: BTreeMap::new(),
+            waiting: 0,
+            target: None,
+            area: 0.0,
+            running: (0.0, 0.0),
+            power: cluster
+                .nodes
+                .iter()
+                .filter(|n| !n.cordoned)
+                .map(|n| n.speed() * f64::from(n.usable_cores()) / 100.0)
+                .sum(),
+            plan: Plan { placements: Vec::with_capacity(tasks.len()), refused: Vec::new() },
+        };
+        list.sort_into_shapes(&samples);
+        if let Some(slack) = rule.slack {
+            let seconds: Vec<f64> = tasks.iter().map(TaskSpec::seconds).collect();
+            list.target = Some(nanos(bounds::makespan(cluster, tasks, &seconds) * slack));
+        }
+        list
+    }
+
+    fn sort_into_shapes(&mut self, samples: &[&Node]) {
+        type Demand<'t> = (u32, u64, Reverse<i32>, bool, bool, &'t [String]);
+        let mut known: BTreeMap<Demand<'_>, Option<u32>> = BTreeMap::new();
+        let mut last: Option<(Demand<'_>, Option<u32>)> = None;
+        let mut shapes: Vec<Shape> = Vec::new();
+        let (cluster, tasks) = (self.cluster, self.tasks);
+        for (i, task) in tasks.iter().enumerate() {
+            let demand: Demand<'_> =
+                (task.cores, task.memory, Reverse(task.priority), task.gpu, task.local_only, &task.labels);
+            let shape = match last {
+                Some((same, shape)) if same == demand => shape,
+                _ => *known.entry(demand).or_insert_with(|| {
+                    if cluster.refuses(task).is_some() {
+                        return None;
+                    }
+                    shapes.push(Shape {
+                        priority: Reverse(task.priority),
+                        cores: task.cores,
+                        memory: task.memory,
+                        waiting: Vec::new(),
+                        next: Vec::new(),
+                        able: samples.iter().map(|n| n.lacks(task).is_none()).collect(),
+                        fastest: (cluster.nodes.iter().filter(|n| n.refuses(task).is_none()))
+                            .fold(0.0, |most, n| most.max(n.speed())),
+                    });
+                    Some(shapes.len() as u32 - 1)
+                }),
+            };
+            last = Some((demand, shape));
+            match shape {
+                Some(shape) => {
+                    self.area += task.area();
+                    shapes[shape as usize].waiting.push((
+                        self.rule.keys.map_or_else(|| key(task, self.rule.objective, self.rule.wide), |k| k[i]),
+                        i as u32,
+                    ));
+                }
+                None => self.plan.refused.extend(cluster.refuses(task).map(|why| (task.id, why))),
+            }
+        }
+        // Neighbours in the tree ask for about the same.
+        shapes.sort_by_key(|s| (s.cores, s.memory, s.priority));
+        self.leaves = shapes.len().next_power_of_two();
+        self.tree = vec![NOTHING; 2 * self.leaves];
+        for (i, shape) in shapes.iter_mut().enumerate() {
+            shape.waiting.sort_unstable();
+            shape.next = (0..=shape.waiting.len() as u32).collect();
+            self.waiting += shape.waiting.len();
+            self.tree[self.leaves + i] = Branch {
+                cores: shape.cores,
+                memory: shape.memory,
+                head: (shape.priority, shape.waiting.first().map_or(u64::MAX, |w| w.0)),
+            };
+        }
+        self.shapes = shapes;
+        for i in (1..self.leaves).rev() {
+            self.tree[i] = join(self.tree[2 * i], self.tree[2 * i + 1]);
+        }
+    }
+
+    fn run(&mut self, actual: Option<&[f64]>) {
+        let mut ends: BinaryHeap<Reverse<(Nanos, u32)>> = BinaryHeap::new();
+        let mut order: Vec<u32> = (0..self.nodes.len() as u32).filter(|&n| self.nodes[n as usize].cores > 0).collect();
+        order.sort_by(|&a, &b| self.nodes[b as usize].speed.total_cmp(&self.nodes[a as usize].speed));
+        let mut now = 0;
+        loop {
+            for &node in &order {
+                // A plan may go back to when a node was left alone; what really happens cannot.
+                let at = if actual.is_some() { now } else { self.nodes[node as usize].at };
+                self.fill(node, at, actual, &mut ends);
+            }
+            while let Some(Reverse((end, placed))) = ends.pop() {
+                now = end;
+                let node = self.release(placed);
+                if let (Some(_), Some(slack)) = (actual, self.rule.slack) {
+                    let left = self.area + (self.running.1 - seconds(now) * self.running.0).max(0.0);
+                    self.target = Some(now + nanos(left / self.power * slack));
+                }
+                // What ends at once is freed before anything is chosen.
+                let same = ends.peek().is_some_and(|Reverse((next, p))| {
+                    *next == end && self.plan.placements[*p as usize].node == self.plan.placements[placed as usize].node
+                });
+                if !same {
+                    self.fill(node, now, actual, &mut ends);
+                }
+            }
+            if self.waiting == 0 {
+                break;
+            }
+            let Some(target) = &mut self.target else { break };
+            *target = target.saturating_add(*target / 64 + 1);
+        }
+    }
+
+    fn release(&mut self, placed: u32) -> u32 {
+        let placement = self.plan.placements[placed as usize];
+        let task = &self.tasks[placement.index as usize];
+        self.track(&placement, -1.0);
+        let node = &mut self.nodes[placement.at as usize];
+        node.cores += task.cores;
+        node.memory += task.memory;
+        placement.at
+    }
+
+    /// Keeps `running` true when a task starts (1) or has ended (-1).
+    fn track(&mut self, placement: &Placement, sign: f64) {
+        let task = &self.tasks[placement.index as usize];
+        let speed = self.nodes[placement.at as usize].speed;
+        let rate = sign * speed * f64::from(task.cores) / 100.0;
+        self.running.0 += rate;
+        self.running.1 += rate * (seconds(placement.start) + task.seconds() / speed);
+    }
+
+    fn fill(&mut self, n: u32, now: Nanos, actual: Option<&[f64]>, ends: &mut BinaryHeap<Reverse<(Nanos, u32)>>) {
+        self.nodes[n as usize].at = now;
+        while self.waiting > 0 {
+            let free = self.nodes[n as usize];
+            let least =
+                self.target.map_or(0, |target| u64::MAX - (target.saturating_sub(now) as f64 * free.speed) as u64);
+            let mut best = (NOTHING.head, usize::MAX, 0);
+            self.look(1, &free, least, actual.is_some(), &mut best);
+            let (_, shape, place) = best;
+            if shape == usize::MAX {
+                return;
+            }
+            let index = self.take(shape, place);
+            let task = &self.tasks[index as usize];
+            let node = &self.cluster.nodes[n as usize];
+            let fetch = self.fetch(n, node, task, now);
+            let end = now + fetch + node.run(actual.map_or(task.seconds(), |a| a[index as usize]));
+            let waiting = self.waiting as u32;
+            let reason = match (self.rule.objective, self.target) {
+                (Objective::Makespan, None) => Reason::Longest { waiting },
+                (Objective::Makespan, Some(by)) => Reason::LongestInTime { waiting, by },
+                (Objective::MeanResponse, _) => Reason::Smallest { waiting },
+            };
+            self.nodes[n as usize].cores -= task.cores;
+            self.nodes[n as usize].memory -= task.memory;
+            ends.push(Reverse((end, self.plan.placements.len() as u32)));
+            let placement = Placement { task: task.id, node: node.id, index, at: n, start: now, end, reason };
+            self.area -= task.area();
+            self.track(&placement, 1.0);
+            self.plan.placements.push(placement);
+        }
+    }
+
+    fn fetch(&mut self, n: u32, node: &Node, task: &TaskSpec, now: Nanos) -> Nanos {
+        if task.transfer == 0 {
+            return 0;
+        }
+        let come = self.images.entry((n, task.image)).or_insert_with(|| now + node.fetch(task));
+        come.saturating_sub(now)
+    }
+
+    /// The first task below a branch that fits, has at least that key, and comes before what was found already.
+    fn look(
+        &mut self,
+        branch: usize,
+        free: &Free,
+        least: u64,
+        late: bool,
+        best: &mut ((Reverse<i32>, u64), usize, usize),
+    ) {
+        let b = self.tree[branch];
+        if b.cores > free.cores || b.memory > free.memory || b.head >= best.0 {
+            return;
+        }
+        if branch < self.leaves {
+            let (left, right) = (2 * branch, 2 * branch + 1);
+            let (first, second) =
+                if self.tree[left].head <= self.tree[right].head { (left, right) } else { (right, left) };
+            self.look(first, free, least, late, best);
+            self.look(second, free, least, late, best);
+            return;
+        }
+        let at = branch - self.leaves;
+        let shape = &mut self.shapes[at];
+        if !shape.able[free.class as usize] {
+            return;
+        }
+        let least = if late && free.speed >= shape.fastest { 0 } else { least };
+        if let Some((key, place)) = shape.first(least)
+            && (shape.priority, key) < best.0
+        {
+            *best = ((shape.priority, key), at, place);
+        }
+    }
+
+    fn take(&mut self, at: usize, place: usize) -> u32 {
+        let shape = &mut self.shapes[at];
+        shape.next[place] = place as u32 + 1;
+        self.waiting -= 1;
+        let (_, task) = shape.waiting[place];
+        let head = shape.find(0);
+        let leaf = match shape.waiting.get(head) {
+            Some(w) => Branch { cores: shape.cores, memory: shape.memory, head: (shape.priority, w.0) },
+            None => NOTHING,
+        };
+        let mut i = self.leaves + at;
+        if self.tree[i].head != leaf.head {
+            self.tree[i] = leaf;
+            while i > 1 {
+                i /= 2;
+                self.tree[i] = join(self.tree[2 * i], self.tree[2 * i + 1]);
+            }
+        }
+        task
+    }
+}
+
+fn join(a: Branch, b: Branch) -> Branch {
+    Branch { cores: a.cores.min(b.cores), memory: a.memory.min(b.memory), head: a.head.min(b.head) }
+}
+
+/// What each node has free, and one node of each class. Cordoned nodes have nothing.
+fn classes(cluster: &Cluster) -> (Vec<Free>, Vec<&Node>) {
+    type Offer<'n> = (u64, bool, bool, &'n [String]);
+    let mut known: BTreeMap<Offer<'_>, u32> = BTreeMap::new();
+    let mut samples = Vec::new();
+    let nodes = cluster.nodes.iter().map(|node| {
+        if node.cordoned {
+            return Free { cores: 0, memory: 0, class: 0, speed: 0.0, at: 0 };
+        }
+        let offer = (node.speed().to_bits(), node.gpu, node.is_initiator, node.labels.as_slice());
+        let class = *known.entry(offer).or_insert_with(|| {
+            samples.push(node);
+            samples.len() as u32 - 1
+        });
+        Free { cores: node.usable_cores(), memory: node.usable_memory(), class, speed: node.speed(), at: 0 }
+    });
+    (nodes.collect(), samples)
+}
