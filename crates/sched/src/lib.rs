@@ -22,9 +22,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod bounds;
+pub mod engine;
+pub mod estimates;
 pub mod genetic;
 mod greedy;
 mod list;
+pub mod migrate;
 pub mod model;
 pub mod plan;
 pub mod rng;
@@ -34,6 +37,8 @@ mod timeline;
 mod tune;
 pub mod units;
 
+pub use engine::{Action, Engine};
+pub use estimates::History;
 pub use model::{Cluster, Estimate, ImageId, Link, Node, NodeId, Refusal, TaskId, TaskSpec};
 pub use plan::{Objective, Placement, Plan, Policy, Reason, plan};
 

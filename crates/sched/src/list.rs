@@ -43,7 +43,7 @@ pub(crate) fn dispatch(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f
 
 /// Where a task stands in the list: least first. For makespan, by length times cores^`wide`: narrow tasks fill the gaps
 /// that wide ones leave, so that they had better come later.
-fn key(task: &TaskSpec, objective: Objective, wide: f64) -> u64 {
+pub(crate) fn key(task: &TaskSpec, objective: Objective, wide: f64) -> u64 {
     match objective {
         Objective::Makespan if wide == 0.0 => u64::MAX - nanos(task.seconds()),
         Objective::Makespan => u64::MAX - nanos(task.seconds() * libm::pow(f64::from(task.cores.max(1)) / 100.0, wide)),

@@ -3,11 +3,14 @@
 //! Tables 5-1 (task mix) and 5-2 (cluster) are the thesis's. It does not publish run times; those of [`MIX`] are invented, so
 //! that T_local is about that of Table 5-3. What a task takes is its estimate times a lognormal number of mean 1.
 
-use crate::model::{Cluster, Estimate, ImageId, Node, TaskSpec};
+use crate::engine::{Action, Engine, Settings};
+use crate::model::{Cluster, Estimate, ImageId, Node, NodeId, TaskId, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Policy};
 use crate::rng::Rng;
 use crate::{greedy, list, tune};
+use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 /// Table 5-1: name, probability, memory in bytes, hundredths of a core; and an invented run time, seconds.
 pub const MIX: [(&str, f64, u64, u32, f64); 9] = [
@@ -86,6 +89,40 @@ pub fn run(
             greedy::replay(cluster, tasks, &rows, Some(actual), &mut plan);
             plan
         }
+    }
+}
+
+/// The same by the engine, as things happen: tasks of one owner that all arrive at 0.
+pub fn drive(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], settings: Settings) -> Plan {
+    let mut engine = Engine::new(settings);
+    let places: BTreeMap<NodeId, u32> = cluster.nodes.iter().enumerate().map(|(n, node)| (node.id, n as u32)).collect();
+    let indices: BTreeMap<TaskId, u32> = tasks.iter().enumerate().map(|(i, task)| (task.id, i as u32)).collect();
+    let mut plan = Plan::default();
+    for node in &cluster.nodes {
+        engine.handle_joined(0, node.clone());
+    }
+    for task in tasks {
+        if let Err(why) = engine.handle_arrived(0, "", task.clone()) {
+            plan.refused.push((task.id, why));
+        }
+    }
+    let mut ends = BinaryHeap::new();
+    let mut now = 0;
+    loop {
+        while let Some(action) = engine.poll(now) {
+            let Action::Start { task, node, end, reason } = action else { continue };
+            let (index, at) = (indices[&task], places[&node]);
+            // Its image's way is in the expected end, and comes true; its run does not.
+            let node = &cluster.nodes[at as usize];
+            let run = |seconds| node.run(seconds);
+            let fetch = (end - now).saturating_sub(run(tasks[index as usize].seconds().max(1e-3)));
+            let end = now + fetch + run(actual[index as usize]);
+            ends.push(Reverse((end, task)));
+            plan.placements.push(Placement { task, node: node.id, index, at, start: now, end, reason });
+        }
+        let Some(Reverse((end, task))) = ends.pop() else { return plan };
+        now = end;
+        engine.handle_ended(now, task);
     }
 }
 
