@@ -33,7 +33,7 @@ pub struct Settings {
     pub objective: Objective,
     /// Tasks that may wait; more are refused.
     pub queue: usize,
-    /// A task that has waited so long, and finds no node with enough free at once, gets one kept for it.
+    /// A task that is overtaken by one of the same owner that came so much later gets a node kept for it.
     pub patience: Nanos,
 }
 
@@ -103,8 +103,6 @@ pub struct Engine {
     tasks: BTreeMap<TaskId, Task>,
     /// By node: what runs there.
     there: BTreeSet<(u32, TaskId)>,
-    /// By arrival: what waits.
-    oldest: BTreeSet<(Nanos, TaskId)>,
     /// A node that is kept for a task.
     kept: Option<(u32, TaskId)>,
     /// When images that were sent will have come.
@@ -132,7 +130,6 @@ impl Engine {
             queue: Queue::default(),
             tasks: BTreeMap::new(),
             there: BTreeSet::new(),
-            oldest: BTreeSet::new(),
             kept: None,
             images: BTreeMap::new(),
             freed: VecDeque::new(),
@@ -297,8 +294,7 @@ impl Engine {
 
     fn wait(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
-        self.queue.push(task.owner, task.shape, task.rank, id);
-        self.oldest.insert((task.arrived, id));
+        self.queue.push(task.owner, task.shape, task.rank, id, task.arrived);
         self.fresh.insert(task.shape);
         self.area += left(task) * f64::from(task.spec.cores) / 100.0;
     }
@@ -315,8 +311,7 @@ impl Engine {
 
     fn unwait(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get(&id) else { return };
-        self.queue.remove(task.owner, task.shape, task.rank);
-        self.oldest.remove(&(task.arrived, id));
+        self.queue.remove(task.owner, task.shape, task.rank, task.arrived);
         self.area -= left(task) * f64::from(task.spec.cores) / 100.0;
         if let Some((n, _)) = self.kept.take_if(|k| k.1 == id) {
             self.fleet.keep(n, false);
@@ -418,6 +413,7 @@ impl Engine {
         self.load = (self.load.0 + load.0, self.load.1 + load.1);
         task.running = Some(Running { node: n, start: self.now, end, load });
         self.queue.charge(task.owner, seconds(end - self.now) * rate);
+        self.queue.started(task.owner, task.arrived);
         self.fleet.take(n, &task.spec);
         self.there.insert((n, id));
         Action::Start { task: id, node, end, reason }
@@ -432,29 +428,29 @@ impl Engine {
         }
     }
 
-    /// Small tasks could keep a large one waiting for ever: keeps a node for the oldest when that has been patient.
+    /// Others that always come first, or always fit where a large task does not, could keep a task waiting for ever: keeps a
+    /// node for one that was overtaken.
     fn keep_one(&mut self) {
         if self.kept.is_some() {
             return;
         }
-        // Those that are stranded stay the oldest.
-        for &(arrived, id) in self.oldest.iter().take(8) {
-            let Some(task) = self.tasks.get(&id) else { return };
-            if self.now.saturating_sub(arrived) < self.settings.patience {
-                return;
+        let mut found = None;
+        for (id, shape) in self.queue.overtaken(self.settings.patience) {
+            let sample = &self.queue.shapes[shape as usize].sample;
+            let room = (sample.cores, sample.memory);
+            // Those that are stranded find none.
+            found = (self.fleet.classes.iter())
+                .filter(|class| class.sample.lacks(sample).is_none())
+                .find_map(|class| class.find_free(room).or_else(|| class.find_usable(room)))
+                .map(|n| (n, id));
+            if found.is_some() {
+                break;
             }
-            let (shape, room) = (task.shape, (task.spec.cores, task.spec.memory));
-            for c in 0..self.fleet.classes.len() as u32 {
-                let class = &self.fleet.classes[c as usize];
-                if let Some(n) = class.find_free(room).or_else(|| class.find_usable(room))
-                    && self.queue.able(shape, c, &self.fleet)
-                {
-                    self.kept = Some((n, id));
-                    self.fleet.keep(n, true);
-                    self.freed.push_back(n);
-                    return;
-                }
-            }
+        }
+        if let Some((n, _)) = found {
+            self.kept = found;
+            self.fleet.keep(n, true);
+            self.freed.push_back(n);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! the order of the list.
 
 use super::fleet::Fleet;
+use crate::Nanos;
 use crate::model::{Refusal, TaskId, TaskSpec};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
@@ -35,6 +36,10 @@ struct Owner {
     /// The first of each shape, in order, with the shape.
     heads: BTreeSet<(Rank, u32)>,
     rows: BTreeMap<u32, BTreeMap<Rank, TaskId>>,
+    /// When each came, with its shape.
+    oldest: BTreeSet<(Nanos, TaskId, u32)>,
+    /// When the youngest of those that have been started came.
+    youngest: Nanos,
 }
 
 type Demand = (u32, u64, bool, bool, Vec<String>);
@@ -56,7 +61,14 @@ impl Queue {
             return owner;
         }
         let owner = self.owners.len() as u32;
-        self.owners.push(Owner { weight: 1.0, used: 0, heads: BTreeSet::new(), rows: BTreeMap::new() });
+        self.owners.push(Owner {
+            weight: 1.0,
+            used: 0,
+            heads: BTreeSet::new(),
+            rows: BTreeMap::new(),
+            oldest: BTreeSet::new(),
+            youngest: 0,
+        });
         self.names.insert(name.to_string(), owner);
         owner
     }
@@ -108,7 +120,7 @@ impl Queue {
         Some(up.filter_map(|m| m.node.refuses(task)).max().unwrap_or(Refusal::NoNodes))
     }
 
-    pub fn push(&mut self, owner: u32, shape: u32, rank: Rank, task: TaskId) {
+    pub fn push(&mut self, owner: u32, shape: u32, rank: Rank, task: TaskId, arrived: Nanos) {
         self.waiting += 1;
         let least = self.turn.first().map_or(0, |t| t.0);
         let o = &mut self.owners[owner as usize];
@@ -117,6 +129,7 @@ impl Queue {
             o.used = o.used.max(least);
             self.turn.insert((o.used, owner));
         }
+        o.oldest.insert((arrived, task, shape));
         let row = o.rows.entry(shape).or_default();
         let old = row.first_key_value().map(|f| *f.0);
         row.insert(rank, task);
@@ -128,12 +141,11 @@ impl Queue {
         }
     }
 
-    pub fn remove(&mut self, owner: u32, shape: u32, rank: Rank) {
+    pub fn remove(&mut self, owner: u32, shape: u32, rank: Rank, arrived: Nanos) {
         let o = &mut self.owners[owner as usize];
         let Some(row) = o.rows.get_mut(&shape) else { return };
-        if row.remove(&rank).is_none() {
-            return;
-        }
+        let Some(task) = row.remove(&rank) else { return };
+        o.oldest.remove(&(arrived, task, shape));
         self.waiting -= 1;
         if o.heads.remove(&(rank, shape)) {
             match row.first_key_value() {
@@ -144,6 +156,22 @@ impl Queue {
         if o.heads.is_empty() {
             self.turn.remove(&(o.used, owner));
         }
+    }
+
+    /// One that came then has been started.
+    pub fn started(&mut self, owner: u32, arrived: Nanos) {
+        let o = &mut self.owners[owner as usize];
+        o.youngest = o.youngest.max(arrived);
+    }
+
+    /// Tasks, with their shapes, that others of the same owner have overtaken which came so much later; of the owners that
+    /// have had least.
+    pub fn overtaken(&self, patience: Nanos) -> impl Iterator<Item = (TaskId, u32)> {
+        self.turn.iter().take(8).flat_map(move |&(_, owner)| {
+            let o = &self.owners[owner as usize];
+            let late = move |t: &&(Nanos, TaskId, u32)| t.0.saturating_add(patience) <= o.youngest;
+            o.oldest.iter().take(8).take_while(late).map(|t| (t.1, t.2))
+        })
     }
 
     /// An owner has had that many core seconds more, or fewer than was thought.
