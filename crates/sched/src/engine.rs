@@ -31,6 +31,9 @@ use queue::{Queue, Rank};
 pub struct Settings {
     /// What is to be small.
     pub objective: Objective,
+    /// For makespan, how much more a task of many cores counts than a narrow one of the same length: tasks come by
+    /// length times cores to this power. See [`crate::tune::width`].
+    pub wide: f64,
     /// Tasks that may wait; more are refused.
     pub queue: usize,
     /// A task that is overtaken by one of the same owner that came so much later gets a node kept for it.
@@ -39,7 +42,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { objective: Objective::Makespan, queue: 1_000_000, patience: 300 * crate::units::SECOND }
+        Self { objective: Objective::Makespan, wide: 0.5, queue: 1_000_000, patience: 300 * crate::units::SECOND }
     }
 }
 
@@ -158,13 +161,13 @@ impl Engine {
         if self.queue.waiting >= self.settings.queue {
             return Err(Refusal::QueueFull { waiting: self.queue.waiting });
         }
-        let shape = self.queue.shape(&spec);
+        let shape = self.queue.shape(&spec, self.settings.wide);
         if let Some(why) = self.queue.refuses(shape, &self.fleet, self.topology) {
             return Err(why);
         }
         let owner = self.queue.owner(owner);
         self.arrivals += 1;
-        let rank = (Reverse(spec.priority), key(&spec, self.settings.objective, 0.0), self.arrivals);
+        let rank = (Reverse(spec.priority), key(&spec, self.settings.objective, self.settings.wide), self.arrivals);
         let id = spec.id;
         let task = Task { spec, owner, shape, rank, arrived: self.now, running: None, synced: 0.0, cancelled: false };
         self.tasks.insert(id, task);
@@ -344,14 +347,12 @@ impl Engine {
         }
     }
 
-    /// The least key of a task that would end here within the target.
-    fn least(&self, n: u32) -> u64 {
-        if self.settings.objective != Objective::Makespan {
-            return 0;
-        }
+    /// The longest task, in nanoseconds at speed 1, that would end here within the target.
+    fn in_time(&self, n: u32) -> Option<f64> {
         let running = (self.load.1 - seconds(self.now) * self.load.0).max(0.0);
         let left = (self.area + running) / self.fleet.power.max(1e-9) * SLACK;
-        u64::MAX - nanos(left * self.fleet.members[n as usize].node.speed())
+        let speed = self.fleet.members[n as usize].node.speed();
+        (self.settings.objective == Objective::Makespan).then(|| nanos(left) as f64 * speed)
     }
 
     fn start_on(&mut self, n: u32) -> Option<Action> {
@@ -364,7 +365,7 @@ impl Engine {
                 let (cores, memory) = self.fleet.open(n);
                 (spec.cores <= cores && spec.memory <= memory).then_some(id)?
             }
-            _ => self.queue.choose(&self.fleet, n, self.least(n), self.topology)?,
+            _ => self.queue.choose(&self.fleet, n, self.in_time(n), self.topology)?,
         };
         Some(self.start(n, id))
     }

@@ -34,7 +34,7 @@ pub mod rng;
 mod search;
 pub mod simulate;
 mod timeline;
-mod tune;
+pub mod tune;
 pub mod units;
 
 pub use engine::{Action, Engine};

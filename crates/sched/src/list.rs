@@ -45,10 +45,14 @@ pub(crate) fn dispatch(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f
 /// that wide ones leave, so that they had better come later.
 pub(crate) fn key(task: &TaskSpec, objective: Objective, wide: f64) -> u64 {
     match objective {
-        Objective::Makespan if wide == 0.0 => u64::MAX - nanos(task.seconds()),
-        Objective::Makespan => u64::MAX - nanos(task.seconds() * libm::pow(f64::from(task.cores.max(1)) / 100.0, wide)),
+        Objective::Makespan => u64::MAX - nanos(task.seconds() * scale(task.cores, wide)),
         Objective::MeanResponse => nanos(task.area()),
     }
+}
+
+/// (Hundredths of) cores^`wide`.
+pub(crate) fn scale(cores: u32, wide: f64) -> f64 {
+    if wide == 0.0 || cores == 100 { 1.0 } else { libm::pow(f64::from(cores.max(1)) / 100.0, wide) }
 }
 
 /// Whether it matters to a task's run time where it runs.
@@ -69,6 +73,8 @@ struct Shape {
     able: Vec<bool>,
     /// Speed of the fastest node that will do.
     fastest: f64,
+    /// What lengths are multiplied by in the keys.
+    scale: f64,
 }
 
 impl Shape {
@@ -191,6 +197,7 @@ impl<'a> List<'a> {
                         able: samples.iter().map(|n| n.lacks(task).is_none()).collect(),
                         fastest: (cluster.nodes.iter().filter(|n| n.refuses(task).is_none()))
                             .fold(0.0, |most, n| most.max(n.speed())),
+                        scale: scale(task.cores, self.rule.wide),
                     });
                     Some(shapes.len() as u32 - 1)
                 }),
@@ -284,10 +291,10 @@ impl<'a> List<'a> {
         self.nodes[n as usize].at = now;
         while self.waiting > 0 {
             let free = self.nodes[n as usize];
-            let least =
-                self.target.map_or(0, |target| u64::MAX - (target.saturating_sub(now) as f64 * free.speed) as u64);
+            // The longest, at speed 1, that ends in time.
+            let most = self.target.map_or(f64::MAX, |target| target.saturating_sub(now) as f64 * free.speed);
             let mut best = (NOTHING.head, usize::MAX, 0);
-            self.look(1, &free, least, actual.is_some(), &mut best);
+            self.look(1, &free, most, actual.is_some(), &mut best);
             let (_, shape, place) = best;
             if shape == usize::MAX {
                 return;
@@ -321,12 +328,12 @@ impl<'a> List<'a> {
         come.saturating_sub(now)
     }
 
-    /// The first task below a branch that fits, has at least that key, and comes before what was found already.
+    /// The first task below a branch that fits, is not longer than that, and comes before what was found already.
     fn look(
         &mut self,
         branch: usize,
         free: &Free,
-        least: u64,
+        most: f64,
         late: bool,
         best: &mut ((Reverse<i32>, u64), usize, usize),
     ) {
@@ -338,8 +345,8 @@ impl<'a> List<'a> {
             let (left, right) = (2 * branch, 2 * branch + 1);
             let (first, second) =
                 if self.tree[left].head <= self.tree[right].head { (left, right) } else { (right, left) };
-            self.look(first, free, least, late, best);
-            self.look(second, free, least, late, best);
+            self.look(first, free, most, late, best);
+            self.look(second, free, most, late, best);
             return;
         }
         let at = branch - self.leaves;
@@ -347,7 +354,8 @@ impl<'a> List<'a> {
         if !shape.able[free.class as usize] {
             return;
         }
-        let least = if late && free.speed >= shape.fastest { 0 } else { least };
+        let any = most == f64::MAX || (late && free.speed >= shape.fastest);
+        let least = if any { 0 } else { u64::MAX - (most * shape.scale) as u64 };
         if let Some((key, place)) = shape.first(least)
             && (shape.priority, key) < best.0
         {

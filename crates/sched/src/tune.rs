@@ -2,7 +2,7 @@
 //! best on average is taken.
 //!
 //! Longest first is good for tasks of one core. When some use half of one, those that come last decide how evenly the
-//! set ends, and narrow tasks are the better last ones, unless they are long: see `wide` in [`Rule`]. How far that goes
+//! set ends, and narrow tasks are the better last ones, unless they are long: see [`width`]. How far that goes
 //! depends on how sure the estimates are, so that the outcomes are drawn with their errors. The number of trials falls as
 //! sets grow, where it matters less.
 
@@ -15,6 +15,11 @@ use alloc::vec::Vec;
 
 /// The exponents that are tried.
 const WIDE: [f64; 6] = [0.0, 1.0, 2.0, 0.5, 0.3, 0.7];
+
+/// The power of cores that suits the set: what an engine that gets it is to be set to.
+pub fn width(cluster: &Cluster, tasks: &[TaskSpec], seed: u64) -> f64 {
+    rule(cluster, tasks, Objective::Makespan, seed).wide
+}
 
 /// The rule for the list, without a target.
 pub(crate) fn rule(cluster: &Cluster, tasks: &[TaskSpec], objective: Objective, seed: u64) -> Rule<'static> {

@@ -299,13 +299,14 @@ fn missed_deadlines_are_counted() {
 #[test]
 fn the_engine_does_as_well_as_the_plan() {
     let cluster = simulate::thesis_cluster();
-    for (n, worse) in [(100, 1.12), (500, 1.04)] {
+    for (n, worse) in [(100, 1.03), (500, 1.01)] {
         let mut rng = Rng::new(n as u64);
         let tasks = simulate::thesis_tasks(n, 0.15, &mut rng);
         let actual = simulate::outcomes(&tasks, &mut rng);
         for objective in OBJECTIVES {
             let list = simulate::run(&cluster, &tasks, &actual, Policy::List, objective, 1).value(objective);
-            let settings = engine::Settings { objective, ..engine::Settings::default() };
+            let wide = tune::width(&cluster, &tasks, 1);
+            let settings = engine::Settings { objective, wide, ..engine::Settings::default() };
             let engine = simulate::drive(&cluster, &tasks, &actual, settings).value(objective);
             assert!(engine <= list * worse, "{n} {objective:?}: {engine}, planned {list}");
         }

@@ -6,6 +6,7 @@
 
 use super::fleet::Fleet;
 use crate::Nanos;
+use crate::list::scale;
 use crate::model::{Refusal, TaskId, TaskSpec};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
@@ -22,6 +23,8 @@ pub(super) type Rank = (Reverse<i32>, u64, u64);
 #[derive(Debug)]
 pub(super) struct Shape {
     pub sample: TaskSpec,
+    /// What lengths are multiplied by in the keys.
+    scale: f64,
     /// By class, as far as it has been asked for.
     able: Vec<bool>,
     /// Speed of the fastest node that will do, and of which topology that is true.
@@ -77,10 +80,15 @@ impl Queue {
         self.owners[owner as usize].weight = weight;
     }
 
-    pub fn shape(&mut self, task: &TaskSpec) -> u32 {
+    pub fn shape(&mut self, task: &TaskSpec, wide: f64) -> u32 {
         let demand = (task.cores, task.memory, task.gpu, task.local_only, task.labels.clone());
         *self.demands.entry(demand).or_insert_with(|| {
-            self.shapes.push(Shape { sample: task.clone(), able: Vec::new(), fastest: (0.0, u64::MAX) });
+            self.shapes.push(Shape {
+                sample: task.clone(),
+                scale: scale(task.cores, wide),
+                able: Vec::new(),
+                fastest: (0.0, u64::MAX),
+            });
             self.shapes.len() as u32 - 1
         })
     }
@@ -190,9 +198,9 @@ impl Queue {
         self.turn.len() > 1
     }
 
-    /// The task that a node should have: of the owner that comes first of those that have one that fits. `least` is the least
-    /// key on a node that is not the fastest for the task.
-    pub fn choose(&mut self, fleet: &Fleet, n: u32, least: u64, topology: u64) -> Option<TaskId> {
+    /// The task that a node should have: of the owner that comes first of those that have one that fits. `most` is the length,
+    /// in nanoseconds at speed 1, over which a task had better wait for a faster node, if there is one.
+    pub fn choose(&mut self, fleet: &Fleet, n: u32, most: Option<f64>, topology: u64) -> Option<TaskId> {
         let (cores, memory) = fleet.open(n);
         let member = &fleet.members[n as usize];
         let (class, speed) = (member.class, member.node.speed());
@@ -208,8 +216,9 @@ impl Queue {
                 if sample.cores > cores || sample.memory > memory || !self.able(shape, class, fleet) {
                     continue;
                 }
-                let late = least > 0 && speed < self.fastest(shape, fleet, topology);
-                let from = (head.0, if late { least } else { 0 }, 0);
+                let most = most.filter(|_| speed < self.fastest(shape, fleet, topology));
+                let scale = self.shapes[shape as usize].scale;
+                let from = (head.0, most.map_or(0, |most| u64::MAX - (most * scale) as u64), 0);
                 let row = &self.owners[owner as usize].rows[&shape];
                 // Of the urgent ones only: the rest of them may not be passed over by those that are not.
                 if let Some((&rank, &task)) = row.range(from..).next()
