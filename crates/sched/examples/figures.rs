@@ -71,10 +71,13 @@ fn timed<T>(times: u32, mut f: impl FnMut() -> T) -> (T, f64) {
 
 fn scale() {
     let cluster = thesis_cluster();
-    let tasks = thesis_tasks(1000, 0.0, &mut Rng::new(7));
-    let (_, ga) = timed(1, || plan(&cluster, &tasks, Policy::MbctGa, Objective::Makespan, 1));
-    let (_, list) = timed(5, || plan(&cluster, &tasks, Policy::List, Objective::Makespan, 1));
-    println!("1000 tasks: mbct-ga {:.1} ms, list {:.2} ms, {:.0} times faster", ga * 1e3, list * 1e3, ga / list);
+    for (n, cv) in [(100, 0.0), (100, 0.15), (500, 0.15), (1000, 0.0), (1000, 0.15)] {
+        let tasks = thesis_tasks(n, cv, &mut Rng::new(7));
+        let (_, ga) = timed(1, || plan(&cluster, &tasks, Policy::MbctGa, Objective::Makespan, 1));
+        let (_, list) = timed(9, || plan(&cluster, &tasks, Policy::List, Objective::Makespan, 1));
+        let (ga, list, times) = (ga * 1e3, list * 1e3, ga / list);
+        println!("planning {n} tasks, cv {cv}: mbct-ga {ga:.1} ms, list {list:.2} ms, {times:.0} times faster");
+    }
     let cluster = speed_classes(10_000, 16);
     for n in [100_000, 1_000_000] {
         // The mix has tasks so long that nothing else counts at 100,000; a set of even lengths has not.
@@ -115,17 +118,10 @@ fn events() {
     let (first, later) = tasks.split_at(100_000);
     let owner = |t: &TaskSpec| ["a", "b", "c", "d"][t.id.0 as usize % 4];
     let mut running = Vec::new();
-    let drain = |engine: &mut Engine, running: &mut Vec<TaskId>| {
-        while let Some(action) = engine.poll(0) {
-            if let Action::Start { task, .. } = action {
-                running.push(task);
-            }
-        }
-    };
     first.iter().for_each(|t| engine.handle_arrived(0, owner(t), t.clone()).unwrap());
     drain(&mut engine, &mut running);
     println!("events at 10000 nodes, {:?} tasks that wait and run: median, 99 %, most, in us", engine.counts());
-    let mut report = |name: &str, mut event: Box<dyn FnMut(&mut Engine, &mut Vec<TaskId>) + '_>| {
+    let mut report = |name, event: &mut dyn FnMut(&mut Engine, &mut Vec<TaskId>)| {
         let mut took: Vec<f64> = (0..2_000)
             .map(|_| {
                 let start = Instant::now();
@@ -137,43 +133,27 @@ fn events() {
         took.sort_by(f64::total_cmp);
         println!("  {name:10} {:7.1} {:7.1} {:7.1}", took[1_000], took[1_980], took[1_999]);
     };
-    let mut next = later.iter();
-    report(
-        "arrived",
-        Box::new(|e, _| next.next().into_iter().for_each(|t| e.handle_arrived(0, owner(t), t.clone()).unwrap())),
-    );
+    let mut next = later.iter().cloned();
+    report("arrived", &mut |e, _| {
+        next.next().into_iter().for_each(|t| e.handle_arrived(0, owner(&t), t).unwrap());
+    });
     let mut pick = Rng::new(3);
-    report("ended", Box::new(|e, r| e.handle_ended(0, r.swap_remove(pick.below(r.len())))));
-    let mut id = 0;
-    report(
-        "cancelled",
-        Box::new(|e, _| {
-            id += 7;
-            e.handle_cancelled(0, TaskId(id))
-        }),
-    );
-    let mut n = 0;
-    report(
-        "lost",
-        Box::new(|e, _| {
-            n += 3;
-            e.handle_lost(0, NodeId(n))
-        }),
-    );
-    let mut n = 0;
-    report(
-        "joined",
-        Box::new(|e, _| {
-            n += 3;
-            e.handle_joined(0, cluster.nodes[n].clone())
-        }),
-    );
-    let mut n = 0;
-    report(
-        "cordoned",
-        Box::new(|e, _| {
-            n += 3;
-            e.handle_cordoned(0, NodeId(n), true)
-        }),
-    );
+    report("ended", &mut |e, r| e.handle_ended(0, r.swap_remove(pick.below(r.len()))));
+    let mut ids = (0..).step_by(7);
+    report("cancelled", &mut |e, _| e.handle_cancelled(0, TaskId(ids.next().unwrap())));
+    let mut nodes = (0..).step_by(3);
+    report("lost", &mut |e, _| e.handle_lost(0, NodeId(nodes.next().unwrap())));
+    let mut nodes = cluster.nodes.iter().step_by(3).cloned();
+    report("joined", &mut |e, _| e.handle_joined(0, nodes.next().unwrap()));
+    let mut nodes = (0..).step_by(3);
+    report("cordoned", &mut |e, _| e.handle_cordoned(0, NodeId(nodes.next().unwrap()), true));
+}
+
+/// All that is to be done now.
+fn drain(engine: &mut Engine, running: &mut Vec<TaskId>) {
+    while let Some(action) = engine.poll(0) {
+        if let Action::Start { task, .. } = action {
+            running.push(task);
+        }
+    }
 }

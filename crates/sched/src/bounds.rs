@@ -123,7 +123,6 @@ fn speeds(cluster: &Cluster) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
     use crate::model::Node;
-    use std::vec;
 
     fn check(nodes: &[(u32, f64)], seconds: &[f64], expect: (f64, f64)) {
         let nodes = nodes.iter().enumerate().map(|(i, &(c, speed))| Node { speed, ..Node::new(i as u32, c, 16) });

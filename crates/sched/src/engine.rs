@@ -17,7 +17,7 @@ mod fleet;
 mod queue;
 
 use crate::Nanos;
-use crate::list::key;
+use crate::list::{key, liquid};
 use crate::model::{ImageId, Node, NodeId, Refusal, TaskId, TaskSpec};
 use crate::plan::{Objective, Reason};
 use crate::units::{nanos, seconds, within};
@@ -93,8 +93,8 @@ struct Task {
     cancelled: bool,
 }
 
-/// Of the target for the makespan: late binding sees estimates only.
-const SLACK: f64 = 1.05;
+/// Of the target for the makespan, as part of a mean run: more than in a plan, since nothing is taken back.
+pub(crate) const SLACK: f64 = 0.3;
 
 /// A scheduler that is told what happens.
 #[derive(Debug)]
@@ -350,7 +350,8 @@ impl Engine {
     /// The longest task, in nanoseconds at speed 1, that would end here within the target.
     fn in_time(&self, n: u32) -> Option<f64> {
         let running = (self.load.1 - seconds(self.now) * self.load.0).max(0.0);
-        let left = (self.area + running) / self.fleet.power.max(1e-9) * SLACK;
+        let mean = self.area / self.queue.waiting.max(1) as f64;
+        let left = liquid(self.area + running, mean, self.fleet.power, self.fleet.cores, SLACK);
         let speed = self.fleet.members[n as usize].node.speed();
         (self.settings.objective == Objective::Makespan).then(|| nanos(left) as f64 * speed)
     }

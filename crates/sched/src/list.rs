@@ -23,19 +23,17 @@ use core::cmp::Reverse;
 
 /// How to dispatch.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rule<'a> {
+pub(crate) struct Rule {
     pub objective: Objective,
     /// Makespan: how much more a task of many cores counts than a narrow one of the same length; see [`key`].
     pub wide: f64,
-    /// Makespan: the first target as a multiple of the lower bound, or no target.
+    /// Makespan: the first target is so much of a mean run beyond what could be if tasks were a liquid; or no target.
     pub slack: Option<f64>,
-    /// The list, where it is given: a number for each task, the least first.
-    pub keys: Option<&'a [u64]>,
 }
 
 /// A list plan. `actual` are the run times that come out, seconds at speed 1, where these are not the estimates; decisions
 /// see only the estimates, and that something has ended.
-pub(crate) fn dispatch(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f64]>, rule: Rule<'_>) -> Plan {
+pub(crate) fn dispatch(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f64]>, rule: Rule) -> Plan {
     let mut list = List::new(cluster, tasks, rule);
     list.run(actual);
     list.plan
@@ -53,6 +51,13 @@ pub(crate) fn key(task: &TaskSpec, objective: Objective, wide: f64) -> u64 {
 /// (Hundredths of) cores^`wide`.
 pub(crate) fn scale(cores: u32, wide: f64) -> f64 {
     if wide == 0.0 || cores == 100 { 1.0 } else { libm::pow(f64::from(cores.max(1)) / 100.0, wide) }
+}
+
+/// Seconds in which so many core seconds could be done, and `slack` of a run of mean size longer.
+///
+/// Sets of few and large tasks need more room than sets of many: what a node has left at the end is a part of a task.
+pub(crate) fn liquid(left: f64, mean: f64, power: f64, cores: f64, slack: f64) -> f64 {
+    (left + mean * cores * slack) / power.max(1e-9)
 }
 
 /// Whether it matters to a task's run time where it runs.
@@ -123,7 +128,7 @@ struct Free {
 struct List<'a> {
     cluster: &'a Cluster,
     tasks: &'a [TaskSpec],
-    rule: Rule<'a>,
+    rule: Rule,
     shapes: Vec<Shape>,
     /// Leaves from `leaves` on.
     tree: Vec<Branch>,
@@ -136,14 +141,16 @@ struct List<'a> {
     area: f64,
     /// Of what runs: core speed, and core speed times its expected end in seconds.
     running: (f64, f64),
-    /// Core speed of all nodes.
+    /// Core speed of all nodes, and cores.
     power: f64,
+    cores: f64,
     plan: Plan,
 }
 
 impl<'a> List<'a> {
-    fn new(cluster: &'a Cluster, tasks: &'a [TaskSpec], rule: Rule<'a>) -> Self {
+    fn new(cluster: &'a Cluster, tasks: &'a [TaskSpec], rule: Rule) -> Self {
         let (nodes, samples) = classes(cluster);
+        let open = || cluster.nodes.iter().filter(|n| !n.cordoned);
         let mut list = Self {
             cluster,
             tasks,
@@ -157,18 +164,14 @@ impl<'a> List<'a> {
             target: None,
             area: 0.0,
             running: (0.0, 0.0),
-            power: cluster
-                .nodes
-                .iter()
-                .filter(|n| !n.cordoned)
-                .map(|n| n.speed() * f64::from(n.usable_cores()) / 100.0)
-                .sum(),
+            power: open().map(|n| n.speed() * f64::from(n.usable_cores()) / 100.0).sum(),
+            cores: open().map(|n| f64::from(n.usable_cores()) / 100.0).sum(),
             plan: Plan { placements: Vec::with_capacity(tasks.len()), refused: Vec::new() },
         };
         list.sort_into_shapes(&samples);
         if let Some(slack) = rule.slack {
             let seconds: Vec<f64> = tasks.iter().map(TaskSpec::seconds).collect();
-            list.target = Some(nanos(bounds::makespan(cluster, tasks, &seconds) * slack));
+            list.target = Some(list.within(0, slack).max(nanos(bounds::makespan(cluster, tasks, &seconds) * 1.001)));
         }
         list
     }
@@ -206,10 +209,7 @@ impl<'a> List<'a> {
             match shape {
                 Some(shape) => {
                     self.area += task.area();
-                    shapes[shape as usize].waiting.push((
-                        self.rule.keys.map_or_else(|| key(task, self.rule.objective, self.rule.wide), |k| k[i]),
-                        i as u32,
-                    ));
+                    shapes[shape as usize].waiting.push((key(task, self.rule.objective, self.rule.wide), i as u32));
                 }
                 None => self.plan.refused.extend(cluster.refuses(task).map(|why| (task.id, why))),
             }
@@ -249,8 +249,7 @@ impl<'a> List<'a> {
                 now = end;
                 let node = self.release(placed);
                 if let (Some(_), Some(slack)) = (actual, self.rule.slack) {
-                    let left = self.area + (self.running.1 - seconds(now) * self.running.0).max(0.0);
-                    self.target = Some(now + nanos(left / self.power * slack));
+                    self.target = Some(self.within(now, slack));
                 }
                 // What ends at once is freed before anything is chosen.
                 let same = ends.peek().is_some_and(|Reverse((next, p))| {
@@ -266,6 +265,12 @@ impl<'a> List<'a> {
             let Some(target) = &mut self.target else { break };
             *target = target.saturating_add(*target / 64 + 1);
         }
+    }
+
+    /// When all could have ended, if tasks were a liquid, and so much of a mean run later.
+    fn within(&self, now: Nanos, slack: f64) -> Nanos {
+        let left = self.area + (self.running.1 - seconds(now) * self.running.0).max(0.0);
+        now + nanos(liquid(left, self.area / self.waiting.max(1) as f64, self.power, self.cores, slack))
     }
 
     fn release(&mut self, placed: u32) -> u32 {

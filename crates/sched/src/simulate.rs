@@ -3,7 +3,7 @@
 //! Tables 5-1 (task mix) and 5-2 (cluster) are the thesis's. It does not publish run times; those of [`MIX`] are invented, so
 //! that T_local is about that of Table 5-3. What a task takes is its estimate times a lognormal number of mean 1.
 
-use crate::engine::{Action, Engine, Settings};
+use crate::engine::{Action, Engine, SLACK, Settings};
 use crate::model::{Cluster, Estimate, ImageId, Node, NodeId, TaskId, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Policy};
 use crate::rng::Rng;
@@ -75,9 +75,9 @@ pub fn run(
 ) -> Plan {
     match policy {
         Policy::List => {
-            let rule = tune::rule(cluster, tasks, objective, seed);
+            let (rule, _) = tune::rule(cluster, tasks, objective, seed);
             let target = list::several_speeds(cluster) && objective == Objective::Makespan;
-            list::dispatch(cluster, tasks, Some(actual), list::Rule { slack: target.then_some(1.05), ..rule })
+            list::dispatch(cluster, tasks, Some(actual), list::Rule { slack: target.then_some(SLACK), ..rule })
         }
         Policy::Local => greedy::local(cluster, tasks, Some(actual)),
         Policy::MemoryFirst => greedy::memory_first(cluster, tasks, Some(actual)),

@@ -8,7 +8,7 @@
 
 use crate::list::{Rule, dispatch};
 use crate::model::{Cluster, TaskSpec};
-use crate::plan::Objective;
+use crate::plan::{Objective, Plan};
 use crate::rng::Rng;
 use crate::simulate::outcomes;
 use alloc::vec::Vec;
@@ -18,29 +18,35 @@ const WIDE: [f64; 6] = [0.0, 1.0, 2.0, 0.5, 0.3, 0.7];
 
 /// The power of cores that suits the set: what an engine that gets it is to be set to.
 pub fn width(cluster: &Cluster, tasks: &[TaskSpec], seed: u64) -> f64 {
-    rule(cluster, tasks, Objective::Makespan, seed).wide
+    rule(cluster, tasks, Objective::Makespan, seed).0.wide
 }
 
-/// The rule for the list, without a target.
-pub(crate) fn rule(cluster: &Cluster, tasks: &[TaskSpec], objective: Objective, seed: u64) -> Rule<'static> {
-    let mut rule = Rule { objective, wide: 0.0, slack: None, keys: None };
+/// The rule for the list, without a target; with the plan that it makes if that has been made.
+pub(crate) fn rule(cluster: &Cluster, tasks: &[TaskSpec], objective: Objective, seed: u64) -> (Rule, Option<Plan>) {
+    let mut rule = Rule { objective, wide: 0.0, slack: None };
     let level = tasks.windows(2).all(|w| w[0].cores == w[1].cores);
     if objective == Objective::MeanResponse || level || tasks.len() > 20_000 {
-        return rule;
+        return (rule, None);
     }
     let sure = tasks.iter().all(|t| t.work.cv <= 0.0);
     let trials = if sure { 1 } else { (2_000 / tasks.len()).clamp(1, 16) };
     let widths = if tasks.len() < 800 { &WIDE[..] } else { &WIDE[..3] };
     let mut rng = Rng::new(seed);
     let drawn: Vec<Vec<f64>> = (0..trials).map(|_| outcomes(tasks, &mut rng)).collect();
-    let mut least = u128::MAX;
+    let (mut least, mut best) = (u128::MAX, None);
     for &wide in widths {
         let tried = Rule { wide, ..rule };
-        let sum = drawn.iter().map(|o| u128::from(dispatch(cluster, tasks, Some(o), tried).makespan())).sum();
+        let mut sum = 0;
+        let mut last = None;
+        for outcome in &drawn {
+            let plan = dispatch(cluster, tasks, Some(outcome), tried);
+            sum += u128::from(plan.makespan());
+            last = Some(plan);
+        }
         if sum < least {
-            least = sum;
-            rule = tried;
+            (least, rule, best) = (sum, tried, last);
         }
     }
-    rule
+    // What was drawn is what is estimated, if that is sure.
+    (rule, best.filter(|_| sure))
 }

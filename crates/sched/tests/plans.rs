@@ -5,6 +5,7 @@ use wayfare_sched::rng::Rng;
 use wayfare_sched::units::{SECOND, nanos, seconds};
 use wayfare_sched::{
     Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan, simulate,
+    tune,
 };
 
 const OBJECTIVES: [Objective; 2] = [Objective::Makespan, Objective::MeanResponse];

@@ -103,8 +103,9 @@ pub(super) struct Fleet {
     known: BTreeMap<NodeId, u32>,
     pub classes: Vec<Class>,
     offers: BTreeMap<(u64, bool, bool, Vec<String>), u32>,
-    /// Core speed of all nodes that may get tasks.
+    /// Core speed of all nodes that may get tasks, and their cores.
     pub power: f64,
+    pub cores: f64,
 }
 
 impl Fleet {
@@ -140,7 +141,7 @@ impl Fleet {
         } else {
             self.members.push(member);
         }
-        self.power += self.rate(n);
+        self.count(n, 1.0);
         self.show(n);
         n
     }
@@ -148,16 +149,16 @@ impl Fleet {
     /// Not there any more, for now.
     pub fn part(&mut self, n: u32) {
         if self.members[n as usize].up {
-            self.power -= self.rate(n);
+            self.count(n, -1.0);
             self.members[n as usize].up = false;
             self.show(n);
         }
     }
 
     pub fn cordon(&mut self, n: u32, cordoned: bool) {
-        self.power -= self.rate(n);
+        self.count(n, -1.0);
         self.members[n as usize].node.cordoned = cordoned;
-        self.power += self.rate(n);
+        self.count(n, 1.0);
         self.show(n);
     }
 
@@ -184,11 +185,14 @@ impl Fleet {
         if member.up && !member.node.cordoned { member.free } else { (0, 0) }
     }
 
-    /// Core speed that counts.
-    fn rate(&self, n: u32) -> f64 {
+    /// Adds a node to the sums (1), or takes it out (-1), if it counts.
+    fn count(&mut self, n: u32, sign: f64) {
         let member = &self.members[n as usize];
-        let counts = member.up && !member.node.cordoned;
-        if counts { member.node.speed() * f64::from(member.node.usable_cores()) / 100.0 } else { 0.0 }
+        if member.up && !member.node.cordoned {
+            let cores = sign * f64::from(member.node.usable_cores()) / 100.0;
+            self.cores += cores;
+            self.power += cores * member.node.speed();
+        }
     }
 
     fn show(&mut self, n: u32) {
