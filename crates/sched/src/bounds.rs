@@ -14,6 +14,8 @@
 //! for tasks of several cores the squashed area of Turek and others 1994).
 
 use crate::model::{Cluster, TaskSpec};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Seconds before which the tasks, all there at 0, cannot be over. `seconds` are their true run times at speed 1.
@@ -26,30 +28,21 @@ pub fn makespan(cluster: &Cluster, tasks: &[TaskSpec], seconds: &[f64]) -> f64 {
         return 0.0;
     }
     let (mut area, mut bytes, mut longest) = (0.0, 0.0, 0.0_f64);
-    let mut wishes: Option<(&TaskSpec, f64)> = None;
+    let mut wishes: BTreeMap<(bool, bool, &[String]), f64> = BTreeMap::new();
     let mut order: Vec<(f64, f64)> = Vec::with_capacity(tasks.len());
     for (task, &seconds) in tasks.iter().zip(seconds) {
         let cores = f64::from(task.cores) / 100.0;
         area += cores * seconds;
         bytes += task.memory as f64 * seconds;
         order.push((seconds, cores));
-        // Tasks with wishes come in rows of the same ones: their fastest node is looked for once for a row.
         let fastest = if !task.local_only && !task.gpu && task.labels.is_empty() {
             fastest
         } else {
-            let same = |a: &TaskSpec| {
-                (a.local_only, a.gpu, &a.labels, a.cores, a.memory)
-                    == (task.local_only, task.gpu, &task.labels, task.cores, task.memory)
-            };
-            match wishes {
-                Some((last, speed)) if same(last) => speed,
-                _ => {
-                    let able = cluster.nodes.iter().filter(|n| n.refuses(task).is_none());
-                    let speed = able.map(|n| n.speed()).fold(0.0, f64::max);
-                    wishes = Some((task, speed));
-                    if speed > 0.0 { speed } else { fastest }
-                }
-            }
+            *wishes.entry((task.local_only, task.gpu, &task.labels)).or_insert_with(|| {
+                let able = cluster.nodes.iter().filter(|n| n.lacks(task).is_none());
+                let speed = able.map(|n| n.speed()).fold(0.0, f64::max);
+                if speed > 0.0 { speed } else { fastest }
+            })
         };
         longest = longest.max(seconds / fastest.max(1e-6));
     }

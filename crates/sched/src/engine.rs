@@ -193,6 +193,26 @@ impl Engine {
         }
     }
 
+    /// A task that ran has gone over to another node without being stopped, and has its cores and memory there. False, and
+    /// nothing has changed, if it does not run, or the other node is not known or has no room: look there before the move.
+    pub fn handle_moved(&mut self, now: Nanos, id: TaskId, to: NodeId) -> bool {
+        self.now = self.now.max(now);
+        let Some(to) = self.fleet.place(to) else { return false };
+        let (cores, memory) = self.fleet.open(to);
+        let Some(task) = self.tasks.get(&id) else { return false };
+        let Some(old) = task.running else { return false };
+        if old.node == to || task.spec.cores > cores || task.spec.memory > memory {
+            return false;
+        }
+        let speed = |n: u32| self.fleet.members[n as usize].node.speed();
+        let left = old.end.saturating_sub(self.now);
+        let left = nanos(seconds(left) * speed(old.node) / speed(to));
+        self.halt(id);
+        self.freed.push_back(old.node);
+        self.run_there(id, to, self.now + left.max(1));
+        true
+    }
+
     /// Nobody wants this task any more. One that waits is gone; one that runs is stopped.
     pub fn handle_cancelled(&mut self, now: Nanos, id: TaskId) {
         self.now = self.now.max(now);
@@ -398,7 +418,7 @@ impl Engine {
         self.unwait(id);
         let reason = self.reason();
         let member = &self.fleet.members[n as usize];
-        let (node, speed) = (member.node.id, member.node.speed());
+        let node = member.node.id;
         // Every id in the queue is one of a task.
         let Some(task) = self.tasks.get_mut(&id) else { return Action::Stop { task: id, node } };
         let fetch = match task.spec.transfer {
@@ -410,15 +430,21 @@ impl Engine {
             }
         };
         let end = self.now + fetch + member.node.run(left(task));
-        let rate = speed * f64::from(task.spec.cores) / 100.0;
+        self.queue.started(task.owner, task.arrived);
+        self.run_there(id, n, end);
+        Action::Start { task: id, node, end, reason }
+    }
+
+    /// Puts a task that does not wait on a node.
+    fn run_there(&mut self, id: TaskId, n: u32, end: Nanos) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let rate = self.fleet.members[n as usize].node.speed() * f64::from(task.spec.cores) / 100.0;
         let load = (rate, rate * seconds(end));
         self.load = (self.load.0 + load.0, self.load.1 + load.1);
         task.running = Some(Running { node: n, start: self.now, end, load });
         self.queue.charge(task.owner, seconds(end - self.now) * rate);
-        self.queue.started(task.owner, task.arrived);
         self.fleet.take(n, &task.spec);
         self.there.insert((n, id));
-        Action::Start { task: id, node, end, reason }
     }
 
     fn reason(&self) -> Reason {

@@ -15,7 +15,7 @@ use crate::model::{Cluster, ImageId, Node, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
 use crate::units::{nanos, seconds};
 use crate::{Nanos, bounds};
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -149,7 +149,7 @@ struct List<'a> {
 
 impl<'a> List<'a> {
     fn new(cluster: &'a Cluster, tasks: &'a [TaskSpec], rule: Rule) -> Self {
-        let (nodes, samples) = classes(cluster);
+        let (nodes, classes) = classes(cluster);
         let open = || cluster.nodes.iter().filter(|n| !n.cordoned);
         let mut list = Self {
             cluster,
@@ -168,7 +168,7 @@ impl<'a> List<'a> {
             cores: open().map(|n| f64::from(n.usable_cores()) / 100.0).sum(),
             plan: Plan { placements: Vec::with_capacity(tasks.len()), refused: Vec::new() },
         };
-        list.sort_into_shapes(&samples);
+        list.sort_into_shapes(&classes);
         if let Some(slack) = rule.slack {
             let seconds: Vec<f64> = tasks.iter().map(TaskSpec::seconds).collect();
             list.target = Some(list.within(0, slack).max(nanos(bounds::makespan(cluster, tasks, &seconds) * 1.001)));
@@ -176,7 +176,7 @@ impl<'a> List<'a> {
         list
     }
 
-    fn sort_into_shapes(&mut self, samples: &[&Node]) {
+    fn sort_into_shapes(&mut self, classes: &[Class<'_>]) {
         type Demand<'t> = (u32, u64, Reverse<i32>, bool, bool, &'t [String]);
         let mut known: BTreeMap<Demand<'_>, Option<u32>> = BTreeMap::new();
         let mut last: Option<(Demand<'_>, Option<u32>)> = None;
@@ -188,7 +188,9 @@ impl<'a> List<'a> {
             let shape = match last {
                 Some((same, shape)) if same == demand => shape,
                 _ => *known.entry(demand).or_insert_with(|| {
-                    if cluster.refuses(task).is_some() {
+                    let takes = |class: &&Class<'_>| class.takes(task);
+                    let fastest = classes.iter().filter(takes).fold(0.0, |most, c| c.sample.speed().max(most));
+                    if fastest == 0.0 {
                         return None;
                     }
                     shapes.push(Shape {
@@ -197,9 +199,8 @@ impl<'a> List<'a> {
                         memory: task.memory,
                         waiting: Vec::new(),
                         next: Vec::new(),
-                        able: samples.iter().map(|n| n.lacks(task).is_none()).collect(),
-                        fastest: (cluster.nodes.iter().filter(|n| n.refuses(task).is_none()))
-                            .fold(0.0, |most, n| most.max(n.speed())),
+                        able: classes.iter().map(|c| c.takes(task)).collect(),
+                        fastest,
                         scale: scale(task.cores, self.rule.wide),
                     });
                     Some(shapes.len() as u32 - 1)
@@ -394,21 +395,37 @@ fn join(a: Branch, b: Branch) -> Branch {
     Branch { cores: a.cores.min(b.cores), memory: a.memory.min(b.memory), head: a.head.min(b.head) }
 }
 
-/// What each node has free, and one node of each class. Cordoned nodes have nothing.
-fn classes(cluster: &Cluster) -> (Vec<Free>, Vec<&Node>) {
+/// Nodes that offer the same.
+struct Class<'a> {
+    sample: &'a Node,
+    /// What their tasks can have at most, each once.
+    rooms: BTreeSet<(u32, u64)>,
+}
+
+impl Class<'_> {
+    /// Some of them would do.
+    fn takes(&self, task: &TaskSpec) -> bool {
+        self.sample.lacks(task).is_none() && self.rooms.iter().any(|r| r.0 >= task.cores && r.1 >= task.memory)
+    }
+}
+
+/// What each node has free, and the classes. Cordoned nodes have nothing.
+fn classes(cluster: &Cluster) -> (Vec<Free>, Vec<Class<'_>>) {
     type Offer<'n> = (u64, bool, bool, &'n [String]);
     let mut known: BTreeMap<Offer<'_>, u32> = BTreeMap::new();
-    let mut samples = Vec::new();
+    let mut classes: Vec<Class<'_>> = Vec::new();
     let nodes = cluster.nodes.iter().map(|node| {
         if node.cordoned {
             return Free { cores: 0, memory: 0, class: 0, speed: 0.0, at: 0 };
         }
         let offer = (node.speed().to_bits(), node.gpu, node.is_initiator, node.labels.as_slice());
         let class = *known.entry(offer).or_insert_with(|| {
-            samples.push(node);
-            samples.len() as u32 - 1
+            classes.push(Class { sample: node, rooms: BTreeSet::new() });
+            classes.len() as u32 - 1
         });
-        Free { cores: node.usable_cores(), memory: node.usable_memory(), class, speed: node.speed(), at: 0 }
+        let (cores, memory) = (node.usable_cores(), node.usable_memory());
+        classes[class as usize].rooms.insert((cores, memory));
+        Free { cores, memory, class, speed: node.speed(), at: 0 }
     });
-    (nodes.collect(), samples)
+    (nodes.collect(), classes)
 }

@@ -226,7 +226,8 @@ impl Plan {
 /// A plan for tasks that are all there at 0, on nodes where nothing runs. The seed matters to `mbct-ga` and `local-search`.
 ///
 /// [`Policy::List`] gives the best, by the estimates, of: the list, on nodes of several speeds with targets for the makespan; and, up to
-/// [`COMPARED`] tasks times nodes and when all have the same priority, `memory-first`. So it is never worse than that if the
+/// [`COMPARED`] tasks times nodes, the earliest finish where images have to be sent, and `memory-first` where all have the same
+/// priority. So it is never worse than that if the
 /// estimates are exact; what comes of estimates that are not may be, by chance.
 pub fn plan(cluster: &Cluster, tasks: &[TaskSpec], policy: Policy, objective: Objective, seed: u64) -> Plan {
     match policy {
@@ -259,6 +260,9 @@ fn best_list(cluster: &Cluster, tasks: &[TaskSpec], objective: Objective, seed: 
     if small && target {
         better(list(None));
         better(list(Some(2.0 * TARGET)));
+    }
+    if small && tasks.iter().any(|t| t.transfer > 0) {
+        better(greedy::earliest_finish(cluster, tasks, objective));
     }
     if small && tasks.windows(2).all(|w| w[0].priority == w[1].priority) {
         better(greedy::memory_first(cluster, tasks, None));

@@ -122,6 +122,24 @@ fn who_is_cancelled_is_gone_or_stopped() {
 }
 
 #[test]
+fn a_task_that_moves_takes_its_room_along() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    arrive(&mut e, "", 1, 100.0);
+    arrive(&mut e, "", 2, 10.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    assert!(!e.handle_moved(SECOND, TaskId(1), NodeId(7)), "there is no such node");
+    e.handle_cordoned(SECOND, NodeId(0), true);
+    e.handle_joined(SECOND, Node { speed: 2.0, ..Node::new(1, 1, 8) });
+    e.handle_cordoned(SECOND, NodeId(0), false);
+    assert!(!e.handle_moved(SECOND, TaskId(2), NodeId(1)), "it does not run");
+    assert!(e.handle_moved(SECOND, TaskId(1), NodeId(1)));
+    assert_eq!((started(&mut e, SECOND), e.node_of(TaskId(1))), (vec![2], Some(NodeId(1))));
+    assert!(!e.handle_moved(SECOND, TaskId(1), NodeId(0)), "no room");
+    e.handle_ended(SECOND, TaskId(1));
+    assert_eq!(e.counts(), (0, 1));
+}
+
+#[test]
 fn a_cordoned_node_gets_nothing_until_it_is_not() {
     let mut e = engine(&[Node::new(0, 2, 8)]);
     arrive(&mut e, "", 1, 10.0);
@@ -201,6 +219,7 @@ enum Event {
     Joined(u32, u32, u8),
     Lost(u32),
     Cordoned(u32, bool),
+    Moved(usize, u32),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -213,6 +232,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0u32..6, 1u32..5, 0u8..3).prop_map(|(n, c, s)| Event::Joined(n, c, s)),
         1 => (0u32..6).prop_map(Event::Lost),
         1 => (0u32..6, any::<bool>()).prop_map(|(n, c)| Event::Cordoned(n, c)),
+        1 => (any::<usize>(), 0u32..6).prop_map(|(i, n)| Event::Moved(i, n)),
     ]
 }
 
@@ -252,6 +272,12 @@ proptest! {
                     running.remove(&task);
                     if stopping.remove(&task) {
                         known.remove(&task);
+                    }
+                }
+                Event::Moved(i, to) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    if e.handle_moved(now, TaskId(task), NodeId(to)) {
+                        running.insert(task, to);
                     }
                 }
                 Event::Cancelled(task) => {
