@@ -361,7 +361,9 @@ impl Engine {
             self.halt(id);
             self.wait_or_drop(id);
         }
-        self.images.retain(|k, _| k.0 != n);
+        while let Some((&image, _)) = self.images.range((n, ImageId(0))..=(n, ImageId(u64::MAX))).next() {
+            self.images.remove(&image);
+        }
         if let Some((n, _)) = self.kept.take_if(|k| k.0 == n) {
             self.fleet.keep(n, false);
         }

@@ -1,9 +1,7 @@
 //! Late-binding list dispatch: when cores free, the first task of the list that fits takes them.
 //!
-//! Tasks that ask for the same lie in one *shape*, in the order of the list; nodes that offer the same (speed, GPU, labels)
-//! are one *class*. A tree over the shapes finds the first that fits into what is free by looking at a branch only when its
-//! least demand fits and its head comes before what was found, so that a decision is O(log n) unless demands are made
-//! to defeat it.
+//! Events are in a heap, and [`waiting`] finds the first that fits without going through the list, so that a decision is
+//! O(log n) in tasks and nodes.
 //!
 //! Nodes of different speeds: with plain longest-first, the last long task lies on a slow node and everybody waits for it.
 //! So there is a target for the makespan, and a node takes the longest task *that it can end by then*, which also fills it
@@ -11,15 +9,17 @@
 //! and Shmoys 1988, in one pass). Where tasks really run, the target is what is left to do over what the cluster can do, and
 //! the fastest nodes that a task can have take it in any case.
 
+mod waiting;
+
 use crate::model::{Cluster, ImageId, Node, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
 use crate::units::{nanos, seconds};
 use crate::{Nanos, bounds};
 use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use waiting::{Class, Offer, Waiting};
 
 /// How to dispatch.
 #[derive(Clone, Copy, Debug)]
@@ -65,56 +65,6 @@ pub(crate) fn several_speeds(cluster: &Cluster) -> bool {
     cluster.nodes.windows(2).any(|w| w[0].speed() != w[1].speed())
 }
 
-/// Tasks that ask for the same, at the same priority.
-struct Shape {
-    priority: Reverse<i32>,
-    cores: u32,
-    memory: u64,
-    /// Key and task, least key first.
-    waiting: Vec<(u64, u32)>,
-    /// The first at or after each place that still waits; a forest with path halving.
-    next: Vec<u32>,
-    /// Which classes will do.
-    able: Vec<bool>,
-    /// Speed of the fastest node that will do.
-    fastest: f64,
-    /// What lengths are multiplied by in the keys.
-    scale: f64,
-}
-
-impl Shape {
-    fn find(&mut self, mut at: usize) -> usize {
-        while self.next[at] as usize != at {
-            let over = self.next[self.next[at] as usize];
-            self.next[at] = over;
-            at = over as usize;
-        }
-        at
-    }
-
-    /// The first with at least this key.
-    fn first(&mut self, least: u64) -> Option<(u64, usize)> {
-        let head = self.find(0);
-        let (key, _) = *self.waiting.get(head)?;
-        if key >= least {
-            return Some((key, head));
-        }
-        let at = head + self.waiting[head..].partition_point(|w| w.0 < least);
-        let at = self.find(at);
-        self.waiting.get(at).map(|w| (w.0, at))
-    }
-}
-
-/// A branch of the tree over shapes: the least that anything below it asks for, and what would come first.
-#[derive(Clone, Copy)]
-struct Branch {
-    cores: u32,
-    memory: u64,
-    head: (Reverse<i32>, u64),
-}
-
-const NOTHING: Branch = Branch { cores: u32::MAX, memory: u64::MAX, head: (Reverse(i32::MIN), u64::MAX) };
-
 #[derive(Clone, Copy)]
 struct Free {
     cores: u32,
@@ -129,10 +79,7 @@ struct List<'a> {
     cluster: &'a Cluster,
     tasks: &'a [TaskSpec],
     rule: Rule,
-    shapes: Vec<Shape>,
-    /// Leaves from `leaves` on.
-    tree: Vec<Branch>,
-    leaves: usize,
+    queue: Waiting,
     nodes: Vec<Free>,
     images: BTreeMap<(u32, ImageId), Nanos>,
     waiting: usize,
@@ -150,89 +97,31 @@ struct List<'a> {
 impl<'a> List<'a> {
     fn new(cluster: &'a Cluster, tasks: &'a [TaskSpec], rule: Rule) -> Self {
         let (nodes, classes) = classes(cluster);
+        let mut refused = Vec::new();
+        let (queue, accepted) = Waiting::new(tasks, &classes, rule, |i| {
+            refused.extend(cluster.refuses(&tasks[i]).map(|why| (tasks[i].id, why)));
+        });
         let open = || cluster.nodes.iter().filter(|n| !n.cordoned);
         let mut list = Self {
             cluster,
             tasks,
             rule,
-            shapes: Vec::new(),
-            tree: Vec::new(),
-            leaves: 0,
+            queue,
             nodes,
             images: BTreeMap::new(),
-            waiting: 0,
+            waiting: accepted.len(),
             target: None,
-            area: 0.0,
+            area: accepted.iter().map(|&(i, _)| tasks[i as usize].area()).sum(),
             running: (0.0, 0.0),
             power: open().map(|n| n.speed() * f64::from(n.usable_cores()) / 100.0).sum(),
             cores: open().map(|n| f64::from(n.usable_cores()) / 100.0).sum(),
-            plan: Plan { placements: Vec::with_capacity(tasks.len()), refused: Vec::new() },
+            plan: Plan { placements: Vec::with_capacity(accepted.len()), refused },
         };
-        list.sort_into_shapes(&classes);
         if let Some(slack) = rule.slack {
             let seconds: Vec<f64> = tasks.iter().map(TaskSpec::seconds).collect();
             list.target = Some(list.within(0, slack).max(nanos(bounds::makespan(cluster, tasks, &seconds) * 1.001)));
         }
         list
-    }
-
-    fn sort_into_shapes(&mut self, classes: &[Class<'_>]) {
-        type Demand<'t> = (u32, u64, Reverse<i32>, bool, bool, &'t [String]);
-        let mut known: BTreeMap<Demand<'_>, Option<u32>> = BTreeMap::new();
-        let mut last: Option<(Demand<'_>, Option<u32>)> = None;
-        let mut shapes: Vec<Shape> = Vec::new();
-        let (cluster, tasks) = (self.cluster, self.tasks);
-        for (i, task) in tasks.iter().enumerate() {
-            let demand: Demand<'_> =
-                (task.cores, task.memory, Reverse(task.priority), task.gpu, task.local_only, &task.labels);
-            let shape = match last {
-                Some((same, shape)) if same == demand => shape,
-                _ => *known.entry(demand).or_insert_with(|| {
-                    let takes = |class: &&Class<'_>| class.takes(task);
-                    let fastest = classes.iter().filter(takes).fold(0.0, |most, c| c.sample.speed().max(most));
-                    if fastest == 0.0 {
-                        return None;
-                    }
-                    shapes.push(Shape {
-                        priority: Reverse(task.priority),
-                        cores: task.cores,
-                        memory: task.memory,
-                        waiting: Vec::new(),
-                        next: Vec::new(),
-                        able: classes.iter().map(|c| c.takes(task)).collect(),
-                        fastest,
-                        scale: scale(task.cores, self.rule.wide),
-                    });
-                    Some(shapes.len() as u32 - 1)
-                }),
-            };
-            last = Some((demand, shape));
-            match shape {
-                Some(shape) => {
-                    self.area += task.area();
-                    shapes[shape as usize].waiting.push((key(task, self.rule.objective, self.rule.wide), i as u32));
-                }
-                None => self.plan.refused.extend(cluster.refuses(task).map(|why| (task.id, why))),
-            }
-        }
-        // Neighbours in the tree ask for about the same.
-        shapes.sort_by_key(|s| (s.cores, s.memory, s.priority));
-        self.leaves = shapes.len().next_power_of_two();
-        self.tree = vec![NOTHING; 2 * self.leaves];
-        for (i, shape) in shapes.iter_mut().enumerate() {
-            shape.waiting.sort_unstable();
-            shape.next = (0..=shape.waiting.len() as u32).collect();
-            self.waiting += shape.waiting.len();
-            self.tree[self.leaves + i] = Branch {
-                cores: shape.cores,
-                memory: shape.memory,
-                head: (shape.priority, shape.waiting.first().map_or(u64::MAX, |w| w.0)),
-            };
-        }
-        self.shapes = shapes;
-        for i in (1..self.leaves).rev() {
-            self.tree[i] = join(self.tree[2 * i], self.tree[2 * i + 1]);
-        }
     }
 
     fn run(&mut self, actual: Option<&[f64]>) {
@@ -299,13 +188,10 @@ impl<'a> List<'a> {
             let free = self.nodes[n as usize];
             // The longest, at speed 1, that ends in time.
             let most = self.target.map_or(f64::MAX, |target| target.saturating_sub(now) as f64 * free.speed);
-            let mut best = (NOTHING.head, usize::MAX, 0);
-            self.look(1, &free, most, actual.is_some(), &mut best);
-            let (_, shape, place) = best;
-            if shape == usize::MAX {
-                return;
-            }
-            let index = self.take(shape, place);
+            let (cores, memory, class, speed) = (free.cores, free.memory, free.class, free.speed);
+            let offer = Offer { cores, memory, class, speed, most, late: actual.is_some() };
+            let Some(index) = self.queue.take_first(&offer) else { return };
+            self.waiting -= 1;
             let task = &self.tasks[index as usize];
             let node = &self.cluster.nodes[n as usize];
             let fetch = self.fetch(n, node, task, now);
@@ -332,80 +218,6 @@ impl<'a> List<'a> {
         }
         let come = self.images.entry((n, task.image)).or_insert_with(|| now + node.fetch(task));
         come.saturating_sub(now)
-    }
-
-    /// The first task below a branch that fits, is not longer than that, and comes before what was found already.
-    fn look(
-        &mut self,
-        branch: usize,
-        free: &Free,
-        most: f64,
-        late: bool,
-        best: &mut ((Reverse<i32>, u64), usize, usize),
-    ) {
-        let b = self.tree[branch];
-        if b.cores > free.cores || b.memory > free.memory || b.head >= best.0 {
-            return;
-        }
-        if branch < self.leaves {
-            let (left, right) = (2 * branch, 2 * branch + 1);
-            let (first, second) =
-                if self.tree[left].head <= self.tree[right].head { (left, right) } else { (right, left) };
-            self.look(first, free, most, late, best);
-            self.look(second, free, most, late, best);
-            return;
-        }
-        let at = branch - self.leaves;
-        let shape = &mut self.shapes[at];
-        if !shape.able[free.class as usize] {
-            return;
-        }
-        let any = most == f64::MAX || (late && free.speed >= shape.fastest);
-        let least = if any { 0 } else { u64::MAX - (most * shape.scale) as u64 };
-        if let Some((key, place)) = shape.first(least)
-            && (shape.priority, key) < best.0
-        {
-            *best = ((shape.priority, key), at, place);
-        }
-    }
-
-    fn take(&mut self, at: usize, place: usize) -> u32 {
-        let shape = &mut self.shapes[at];
-        shape.next[place] = place as u32 + 1;
-        self.waiting -= 1;
-        let (_, task) = shape.waiting[place];
-        let head = shape.find(0);
-        let leaf = match shape.waiting.get(head) {
-            Some(w) => Branch { cores: shape.cores, memory: shape.memory, head: (shape.priority, w.0) },
-            None => NOTHING,
-        };
-        let mut i = self.leaves + at;
-        if self.tree[i].head != leaf.head {
-            self.tree[i] = leaf;
-            while i > 1 {
-                i /= 2;
-                self.tree[i] = join(self.tree[2 * i], self.tree[2 * i + 1]);
-            }
-        }
-        task
-    }
-}
-
-fn join(a: Branch, b: Branch) -> Branch {
-    Branch { cores: a.cores.min(b.cores), memory: a.memory.min(b.memory), head: a.head.min(b.head) }
-}
-
-/// Nodes that offer the same.
-struct Class<'a> {
-    sample: &'a Node,
-    /// What their tasks can have at most, each once.
-    rooms: BTreeSet<(u32, u64)>,
-}
-
-impl Class<'_> {
-    /// Some of them would do.
-    fn takes(&self, task: &TaskSpec) -> bool {
-        self.sample.lacks(task).is_none() && self.rooms.iter().any(|r| r.0 >= task.cores && r.1 >= task.memory)
     }
 }
 

@@ -110,6 +110,16 @@ proptest! {
     }
 
     #[test]
+    fn so_does_one_of_many_different_demands(cluster in cluster(), tasks in tasks(200), seed in any::<u64>()) {
+        let actual = simulate::outcomes(&tasks, &mut Rng::new(seed));
+        for objective in OBJECTIVES {
+            holds(&cluster, &tasks, &exact(&tasks), &plan(&cluster, &tasks, Policy::List, objective, seed), false)?;
+            let real = simulate::run(&cluster, &tasks, &actual, Policy::List, objective, seed);
+            holds(&cluster, &tasks, &actual, &real, false)?;
+        }
+    }
+
+    #[test]
     fn so_does_what_comes_of_it(cluster in cluster(), tasks in tasks(40), seed in any::<u64>()) {
         let actual = simulate::outcomes(&tasks, &mut Rng::new(seed));
         for (policy, _) in Policy::ALL {
