@@ -20,7 +20,7 @@ use crate::Nanos;
 use crate::list::{key, liquid};
 use crate::model::{ImageId, Node, NodeId, Refusal, TaskId, TaskSpec};
 use crate::plan::{Objective, Reason};
-use crate::units::{nanos, seconds, within};
+use crate::units::{self, nanos, seconds, within};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::cmp::Reverse;
 use fleet::Fleet;
@@ -42,7 +42,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { objective: Objective::Makespan, wide: 0.5, queue: 1_000_000, patience: 300 * crate::units::SECOND }
+        Self { objective: Objective::Makespan, wide: 0.5, queue: 1_000_000, patience: 300 * units::SECOND }
     }
 }
 
@@ -209,7 +209,7 @@ impl Engine {
         let left = nanos(seconds(left) * speed(old.node) / speed(to));
         self.halt(id);
         self.freed.push_back(old.node);
-        self.run_there(id, to, self.now + left.max(1));
+        self.run_there(id, to, units::end(self.now, 0, left.max(1)));
         true
     }
 
@@ -428,10 +428,10 @@ impl Engine {
             _ => {
                 let now = self.now;
                 let come = self.images.entry((n, task.spec.image));
-                come.or_insert_with(|| now + member.node.fetch(&task.spec)).saturating_sub(now)
+                come.or_insert_with(|| now.saturating_add(member.node.fetch(&task.spec))).saturating_sub(now)
             }
         };
-        let end = self.now + fetch + member.node.run(left(task));
+        let end = units::end(self.now, fetch, member.node.run(left(task)));
         self.queue.started(task.owner, task.arrived);
         self.run_there(id, n, end);
         Action::Start { task: id, node, end, reason }

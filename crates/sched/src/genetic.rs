@@ -1,4 +1,4 @@
-//! The thesis's policy for tasks with a history (MBCT: minimum batch completion time), as a baseline: 5.1.2 (2).
+//! The thesis's policy for tasks with a history, as a baseline (5.1.2 (2)); it calls it MBCT, least mean completion time.
 //!
 //! An individual says for each task which node it is on (5-3). Its cost is (5-5)
 //!

@@ -4,6 +4,7 @@ use crate::Nanos;
 use crate::model::{Cluster, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
 use crate::timeline::Timeline;
+use crate::units;
 use alloc::collections::BinaryHeap;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -87,7 +88,7 @@ pub(crate) fn memory_first(cluster: &Cluster, tasks: &[TaskSpec], actual: Option
         let reason = if node.is_initiator { Reason::LocalFits } else { Reason::MostMemory { free: free[at].1 } };
         free[at] = (free[at].0 - task.cores, free[at].1 - task.memory);
         let fetch = images[at].expect(node, task, now);
-        let end = now + fetch + node.run(run_time(tasks, actual, index as usize));
+        let end = units::end(now, fetch, node.run(run_time(tasks, actual, index as usize)));
         ends.push(Reverse((end, plan.placements.len() as u32)));
         let at = at as u32;
         plan.placements.push(Placement { task: task.id, node: node.id, index, at, start: now, end, reason });
@@ -113,7 +114,7 @@ pub(crate) fn earliest_finish(cluster: &Cluster, tasks: &[TaskSpec], objective: 
         let ends = cluster.nodes.iter().enumerate().filter(|(_, n)| n.refuses(task).is_none()).map(|(n, node)| {
             let start = lines[n].earliest(task);
             let fetch = lines[n].fetch(node, task, start);
-            (start + fetch + node.run(task.seconds()), n, fetch)
+            (units::end(start, fetch, node.run(task.seconds())), n, fetch)
         });
         let Some((end, at, fetch)) = ends.min() else { continue };
         let node = &cluster.nodes[at];

@@ -13,7 +13,7 @@ mod waiting;
 
 use crate::model::{Cluster, ImageId, Node, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
-use crate::units::{nanos, seconds};
+use crate::units::{self, nanos, seconds};
 use crate::{Nanos, bounds};
 use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::string::String;
@@ -160,7 +160,8 @@ impl<'a> List<'a> {
     /// When all could have ended, if tasks were a liquid, and so much of a mean run later.
     fn within(&self, now: Nanos, slack: f64) -> Nanos {
         let left = self.area + (self.running.1 - seconds(now) * self.running.0).max(0.0);
-        now + nanos(liquid(left, self.area / self.waiting.max(1) as f64, self.power, self.cores, slack))
+        let liquid = nanos(liquid(left, self.area / self.waiting.max(1) as f64, self.power, self.cores, slack));
+        now.saturating_add(liquid)
     }
 
     fn release(&mut self, placed: u32) -> u32 {
@@ -195,7 +196,7 @@ impl<'a> List<'a> {
             let task = &self.tasks[index as usize];
             let node = &self.cluster.nodes[n as usize];
             let fetch = self.fetch(n, node, task, now);
-            let end = now + fetch + node.run(actual.map_or(task.seconds(), |a| a[index as usize]));
+            let end = units::end(now, fetch, node.run(actual.map_or(task.seconds(), |a| a[index as usize])));
             let waiting = self.waiting as u32;
             let reason = match (self.rule.objective, self.target) {
                 (Objective::Makespan, None) => Reason::Longest { waiting },
@@ -216,7 +217,7 @@ impl<'a> List<'a> {
         if task.transfer == 0 {
             return 0;
         }
-        let come = self.images.entry((n, task.image)).or_insert_with(|| now + node.fetch(task));
+        let come = self.images.entry((n, task.image)).or_insert_with(|| now.saturating_add(node.fetch(task)));
         come.saturating_sub(now)
     }
 }

@@ -7,7 +7,7 @@ use crate::engine::{Action, Engine, SLACK, Settings};
 use crate::model::{Cluster, Estimate, ImageId, Node, NodeId, TaskId, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Policy};
 use crate::rng::Rng;
-use crate::{greedy, list, tune};
+use crate::{greedy, list, tune, units};
 use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
@@ -116,7 +116,7 @@ pub fn drive(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], settings: Se
             let node = &cluster.nodes[at as usize];
             let run = |seconds| node.run(seconds);
             let fetch = (end - now).saturating_sub(run(tasks[index as usize].seconds().max(1e-3)));
-            let end = now + fetch + run(actual[index as usize]);
+            let end = units::end(now, fetch, run(actual[index as usize]));
             ends.push(Reverse((end, task)));
             plan.placements.push(Placement { task, node: node.id, index, at, start: now, end, reason });
         }

@@ -2,6 +2,7 @@
 
 use crate::Nanos;
 use crate::model::{Node, TaskSpec};
+use crate::units;
 use alloc::vec::Vec;
 
 /// A node, from the start of the last task that was put on it.
@@ -53,7 +54,7 @@ impl Timeline {
     pub fn expect(&mut self, node: &Node, task: &TaskSpec, at: Nanos) -> Nanos {
         let fetch = self.fetch(node, task, at);
         if fetch > 0 && self.images.iter().all(|i| i.0 != task.image) {
-            self.images.push((task.image, at + fetch));
+            self.images.push((task.image, at.saturating_add(fetch)));
         }
         fetch
     }
@@ -62,7 +63,7 @@ impl Timeline {
     pub fn push(&mut self, node: &Node, task: &TaskSpec, seconds: f64) -> (Nanos, Nanos) {
         let start = self.earliest(task);
         let fetch = self.expect(node, task, start);
-        let end = start + fetch + node.run(seconds);
+        let end = units::end(start, fetch, node.run(seconds));
         while let Some(&(ended, cores, memory)) = self.running.last() {
             if ended > start {
                 break;

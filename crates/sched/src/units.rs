@@ -20,6 +20,11 @@ pub fn nanos(seconds: f64) -> Nanos {
     ((seconds * SECOND as f64) as Nanos).min(Nanos::MAX / 4)
 }
 
+/// The end of something that begins then, waits for so long and takes so long: at most the last moment there is.
+pub fn end(start: Nanos, wait: Nanos, run: Nanos) -> Nanos {
+    start.saturating_add(wait).saturating_add(run)
+}
+
 /// `x` within `low..=high`; `low` for a NaN.
 pub fn within(x: f64, low: f64, high: f64) -> f64 {
     if x >= high {

@@ -325,6 +325,35 @@ fn the_engine_does_as_well_as_the_plan() {
 }
 
 #[test]
+fn absurd_numbers_make_a_plan_all_the_same() {
+    let absurd = [f64::NAN, f64::INFINITY, -1.0, 0.0, 1e300, 1e9, 1.0];
+    let far = |id: u32, x: f64| {
+        let mut node = Node { speed: x, ..Node::new(id, 2, 8) };
+        (node.link.bandwidth, node.link.latency) = (x, u64::MAX);
+        node
+    };
+    let cluster = Cluster { nodes: absurd.iter().enumerate().map(|(i, &x)| far(i as u32, x)).collect() };
+    let odd = |id: usize| TaskSpec {
+        cores: [0, 50, 100][id % 3],
+        memory: [0, 1 << 32][id % 2],
+        transfer: [0, u64::MAX][id / 7 % 2],
+        work: Estimate { seconds: absurd[id % 7], cv: [0.0, f64::NAN][id / 28] },
+        ..TaskSpec::new(id as u64, 1.0)
+    };
+    for most in [28, 56] {
+        let tasks: Vec<_> = (0..most).map(odd).collect();
+        for (policy, _) in Policy::ALL.into_iter().filter(|p| p.0 != Policy::Local) {
+            for objective in OBJECTIVES {
+                let plan = plan(&cluster, &tasks, policy, objective, 1);
+                assert_eq!(plan.placements.len(), most, "{policy}");
+                assert!(plan.value(objective).is_finite());
+            }
+        }
+        assert_eq!(simulate::drive(&cluster, &tasks, &exact(&tasks), Default::default()).placements.len(), most);
+    }
+}
+
+#[test]
 fn policies_have_names() {
     for (policy, name) in Policy::ALL {
         assert_eq!((policy.to_string().as_str(), name.parse()), (name, Ok(policy)));
