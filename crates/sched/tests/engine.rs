@@ -1,0 +1,354 @@
+//! The engine when things happen that no plan foresees.
+
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use wayfare_sched::engine::Settings;
+use wayfare_sched::units::SECOND;
+use wayfare_sched::{Action, Engine, Nanos, Node, NodeId, Objective, Reason, Refusal, TaskId, TaskSpec};
+
+fn engine(nodes: &[Node]) -> Engine {
+    let mut engine = Engine::new(Settings::default());
+    nodes.iter().for_each(|n| engine.handle_joined(0, n.clone()));
+    engine
+}
+
+/// All that is to be done at that time.
+fn actions(engine: &mut Engine, now: Nanos) -> Vec<Action> {
+    std::iter::from_fn(|| engine.poll(now)).collect()
+}
+
+/// Tasks that are started at that time.
+fn started(engine: &mut Engine, now: Nanos) -> Vec<u64> {
+    let id = |a| match a {
+        Action::Start { task, .. } => Some(task.0),
+        Action::Stop { .. } => None,
+    };
+    actions(engine, now).into_iter().filter_map(id).collect()
+}
+
+fn arrive(engine: &mut Engine, owner: &str, id: u64, seconds: f64) {
+    engine.handle_arrived(0, owner, TaskSpec::new(id, seconds)).unwrap();
+}
+
+#[test]
+fn cores_that_free_go_to_the_longest() {
+    let mut e = engine(&[Node::new(0, 2, 8)]);
+    for (id, seconds) in [(1, 10.0), (2, 30.0), (3, 20.0), (4, 40.0)] {
+        arrive(&mut e, "", id, seconds);
+    }
+    assert_eq!(started(&mut e, 0), [4, 2]);
+    assert_eq!((e.counts(), e.node_of(TaskId(4)), e.node_of(TaskId(1))), ((2, 2), Some(NodeId(0)), None));
+    e.handle_ended(5 * SECOND, TaskId(2));
+    assert_eq!(started(&mut e, 5 * SECOND), [3]);
+    // Told twice, or of what never was.
+    e.handle_ended(6 * SECOND, TaskId(2));
+    e.handle_ended(6 * SECOND, TaskId(99));
+    assert_eq!(started(&mut e, 6 * SECOND), []);
+}
+
+#[test]
+fn for_the_mean_response_the_smallest_is_first() {
+    let mut e = Engine::new(Settings { objective: Objective::MeanResponse, ..Settings::default() });
+    e.handle_joined(0, Node::new(0, 1, 8));
+    for (id, seconds) in [(1, 20.0), (2, 10.0), (3, 30.0)] {
+        arrive(&mut e, "", id, seconds);
+    }
+    let first = actions(&mut e, 0);
+    let reason = Reason::Smallest { waiting: 2 };
+    assert_eq!(first, [Action::Start { task: TaskId(2), node: NodeId(0), end: 10 * SECOND, reason }]);
+}
+
+#[test]
+fn owners_share_by_weight_whoever_has_more_tasks_or_came_first() {
+    let mut e = engine(&[Node::new(0, 4, 8)]);
+    e.set_weight("lab", 3.0);
+    let mut running = BTreeSet::new();
+    (0..4000).for_each(|i| arrive(&mut e, "hog", i, 10.0));
+    (4000..6000).for_each(|i| arrive(&mut e, "lab", i, 10.0));
+    let mut lab = 0;
+    for round in 0..200 {
+        let now = round * 10 * SECOND;
+        for task in std::mem::take(&mut running) {
+            e.handle_ended(now, TaskId(task));
+        }
+        running.extend(started(&mut e, now));
+        assert_eq!(running.len(), 4);
+        lab += running.iter().filter(|t| **t >= 4000).count();
+    }
+    assert!((590..=610).contains(&lab), "{lab} of 800, not three quarters");
+}
+
+#[test]
+fn a_priority_does_not_get_ahead_of_another_owner() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    for (owner, id, priority) in [("a", 1, 9), ("a", 2, 9), ("a", 3, 10), ("b", 4, 0)] {
+        e.handle_arrived(0, owner, TaskSpec { priority, ..TaskSpec::new(id, 10.0) }).unwrap();
+    }
+    assert_eq!(started(&mut e, 0), [3]);
+    e.handle_ended(10 * SECOND, TaskId(3));
+    assert_eq!(started(&mut e, 10 * SECOND), [4]);
+}
+
+#[test]
+fn a_lost_nodes_tasks_go_on_elsewhere_from_the_last_synced_state() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    arrive(&mut e, "", 1, 100.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    e.handle_synced(TaskId(1), 70.0);
+    e.handle_lost(80 * SECOND, NodeId(0));
+    assert_eq!((e.counts(), actions(&mut e, 80 * SECOND)), ((1, 0), vec![]));
+    assert_eq!(e.stranded(TaskId(1)), Some(Refusal::NoNodes));
+    e.handle_joined(90 * SECOND, Node { speed: 2.0, ..Node::new(1, 1, 8) });
+    let reason = Reason::Longest { waiting: 0 };
+    let start = Action::Start { task: TaskId(1), node: NodeId(1), end: 105 * SECOND, reason };
+    assert_eq!((e.stranded(TaskId(1)), actions(&mut e, 90 * SECOND)), (None, vec![start]));
+}
+
+#[test]
+fn who_is_cancelled_is_gone_or_stopped() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    (1..=3).for_each(|i| arrive(&mut e, "", i, 10.0));
+    assert_eq!(started(&mut e, 0), [1]);
+    e.handle_cancelled(0, TaskId(2));
+    e.handle_cancelled(0, TaskId(1));
+    e.handle_cancelled(0, TaskId(1));
+    assert_eq!(actions(&mut e, 0), [Action::Stop { task: TaskId(1), node: NodeId(0) }]);
+    e.handle_ended(SECOND, TaskId(1));
+    assert_eq!(started(&mut e, SECOND), [3]);
+    // One that is being stopped is not started anew because its node is lost.
+    e.handle_cancelled(SECOND, TaskId(3));
+    e.handle_lost(SECOND, NodeId(0));
+    assert_eq!((actions(&mut e, SECOND), e.counts()), (vec![], (0, 0)));
+}
+
+#[test]
+fn a_task_that_moves_takes_its_room_along() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    arrive(&mut e, "", 1, 100.0);
+    arrive(&mut e, "", 2, 10.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    assert!(!e.handle_moved(SECOND, TaskId(1), NodeId(7)), "there is no such node");
+    e.handle_cordoned(SECOND, NodeId(0), true);
+    e.handle_joined(SECOND, Node { speed: 2.0, ..Node::new(1, 1, 8) });
+    e.handle_cordoned(SECOND, NodeId(0), false);
+    assert!(!e.handle_moved(SECOND, TaskId(2), NodeId(1)), "it does not run");
+    assert!(e.handle_moved(SECOND, TaskId(1), NodeId(1)));
+    assert_eq!((started(&mut e, SECOND), e.node_of(TaskId(1))), (vec![2], Some(NodeId(1))));
+    assert!(!e.handle_moved(SECOND, TaskId(1), NodeId(0)), "no room");
+    e.handle_ended(SECOND, TaskId(1));
+    assert_eq!(e.counts(), (0, 1));
+}
+
+#[test]
+fn a_cordoned_node_gets_nothing_until_it_is_not() {
+    let mut e = engine(&[Node::new(0, 2, 8)]);
+    arrive(&mut e, "", 1, 10.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    e.handle_cordoned(0, NodeId(0), true);
+    assert_eq!(e.handle_arrived(0, "", TaskSpec::new(2, 1.0)), Err(Refusal::Cordoned));
+    e.handle_cordoned(0, NodeId(0), false);
+    arrive(&mut e, "", 2, 10.0);
+    assert_eq!(started(&mut e, 0), [2]);
+}
+
+#[test]
+fn refusals_are_at_once() {
+    let mut e = Engine::new(Settings { queue: 2, ..Settings::default() });
+    assert_eq!(e.handle_arrived(0, "", TaskSpec::new(1, 1.0)), Err(Refusal::NoNodes));
+    e.handle_joined(0, Node::new(0, 1, 8));
+    let wide = TaskSpec { cores: 200, ..TaskSpec::new(1, 1.0) };
+    assert_eq!(e.handle_arrived(0, "", wide), Err(Refusal::Cores { asks: 200, most: 100 }));
+    arrive(&mut e, "", 1, 1.0);
+    assert_eq!(e.handle_arrived(0, "", TaskSpec::new(1, 1.0)), Err(Refusal::Known));
+    arrive(&mut e, "", 2, 1.0);
+    assert_eq!(e.handle_arrived(0, "", TaskSpec::new(3, 1.0)), Err(Refusal::QueueFull { waiting: 2 }));
+}
+
+#[test]
+fn small_tasks_do_not_keep_a_large_one_waiting_for_ever() {
+    let mut e = engine(&[Node::new(0, 4, 8)]);
+    let (mut next, mut now) = (100, 0);
+    (0..4).for_each(|i| arrive(&mut e, "", i, 10.0));
+    let mut running: Vec<u64> = started(&mut e, 0);
+    e.handle_arrived(0, "", TaskSpec { cores: 400, ..TaskSpec::new(99, 5.0) }).unwrap();
+    // One of four ends every two and a half seconds, and there is always another that is longer.
+    while !running.contains(&99) {
+        assert!(now < 400 * SECOND, "it has waited for {now} ns");
+        now += 5 * SECOND / 2;
+        e.handle_arrived(now, "", TaskSpec::new(next, 10.0)).unwrap();
+        next += 1;
+        if !running.is_empty() {
+            e.handle_ended(now, TaskId(running.remove(0)));
+        }
+        running.extend(started(&mut e, now));
+    }
+    assert!(now >= 300 * SECOND);
+}
+
+#[test]
+fn the_last_long_task_waits_for_the_fast_node() {
+    let mut e = engine(&[Node { speed: 4.0, ..Node::new(0, 1, 8) }, Node { speed: 0.5, ..Node::new(1, 1, 8) }]);
+    arrive(&mut e, "", 1, 40.0);
+    arrive(&mut e, "", 2, 40.0);
+    arrive(&mut e, "", 3, 4.0);
+    // The fast one ends both in 20 s; the slow one would need 80 for one of them.
+    assert_eq!(started(&mut e, 0), [1, 3]);
+    assert_eq!(e.node_of(TaskId(3)), Some(NodeId(1)));
+    e.handle_ended(10 * SECOND, TaskId(1));
+    assert_eq!(started(&mut e, 10 * SECOND), [2]);
+}
+
+#[test]
+fn but_not_when_the_fast_node_is_gone() {
+    let mut e = engine(&[Node { speed: 4.0, ..Node::new(0, 1, 8) }, Node { speed: 0.5, ..Node::new(1, 1, 8) }]);
+    arrive(&mut e, "", 1, 40.0);
+    arrive(&mut e, "", 2, 40.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    e.handle_lost(SECOND, NodeId(0));
+    assert_eq!(started(&mut e, SECOND).len(), 1);
+    assert_eq!(e.counts(), (1, 1));
+}
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    Arrived(u8, u32, u64, f64),
+    Ended(usize),
+    Failed(usize),
+    Cancelled(u64),
+    Joined(u32, u32, u8),
+    Lost(u32),
+    Cordoned(u32, bool),
+    Moved(usize, u32),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0u8..3, prop_oneof![Just(50u32), Just(100), 1u32..400], 0u64..4_000_000_000, 0.1..50.0f64)
+            .prop_map(|(o, c, m, s)| Event::Arrived(o, c, m, s)),
+        6 => any::<usize>().prop_map(Event::Ended),
+        1 => any::<usize>().prop_map(Event::Failed),
+        1 => (0u64..100).prop_map(Event::Cancelled),
+        2 => (0u32..6, 1u32..5, 0u8..3).prop_map(|(n, c, s)| Event::Joined(n, c, s)),
+        1 => (0u32..6).prop_map(Event::Lost),
+        1 => (0u32..6, any::<bool>()).prop_map(|(n, c)| Event::Cordoned(n, c)),
+        1 => (any::<usize>(), 0u32..6).prop_map(|(i, n)| Event::Moved(i, n)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_no_node_is_overfull_and_no_task_is_lost(events in prop::collection::vec(event(), 0..120)) {
+        let mut e = Engine::new(Settings { patience: 20 * SECOND, ..Settings::default() });
+        let mut nodes: BTreeMap<u32, Node> = BTreeMap::new();
+        let mut known: BTreeMap<u64, TaskSpec> = BTreeMap::new();
+        let mut running: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut stopping: BTreeSet<u64> = BTreeSet::new();
+        let mut now = 0;
+        for (i, event) in events.into_iter().enumerate() {
+            now += SECOND;
+            match event {
+                Event::Arrived(owner, cores, memory, seconds) => {
+                    let task = TaskSpec { cores, memory, ..TaskSpec::new(i as u64, seconds) };
+                    let fits = nodes.values().any(|n| n.refuses(&task).is_none());
+                    let taken = e.handle_arrived(now, ["a", "b", "c"][owner as usize], task.clone());
+                    prop_assert_eq!(taken.is_ok(), fits, "{:?}", taken);
+                    if fits {
+                        known.insert(i as u64, task);
+                    }
+                }
+                Event::Ended(i) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    e.handle_ended(now, TaskId(task));
+                    running.remove(&task);
+                    known.remove(&task);
+                    stopping.remove(&task);
+                }
+                Event::Failed(i) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    e.handle_failed(now, TaskId(task));
+                    running.remove(&task);
+                    if stopping.remove(&task) {
+                        known.remove(&task);
+                    }
+                }
+                Event::Moved(i, to) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    if e.handle_moved(now, TaskId(task), NodeId(to)) {
+                        running.insert(task, to);
+                    }
+                }
+                Event::Cancelled(task) => {
+                    e.handle_cancelled(now, TaskId(task));
+                    if running.contains_key(&task) {
+                        stopping.insert(task);
+                    } else {
+                        known.remove(&task);
+                    }
+                }
+                Event::Joined(..) | Event::Lost(_) => {
+                    let n = match event {
+                        Event::Joined(n, cores, speed) => {
+                            let node = Node { speed: [0.5, 1.0, 3.0][speed as usize], ..Node::new(n, cores, 4) };
+                            nodes.insert(n, node.clone());
+                            e.handle_joined(now, node);
+                            n
+                        }
+                        Event::Lost(n) => {
+                            nodes.remove(&n);
+                            e.handle_lost(now, NodeId(n));
+                            n
+                        }
+                        _ => unreachable!(),
+                    };
+                    let gone: Vec<u64> = running.iter().filter(|r| *r.1 == n).map(|r| *r.0).collect();
+                    for task in gone {
+                        running.remove(&task);
+                        if stopping.remove(&task) {
+                            known.remove(&task);
+                        }
+                    }
+                }
+                Event::Cordoned(n, cordoned) => {
+                    e.handle_cordoned(now, NodeId(n), cordoned);
+                    nodes.entry(n).and_modify(|n| n.cordoned = cordoned);
+                }
+                _ => {}
+            }
+            for action in actions(&mut e, now) {
+                match action {
+                    Action::Start { task, node, end, .. } => {
+                        prop_assert!(end > now && known.contains_key(&task.0));
+                        prop_assert_eq!(nodes[&node.0].refuses(&known[&task.0]), None);
+                        prop_assert_eq!(running.insert(task.0, node.0), None);
+                    }
+                    Action::Stop { task, node } => prop_assert_eq!(running.get(&task.0), Some(&node.0)),
+                }
+            }
+            for (n, node) in &nodes {
+                let there = || running.iter().filter(|r| r.1 == n).map(|r| &known[r.0]);
+                let (cores, memory) = (there().map(|t| t.cores).sum::<u32>(), there().map(|t| t.memory).sum::<u64>());
+                prop_assert!(cores <= node.usable_cores() && memory <= node.usable_memory());
+            }
+            prop_assert_eq!(e.counts(), (known.len() - running.len(), running.len()));
+        }
+        // Everything that can run does in the end.
+        while let Some((&task, _)) = running.first_key_value() {
+            now += SECOND;
+            e.handle_ended(now, TaskId(task));
+            running.remove(&task);
+            known.remove(&task);
+            for action in actions(&mut e, now) {
+                if let Action::Start { task, node, .. } = action {
+                    running.insert(task.0, node.0);
+                }
+            }
+        }
+        for (&id, task) in &known {
+            prop_assert!(nodes.values().all(|n| n.refuses(task).is_some()), "{id} was never started");
+            prop_assert!(e.stranded(TaskId(id)).is_some());
+        }
+    }
+}
