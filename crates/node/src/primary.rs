@@ -211,6 +211,7 @@ impl Driver {
                 self.act(action, done_to);
             }
             match self.primary.phase() {
+                PrimaryPhase::Over(_) if !self.entry.state().is_alive() => return "the task has ended".into(),
                 PrimaryPhase::Over(why) => return why.to_string(),
                 PrimaryPhase::TakenOver(_) => return format!("{} has taken over", self.peer()),
                 PrimaryPhase::Yielded(_) => return format!("{} lets this node go on", self.peer()),

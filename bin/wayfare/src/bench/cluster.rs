@@ -146,7 +146,11 @@ impl Node {
 
     /// Waits until a task has ended.
     pub fn ends(&self, name: &str) -> Result<()> {
-        until("the task ends", || Ok(self.task(name)?.is_none_or(|task| !task.state.is_alive())))
+        until("the task ends", || {
+            // Not so often that the agent has something to do because of it.
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(self.task(name)?.is_none_or(|task| !task.state.is_alive()))
+        })
     }
 
     /// Waits until nothing of a task is needed here any more: all of its pages have gone, and it is on the disk there.
