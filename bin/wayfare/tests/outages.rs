@@ -43,7 +43,13 @@ fn next(seed: &mut u64) -> u64 {
 #[test]
 fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
     inside("no_answer_is_lost_or_doubled_in_outages_in_a_row", |apart| {
-        let shape = Shape::new(20 << 20, Duration::from_millis(5));
+        // Better and worse, second by second; and then gone, again and again.
+        let mut text = String::new();
+        for i in 0..900 {
+            let (rate, delay) = [(160, 5), (40, 20), (8, 60), (20, 40)][i % 4];
+            text += &format!("{i},{rate}000000,{delay}\n");
+        }
+        let shape = Shape { trace: Some(Trace::parse(&text).unwrap()), ..Shape::new(FAST, Duration::ZERO) };
         let mut linked = if apart { Linked::apart(shape) } else { Linked::local(shape) };
         let outages = std::env::var("WAYFARE_OUTAGES").map_or(OUTAGES, |n| n.parse().unwrap());
         let port = if apart { 9000 } else { free_port() };

@@ -31,8 +31,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// A task that has not run for so long waits for something.
 const IDLE: Duration = Duration::from_secs(1);
-/// Processor time that it has so soon after it stood still, it has for that.
-const STIR: Duration = Duration::from_millis(150);
+/// So little processor time, so soon after it stood still, it has for that.
+const STIR: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// Bytes that may wait to go out.
 const BACKLOG: usize = 256 << 10;
 /// How much of the end of its log goes along with a task.
@@ -69,8 +69,8 @@ pub(crate) struct Driver {
     busy: (Duration, Instant),
     progress: Duration,
     ticked: Instant,
-    /// When it stood still last.
-    thawed: Option<Instant>,
+    /// When it stood still last, and what processor time it had had by then.
+    thawed: Option<(Instant, Duration)>,
     /// Marks of its streams in the state that is under way.
     marks: Vec<Vec<u8>>,
     /// What its clients say is not kept any more: the standby has been away for too long.
@@ -278,9 +278,10 @@ impl Driver {
             }
             PrimaryAction::Thaw => {
                 if let Some(still) = self.still.take() {
-                    self.thawed = Some(Instant::now());
                     let pause = still.since.elapsed();
                     let _ = still.verdict.send(Verdict::Thaw(None));
+                    let busy = self.entry.live().ok().and_then(|live| live.busy());
+                    self.thawed = Some((Instant::now(), busy.unwrap_or_default()));
                     lock(&self.protection.pair).pause = Some(pause.as_nanos() as u64);
                 }
             }
@@ -443,7 +444,8 @@ impl Driver {
             let busy = live.busy();
             // Where the kernel does not say, it may be busy.
             if busy.is_none_or(|busy| busy > self.busy.0) {
-                let stirred = self.thawed.is_some_and(|at| at.elapsed() < STIR);
+                let since = |before: Duration| busy.unwrap_or(Duration::MAX).saturating_sub(before);
+                let stirred = self.thawed.is_some_and(|(at, had)| at.elapsed() < STIR.1 && since(had) < STIR.0);
                 self.busy = (busy.unwrap_or_default(), if stirred { self.busy.1 } else { Instant::now() });
             }
             let idle = self.busy.1.elapsed() > IDLE;
