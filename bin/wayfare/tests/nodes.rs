@@ -37,7 +37,7 @@ fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {
 fn a_task_moved_in_any_mode_ends_as_an_unmoved_one() {
     let (a, b) = pair();
     // Some seconds, of which a busy machine makes many: it is to be there for the way back.
-    let args = ["150000", "4"];
+    let args = ["150000", "8"];
     let whole = a.home.plain("sqlite", &args);
     for (mode, streams) in [("post-copy", "1"), ("hybrid", "3"), ("stop", "4"), ("pre-copy", "8")] {
         let options = ["--mode", mode, "--streams", streams];
