@@ -181,18 +181,11 @@ const NOTHING: Point = Point { bandwidth: 0.0, delay: None, up: false, hidden: w
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wayfare_node::protection::{OnReturn, Protect, Terms};
+    use wayfare_node::protection::Terms;
 
     fn pair(role: Role, connected: bool, sync: u64, age_ms: u64) -> Pair {
-        let order = Protect {
-            name: "sim".into(),
-            standby: "gateway".into(),
-            policy: "auto".into(),
-            max_loss: None,
-            on_return: OnReturn::Standby,
-            stay: false,
-        };
-        let terms = Terms { order, home: "server".into(), by_hand: false, flaps: 0 };
+        let terms =
+            Terms::decode(br#"{"name": "sim", "standby": "gateway", "policy": "auto", "home": "server"}"#).unwrap();
         let age = Some(age_ms * 1_000_000);
         Pair { connected, sync, age, heard: connected.then_some(0), ..Pair::new(&terms, role, "server") }
     }

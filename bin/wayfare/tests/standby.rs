@@ -3,6 +3,7 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -17,12 +18,7 @@ const TASK: &str = "t";
 
 /// The pair, as a node sees it.
 fn seen(node: &Node) -> Option<Value> {
-    seen_of(node, TASK)
-}
-
-fn seen_of(node: &Node, task: &str) -> Option<Value> {
-    let all: Value = serde_json::from_str(&node.run(&["protected", "-o", "json"]).ok().stdout).unwrap();
-    all.as_array().unwrap().iter().find(|pair| pair["name"] == task).cloned()
+    node.pair(TASK)
 }
 
 fn syncs(node: &Node) -> u64 {
@@ -31,10 +27,6 @@ fn syncs(node: &Node) -> u64 {
 
 fn lines(node: &Node) -> usize {
     node.output(TASK).lines().count()
-}
-
-fn pid(node: &Node) -> rustix::process::Pid {
-    rustix::process::Pid::from_raw(node.pid() as i32).unwrap()
 }
 
 /// It goes on there, from a state that was whole: nothing that it prints is wrong, and nothing is missing.
@@ -138,22 +130,18 @@ fn of_two_copies_the_one_that_has_come_further_counts() {
     b.wait(TASK, "left");
     goes_on(a);
     assert!(lines(a) > known);
-    until("the roles are as they were", PATIENCE, || {
-        seen(b).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
-    });
+    until("the roles are as they were", PATIENCE, || b.stands_by(TASK));
     // The other way round: one side stands still for a while.
     linked.down();
-    rustix::process::kill_process(pid(a), rustix::process::Signal::STOP).unwrap();
+    a.signal(Signal::STOP);
     goes_on(b);
     let ahead = lines(b) + 100;
     until("it is far ahead", PATIENCE, || lines(b) > ahead);
-    rustix::process::kill_process(pid(a), rustix::process::Signal::CONT).unwrap();
+    a.signal(Signal::CONT);
     linked.up();
     a.wait(TASK, "left");
     goes_on(b);
-    until("the roles are exchanged", PATIENCE, || {
-        seen(a).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
-    });
+    until("the roles are exchanged", PATIENCE, || a.stands_by(TASK));
 }
 
 /// Clients that could not hear the standby have heard the other one all the time.
@@ -174,8 +162,7 @@ fn of_two_copies_the_one_that_has_served_counts() {
             b.wait("echo", "running");
             std::thread::sleep(Duration::from_secs(1));
             linked.up();
-            let stands_by = || seen_of(b, "echo").is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0);
-            until("it stands by again", PATIENCE, stands_by);
+            until("it stands by again", PATIENCE, || b.stands_by("echo"));
             assert_eq!((a.state("echo"), b.state("echo")), ("running".into(), "left".into()));
         }));
         stop.store(true, Ordering::SeqCst);
@@ -199,9 +186,7 @@ fn a_link_that_breaks_and_comes_back_leaves_one() {
     linked.up();
     a.wait(TASK, "left");
     goes_on(b);
-    until("the roles are exchanged", PATIENCE, || {
-        seen(a).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
-    });
+    until("the roles are exchanged", PATIENCE, || a.stands_by(TASK));
 }
 
 /// The copy that is to be dropped is not before the other one is safe there; when that is lost, it goes on.
@@ -277,15 +262,15 @@ fn syncs_follow_the_task() {
     start(&a, TASK, "100000");
     a.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:300ms"]).ok();
     a.run(&["protect", TASK, "--standby", "b", "--max-loss", "500ms"]).ok();
-    let why = |task| seen_of(&a, task).unwrap()["reason"].as_str().unwrap().to_string();
+    let why = |task| a.pair(task).unwrap()["reason"].as_str().unwrap().to_string();
     until("it is known to wait", PATIENCE, || why("echo").contains("the task does nothing"));
-    let before = seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap();
+    let before = a.pair("echo").unwrap()["sync"].as_u64().unwrap();
     // By itself the policy would take minutes for as many.
     until("the other one is synced for what may be lost", PATIENCE, || syncs(&b) > 10);
-    assert_eq!(seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap(), before);
+    assert_eq!(a.pair("echo").unwrap()["sync"].as_u64().unwrap(), before);
     let over = AtomicBool::new(true);
     talk(port, &over);
-    until("it has worked, and is synced", PATIENCE, || seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap() > before);
+    until("it has worked, and is synced", PATIENCE, || a.pair("echo").unwrap()["sync"].as_u64().unwrap() > before);
 }
 
 /// A service whose clients are at its standby's node, as a gateway's are: the node beside them goes on with it, and they hear
@@ -345,13 +330,13 @@ fn clients_do_not_wait_for_a_standby_that_is_away() {
         });
     };
     a.run(&["protect", "echo", "--standby", "b", "--policy", "fixed:1h"]).ok();
-    let before = seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap();
+    let before = a.pair("echo").unwrap()["sync"].as_u64().unwrap();
     echo(LONG);
-    assert!(seen_of(&a, "echo").unwrap()["sync"].as_u64().unwrap() > before, "it was brought up to date");
+    assert!(a.pair("echo").unwrap()["sync"].as_u64().unwrap() > before, "it was brought up to date");
     b.kill();
-    until("that is seen", PATIENCE, || seen_of(&a, "echo").unwrap()["connected"] == false);
+    until("that is seen", PATIENCE, || a.pair("echo").unwrap()["connected"] == false);
     echo(LONG);
     b.serve();
-    until("it is there again", PATIENCE, || seen_of(&a, "echo").unwrap()["connected"] == true);
+    until("it is there again", PATIENCE, || a.pair("echo").unwrap()["connected"] == true);
     echo(LONG);
 }

@@ -14,7 +14,7 @@ use crate::reunion::Displaced;
 use crate::service::{self, Sockets};
 use crate::spec::Spec;
 use crate::standby::Held;
-use crate::task::{self, End, Live};
+use crate::task::{self, End, Live, Still};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::{BTreeMap, HashMap};
@@ -431,7 +431,16 @@ impl Agent {
         Ok(())
     }
 
-    /// The same, beside what else there is to do: of a task that has come without a node that could take it back.
+    /// Has a task stand still; so many bytes of the end of its log are part of its state.
+    ///
+    /// # Errors
+    /// When it ends first, or cannot be captured.
+    pub(crate) async fn stand_still(&self, entry: &Entry, log: u64) -> Result<Still> {
+        let len = std::fs::metadata(self.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
+        entry.live()?.freeze(len.saturating_sub(log)).await
+    }
+
+    /// [`Agent::save`], beside what else there is to do: of a task that has come without a node that could take it back.
     pub(crate) fn save_soon(self: &Arc<Self>, entry: &Arc<Entry>) {
         let (agent, entry) = (self.clone(), entry.clone());
         // Nothing else watches its memory meanwhile.

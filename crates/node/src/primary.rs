@@ -268,12 +268,7 @@ impl Driver {
             PrimaryAction::Freeze => {
                 let (entry, agent, done) = (self.entry.clone(), self.agent.clone(), done.clone());
                 tokio::spawn(async move {
-                    let log = std::fs::metadata(agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
-                    let frozen = match entry.live() {
-                        Ok(live) => live.freeze(log.saturating_sub(LOG)).await,
-                        Err(e) => Err(e),
-                    };
-                    let _ = done.send(Done::Frozen(frozen));
+                    let _ = done.send(Done::Frozen(agent.stand_still(&entry, LOG).await));
                 });
             }
             PrimaryAction::Thaw => {

@@ -22,7 +22,7 @@ const MOVING: Duration = Duration::from_secs(30);
 const ATTACHING: Duration = Duration::from_secs(5);
 /// Between two attempts to give a task its standby back.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long an agent that ends takes to hand its tasks over.
+/// How long an agent that ends takes to hand its tasks over, all of them together.
 const LAST_SYNCS: Duration = Duration::from_secs(5);
 
 /// A task of this node that has a standby.
@@ -243,9 +243,10 @@ impl Agent {
     /// The agent ends: tasks are handed over to their standbys, and those that are not to be reached are left alone.
     pub(crate) async fn leave_standbys(&self) {
         let all: Vec<Arc<Protection>> = lock(&self.protections).values().cloned().collect();
+        let by = tokio::time::Instant::now() + LAST_SYNCS;
         for protection in &all {
             let name = &protection.terms.order.name;
-            match tokio::time::timeout(LAST_SYNCS, protection.hand_over(false)).await {
+            match tokio::time::timeout_at(by, protection.hand_over(false)).await {
                 Ok(Ok(())) => tracing::info!(task = %name, "goes on at its standby"),
                 Ok(Err(e)) => tracing::warn!(task = %name, "is not handed over to its standby: {e:#}"),
                 Err(_) => tracing::warn!(task = %name, "is not handed over to its standby: that takes too long"),

@@ -26,6 +26,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use wayfare_cluster::envelope::Envelope;
 use wayfare_snapshot::Header;
+use wayfare_store::snapshots;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Answer, Message, Reason, Refusal};
 use wayfare_transfer::standby::{Claim, Said, takeover};
@@ -80,7 +81,7 @@ impl Agent {
                 Ok(_) => {
                     let still = match still {
                         Some(still) => Ok(still),
-                        None => self.stand_still(&entry).await,
+                        None => self.stand_still(&entry, 0).await,
                     };
                     return match still {
                         Ok(still) => self.displace(&entry, Some(still), epoch, terms),
@@ -103,15 +104,10 @@ impl Agent {
                 Ok(((!entry.spec.publish.is_empty() && served).then_some(Claim::Served), None))
             }
             OnReturn::Furthest => {
-                let still = self.stand_still(entry).await?;
+                let still = self.stand_still(entry, 0).await?;
                 Ok((Some(Claim::Work(work(&still.state)?)), Some(still)))
             }
         }
-    }
-
-    async fn stand_still(&self, entry: &Entry) -> Result<Still> {
-        let log = std::fs::metadata(self.dirs.log(entry.spec.id)).map_or(0, |m| m.len());
-        entry.live()?.freeze(log).await
     }
 
     async fn say_claim(&self, task: TaskId, epoch: u64, claim: Claim, to: &str) -> Result<Fate> {
@@ -140,7 +136,7 @@ impl Agent {
         tracing::warn!(task = %entry.spec.name, epoch, "what is here counts, and {} has put its own aside", terms.order.standby);
         let still = match still {
             Some(still) => still,
-            None => match self.stand_still(entry).await {
+            None => match self.stand_still(entry, 0).await {
                 Ok(still) => still,
                 Err(e) => return tracing::error!(task = %entry.spec.name, "cannot go on at its new epoch: {e:#}"),
             },
@@ -231,6 +227,7 @@ impl Agent {
                 return;
             }
             let is_held = lock(&self.standbys).contains_key(&id);
+            // As much work as there is: nobody is to take over for this.
             let fate = if is_held { Ok(Fate::None) } else { self.ask_standby(id, epoch, u64::MAX, &to).await };
             match fate {
                 Ok(Fate::None) => heard = Instant::now(),
@@ -264,9 +261,9 @@ impl Agent {
                 return Ok(None);
             }
             (Claim::Work(_), OnReturn::Standby) => return Ok(None),
-            (Claim::Served, _) => self.stand_still(&entry).await?,
+            (Claim::Served, _) => self.stand_still(&entry, 0).await?,
             (Claim::Work(theirs), OnReturn::Furthest) => {
-                let still = self.stand_still(&entry).await?;
+                let still = self.stand_still(&entry, 0).await?;
                 let ours = work(&still.state)?;
                 tracing::info!(task = %entry.spec.name, ours, theirs, "work done here, and at {peer}");
                 if theirs <= ours {
@@ -333,8 +330,7 @@ impl Agent {
     pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, terms: Terms) {
         let standby = terms.order.standby.clone();
         // An agent that was ended in peace has written down how far the task was.
-        let saved = std::fs::read(self.dirs.checkpoint(spec.id)).ok();
-        let saved = saved.and_then(|bytes| Header::parse(&bytes).ok()).map(|header| header.progress);
+        let saved = snapshots::header(&self.dirs.checkpoint(spec.id)).ok().map(|header| header.progress);
         let asking = self.ask_standby(spec.id, epoch, saved.unwrap_or(0), &standby);
         let mut fate = match tokio::time::timeout(ASKING, asking).await {
             Ok(Ok(fate)) => fate,

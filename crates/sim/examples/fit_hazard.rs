@@ -42,8 +42,16 @@ const COURSES: u64 = 300;
 const NETWORKS: (u64, u64) = (90, 6);
 
 fn main() {
-    let mut args = std::env::args().skip(1).map(|arg| arg.parse::<u64>().expect("a number"));
-    let (generations, seed) = (args.next().unwrap_or(60), args.next().unwrap_or(1));
+    let args: Result<Vec<u64>, _> = std::env::args().skip(1).map(|arg| arg.parse()).collect();
+    let (generations, seed) = match args.as_deref() {
+        Ok([]) => (60, 1),
+        Ok([generations]) => (*generations, 1),
+        Ok([generations, seed]) => (*generations, *seed),
+        _ => {
+            eprintln!("usage: fit_hazard [GENERATIONS] [SEED], both numbers");
+            std::process::exit(2);
+        }
+    };
     let (fitted_on, others) = (Set::new(TUNING.start), Set::new(TUNING.start + 3000));
     let show = |what: &str, weights: &Weights| {
         println!("{what} {weights:.3?}");

@@ -2,9 +2,20 @@
 
 use crate::atomic::Atomic;
 use anyhow::{Context, Result};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use wayfare_snapshot::{Compression, Header, Snapshot};
+
+/// What stands in a snapshot's header, without reading on.
+///
+/// # Errors
+/// When there is no such file, or it is no snapshot.
+pub fn header(path: &Path) -> Result<Header> {
+    let mut bytes = [0; Header::LEN];
+    let cannot = || path.display().to_string();
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).with_context(cannot)?;
+    Header::parse(&bytes).with_context(cannot)
+}
 
 /// Writes a snapshot to the disk; gives what stands in its header.
 ///

@@ -2,6 +2,7 @@
 
 use super::space::Space;
 use super::{Done, Home, WAYFARE, guest};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -148,6 +149,22 @@ impl Node {
     pub fn task(&self, name: &str) -> Option<Value> {
         let all: Value = serde_json::from_str(&self.run(&["ps", "-a", "-o", "json"]).ok().stdout).unwrap();
         all.as_array().unwrap().iter().find(|t| t["name"] == name).cloned()
+    }
+
+    /// A task that has a standby, or whose standby it is, as `protected` shows it.
+    pub fn pair(&self, task: &str) -> Option<Value> {
+        let all: Value = serde_json::from_str(&self.run(&["protected", "-o", "json"]).ok().stdout).unwrap();
+        all.as_array().unwrap().iter().find(|pair| pair["name"] == task).cloned()
+    }
+
+    /// It is the standby of a task, and could go on with it.
+    pub fn stands_by(&self, task: &str) -> bool {
+        self.pair(task).is_some_and(|pair| pair["role"] == "standby" && pair["sync"] != 0)
+    }
+
+    /// Stops the agent's process, or lets it go on.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid() as i32).unwrap(), signal).unwrap();
     }
 
     pub fn state(&self, name: &str) -> String {
