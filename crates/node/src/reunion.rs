@@ -257,11 +257,14 @@ impl Agent {
             return Ok(None);
         };
         let still = match (claim, terms.order.on_return) {
-            (Claim::Served, _) if !entry.sockets().is_some_and(|sockets| sockets.keep_from_clients()) => {
-                return Ok(None);
+            (Claim::Served, _) => {
+                let Some(sockets) = entry.sockets() else { return Ok(None) };
+                if !sockets.keep_from_clients().await {
+                    return Ok(None);
+                }
+                self.stand_still(&entry, 0).await?
             }
             (Claim::Work(_), OnReturn::Standby) => return Ok(None),
-            (Claim::Served, _) => self.stand_still(&entry, 0).await?,
             (Claim::Work(theirs), OnReturn::Furthest) => {
                 let still = self.stand_still(&entry, 0).await?;
                 let ours = work(&still.state)?;

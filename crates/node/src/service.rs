@@ -24,10 +24,31 @@ enum Serving {
     /// They have not heard it here.
     #[default]
     NotYet,
+    /// The node that has them is asked whether they may.
+    Asking,
     /// They may have.
     Served,
     /// They are not to: another copy goes on.
     Never,
+}
+
+/// A question whether its clients may hear a task. Without an answer they may have.
+struct Asked<'a> {
+    sockets: &'a Sockets,
+    before: Serving,
+    answer: Serving,
+}
+
+impl Asked<'_> {
+    fn refused(mut self) {
+        self.answer = self.before;
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        *lock(&self.sockets.serving) = self.answer;
+    }
 }
 
 /// The sockets of one task.
@@ -169,7 +190,7 @@ impl Sockets {
         }
     }
 
-    /// Its clients are about to hear it; unless another copy goes on.
+    /// Its clients are about to hear it, for all that can be told; unless another copy goes on.
     fn serves(&self) -> Result<()> {
         let mut serving = lock(&self.serving);
         anyhow::ensure!(*serving != Serving::Never, "another copy of the task goes on");
@@ -177,13 +198,32 @@ impl Sockets {
         Ok(())
     }
 
-    /// Its clients are not to hear it, if they never have; gives whether that is so.
-    pub(crate) fn keep_from_clients(&self) -> bool {
+    /// The node that has its clients is about to be asked whether they may hear it; unless another copy goes on.
+    fn asks(&self) -> Result<Asked<'_>> {
         let mut serving = lock(&self.serving);
-        if *serving == Serving::NotYet {
-            *serving = Serving::Never;
+        anyhow::ensure!(*serving != Serving::Never, "another copy of the task goes on");
+        let before = *serving;
+        if before == Serving::NotYet {
+            *serving = Serving::Asking;
         }
-        *serving == Serving::Never
+        Ok(Asked { sockets: self, before, answer: Serving::Served })
+    }
+
+    /// Its clients are not to hear it, if they never have; gives whether that is so.
+    pub(crate) async fn keep_from_clients(&self) -> bool {
+        let asked = Instant::now();
+        loop {
+            {
+                let mut serving = lock(&self.serving);
+                if *serving == Serving::NotYet {
+                    *serving = Serving::Never;
+                }
+                if *serving != Serving::Asking || asked.elapsed() > ANSWERED {
+                    return *serving == Serving::Never;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The task, which stands still, goes on from a state that is older than what its clients have heard of another copy.
@@ -329,6 +369,8 @@ impl Way {
     }
 }
 
+/// How long somebody else waits for an answer to whether its clients may hear a task.
+const ANSWERED: Duration = Duration::from_secs(2);
 /// How long a task's last words may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Bytes of segments that may wait on a link.
@@ -382,15 +424,19 @@ async fn carry_remote(agent: &Agent, entry: &Entry, sockets: &Sockets, epoch: u6
         Some(link) => link,
         None => agent.dial(&entry.spec.origin).await?,
     };
-    sockets.serves()?;
+    let asked = sockets.asks()?;
     let wish = NodeMessage::Attach { task: entry.spec.id, epoch, back: sockets.back() };
     link.send(Kind::Node, &wish.encode()).await?;
     match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
         NodeMessage::Attached => {}
         NodeMessage::Refused(_) if !entry.state().is_alive() => return Ok(()),
-        NodeMessage::Refused(why) => bail!(why),
+        NodeMessage::Refused(why) => {
+            asked.refused();
+            bail!(why)
+        }
         _ => bail!("it answered something else"),
     }
+    drop(asked);
     sockets.attached();
     let mut ended_at = None;
     loop {
@@ -436,6 +482,12 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
         let refused = NodeMessage::Refused("no clients of the task are here".into());
         return link.send(Kind::Node, &refused.encode()).await;
     };
+    // Of two copies the one that has served them all the time counts: before the two have said so to each other, the one that
+    // has taken over is not heard.
+    if !back.is_empty() && agent.serves_here(task, epoch) {
+        let refused = NodeMessage::Refused("its clients hear a copy that is here".into());
+        return link.send(Kind::Node, &refused.encode()).await;
+    }
     let Some(turn) = ingress.attach(epoch, back)? else {
         link.send(Kind::Node, &NodeMessage::Refused("the task has moved on".into()).encode()).await?;
         return Ok(());
@@ -465,6 +517,16 @@ pub(crate) async fn serve(agent: Arc<Agent>, mut link: Link, task: TaskId, epoch
 }
 
 impl Agent {
+    /// Whether a copy of a task that is older than this epoch runs here and has its clients.
+    fn serves_here(&self, task: TaskId, epoch: u64) -> bool {
+        self.tasks().iter().any(|entry| {
+            entry.spec.id == task
+                && entry.state().is_alive()
+                && entry.epoch.load(Ordering::SeqCst) < epoch
+                && entry.sockets().is_some_and(|sockets| sockets.is_attached())
+        })
+    }
+
     /// Has the node that has a task's clients keep what its standby may have to hear, but for what comes before these marks;
     /// without any, from now on.
     ///
