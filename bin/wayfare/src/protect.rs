@@ -18,7 +18,7 @@ use wayfare_node::protection::{self, OnReturn, Pair, Role};
 pub fn protect(args: &Protect) -> Result<ExitCode> {
     let order = protection::Protect {
         name: args.name.clone(),
-        standby: args.standby.clone(),
+        standbys: args.standbys.clone(),
         policy: args.policy.to_string(),
         max_loss: args.max_loss.map(|time| time.as_nanos() as u64),
         on_return: match args.on_return {
@@ -29,7 +29,11 @@ pub fn protect(args: &Protect) -> Result<ExitCode> {
     };
     let ask = || Client::ask_at(&args.asked, Request::Protect { order });
     done(crate::standing::while_running("the first sync", ask)?.1)?;
-    output::print(&format!("{} has a standby on {}\n", args.name, args.standby))?;
+    let standbys = match &args.standbys[..] {
+        [one] => format!("a standby on {one}"),
+        several => format!("standbys on {}", several.join(", ")),
+    };
+    output::print(&format!("{} has {standbys}\n", args.name))?;
     Ok(ExitCode::SUCCESS)
 }
 

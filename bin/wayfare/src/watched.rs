@@ -184,8 +184,10 @@ mod tests {
     use wayfare_node::protection::Terms;
 
     fn pair(role: Role, connected: bool, sync: u64, age_ms: u64) -> Pair {
-        let terms =
-            Terms::decode(br#"{"name": "sim", "standby": "gateway", "policy": "auto", "home": "server"}"#).unwrap();
+        let terms = Terms::decode(
+            br#"{"name": "sim", "standbys": [], "standby": "gateway", "policy": "auto", "home": "server"}"#,
+        )
+        .unwrap();
         let age = Some(age_ms * 1_000_000);
         Pair { connected, sync, age, heard: connected.then_some(0), ..Pair::new(&terms, role, "server") }
     }

@@ -173,7 +173,7 @@ fn of_two_copies_the_one_that_has_served_counts() {
 
 #[test]
 fn a_link_that_breaks_and_comes_back_leaves_one() {
-    let linked = Linked::local(slow(Duration::ZERO));
+    let linked = Linked::both_ways(slow(Duration::ZERO));
     let (a, b) = (&linked.a, &linked.b);
     start(a, TASK, "100000");
     a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();

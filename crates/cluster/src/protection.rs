@@ -21,8 +21,8 @@ pub enum OnReturn {
 pub struct Protect {
     /// The task's name.
     pub name: String,
-    /// The standby's node.
-    pub standby: String,
+    /// The standbys' nodes, nearest first.
+    pub standbys: Vec<String>,
     /// The policy that says when to sync, as users write it.
     pub policy: String,
     /// Progress that may be lost at most, nanoseconds, where the link can do it.
@@ -35,13 +35,15 @@ pub struct Protect {
     pub stay: bool,
 }
 
-/// How a task is protected, as its nodes tell each other and write it down. Where it has been taken over, the roles are
-/// exchanged: the node that was its primary becomes its standby.
+/// How a task is protected, as it and one of its standbys tell each other and write it down. Where it has been taken over, the
+/// roles are exchanged: the node that was its primary becomes a standby.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
-    /// As it was ordered, but for the standby, which is the present one.
+    /// As it was ordered.
     #[serde(flatten)]
     pub order: Protect,
+    /// The standby that these are for.
+    pub standby: String,
     /// The node that the task goes back to.
     pub home: String,
     /// A person has had it taken over: it does not go back by itself.
@@ -58,6 +60,31 @@ impl Terms {
     /// Waiting times double with each of them, at most so often: until the other side counts as gone, as each takeover that was
     /// for nothing costs a state to be sent whole; and until the task goes home.
     const DOUBLINGS: [u32; 2] = [3, 5];
+
+    /// Most standbys of a task: more do not fit into its epochs.
+    pub const MOST: usize = 8;
+
+    /// Who stands by for the task while it is at a node, nearest first. Where it is not at home, its home does.
+    pub fn line<'a>(&'a self, at: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.order.standbys.iter().map(String::as_str);
+        core::iter::once(&*self.home).chain(named).filter(move |node| *node != at)
+    }
+
+    /// Who of those that stand by while the task is at a node is to go on with it before this one.
+    pub fn nearer<'a>(&'a self, at: &'a str, standby: &'a str) -> impl Iterator<Item = &'a str> {
+        self.line(at).take_while(move |node| *node != standby)
+    }
+
+    /// Where its standby stands among the nodes of the task, nearest first.
+    pub fn place(&self) -> usize {
+        self.nearer("", &self.standby).count()
+    }
+
+    /// As they are for another of its standbys, of whose link nothing is known.
+    #[must_use]
+    pub fn of(&self, standby: &str) -> Terms {
+        if self.standby == standby { self.clone() } else { Terms { standby: standby.into(), flaps: 0, ..self.clone() } }
+    }
 
     /// By how much longer than usual the other side may be silent before it counts as gone.
     pub fn patience(&self) -> u32 {
@@ -91,7 +118,7 @@ impl Terms {
     /// As they are at the standby, `here`, that takes over from `primary`. `handed`: the primary's word, if it handed the task over, to stay
     /// or not; else the link, which had held for so many seconds, has broken.
     pub fn exchanged(mut self, here: &str, primary: &str, handed: Option<bool>, held_for: u64) -> Terms {
-        self.order.standby = primary.into();
+        self.standby = primary.into();
         self.by_hand = handed == Some(true) && here != self.home;
         if handed.is_some() { self } else { self.broken(held_for) }
     }
@@ -180,25 +207,26 @@ impl Pair {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn terms() -> Terms {
         let order = Protect {
             name: "sim".into(),
-            standby: "gateway".into(),
+            standbys: vec!["gateway".into(), "cloud".into()],
             policy: "auto".into(),
             max_loss: None,
             on_return: OnReturn::Standby,
             stay: false,
         };
-        Terms { order, home: "server".into(), by_hand: false, flaps: 0 }
+        Terms { order, standby: "gateway".into(), home: "server".into(), by_hand: false, flaps: 0 }
     }
 
     #[test]
     fn roles_are_exchanged_and_home_stays() {
         let there = terms().exchanged("gateway", "server", None, 3600);
-        assert_eq!((&*there.order.standby, &*there.home, there.by_hand, there.flaps), ("server", "server", false, 1));
+        assert_eq!((&*there.standby, &*there.home, there.by_hand, there.flaps), ("server", "server", false, 1));
         let back = there.clone().exchanged("server", "gateway", Some(false), 20);
-        assert_eq!((&*back.order.standby, back.flaps), ("gateway", 1));
+        assert_eq!((&*back.standby, back.flaps), ("gateway", 1));
         // It flaps.
         let mut again = back.exchanged("gateway", "server", None, 10);
         assert_eq!((again.flaps, again.patience()), (2, 2));
@@ -209,6 +237,20 @@ mod tests {
         // Who has it taken over by hand wants it there; nobody is kept from home.
         assert!(terms().exchanged("gateway", "server", Some(true), 1).by_hand);
         assert!(!there.exchanged("server", "gateway", Some(true), 1).by_hand);
+    }
+
+    #[test]
+    fn those_that_stand_by_are_in_line() {
+        let terms = terms();
+        let line = |at| terms.line(at).collect::<Vec<_>>();
+        assert_eq!(line("server"), ["gateway", "cloud"]);
+        assert_eq!(line("gateway"), ["server", "cloud"]);
+        assert_eq!(line("cloud"), ["server", "gateway"]);
+        assert_eq!(terms.nearer("server", "gateway").count(), 0);
+        assert_eq!(terms.nearer("server", "cloud").collect::<Vec<_>>(), ["gateway"]);
+        assert_eq!(terms.nearer("gateway", "cloud").collect::<Vec<_>>(), ["server"]);
+        let there = terms.clone().broken(1).broken(1);
+        assert_eq!((there.of("gateway").flaps, there.of("cloud").flaps, &*there.of("cloud").standby), (2, 0, "cloud"));
     }
 
     #[test]

@@ -9,18 +9,19 @@ use crate::kept::Kept;
 use crate::link::Link;
 use crate::membership::Identity;
 use crate::peers::Peer;
-use crate::protect::{Awaited, Protection};
+use crate::protect::{Awaited, Couple, Protection};
 use crate::reunion::Displaced;
 use crate::service::{self, Sockets};
+use crate::shared::Shared;
 use crate::spec::Spec;
 use crate::standby::Held;
 use crate::task::{self, End, Live, Still};
 use crate::{random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -62,6 +63,8 @@ pub struct Entry {
     pub(crate) changed: Notify,
     /// Held by what moves it, or brings it: until it is on the disk here.
     pub(crate) moving: Arc<tokio::sync::Mutex<()>>,
+    /// What those have in common who keep its standbys up to date.
+    pub(crate) shared: tokio::sync::Mutex<Weak<Shared>>,
     /// It has come from elsewhere, and the journal does not say yet that it is on the disk here.
     pub(crate) unsaved: AtomicBool,
     /// A person's word on what became of it.
@@ -78,6 +81,7 @@ impl Entry {
             epoch: AtomicU64::new(epoch),
             changed: Notify::new(),
             moving: Arc::default(),
+            shared: tokio::sync::Mutex::default(),
             unsaved: AtomicBool::new(false),
             decision: tokio::sync::watch::Sender::new(None),
         })
@@ -160,12 +164,14 @@ pub struct Agent {
     ingresses: Mutex<HashMap<TaskId, Arc<Ingress>>>,
     /// Moves to this node that are not over.
     pub(crate) arriving: Mutex<HashMap<TaskId, Visitors>>,
-    /// Tasks of this node that have a standby, by name.
-    pub(crate) protections: Mutex<BTreeMap<String, Arc<Protection>>>,
+    /// Tasks of this node that have a standby, by name and the standby's node.
+    pub(crate) protections: Mutex<BTreeMap<Couple, Arc<Protection>>>,
     /// Those that are to have one as soon as it is there, by name.
-    pub(crate) awaited: Mutex<BTreeMap<String, Arc<Awaited>>>,
+    pub(crate) awaited: Mutex<BTreeMap<Couple, Arc<Awaited>>>,
     /// Copies of tasks that others have replaced.
     pub(crate) displaced: Mutex<HashMap<TaskId, Displaced>>,
+    /// Tasks of which two copies go on, while it is weighed which counts.
+    pub(crate) reuniting: Mutex<HashSet<TaskId>>,
     /// Tasks whose standby this node is.
     pub(crate) standbys: Mutex<HashMap<TaskId, Arc<Held>>>,
 }
@@ -207,6 +213,7 @@ impl Agent {
             protections: Mutex::default(),
             awaited: Mutex::default(),
             displaced: Mutex::default(),
+            reuniting: Mutex::default(),
             standbys: Mutex::default(),
         }))
     }

@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS peers (
     name TEXT PRIMARY KEY, address TEXT NOT NULL, isa TEXT NOT NULL, seen INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS restarts (name TEXT PRIMARY KEY, restarted TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS protections (id BLOB PRIMARY KEY, protect TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS standbys (id BLOB, node TEXT, terms TEXT NOT NULL, PRIMARY KEY (id, node)) WITHOUT ROWID;
 ";
 
 /// The version of the tables.
@@ -293,31 +293,31 @@ impl Db {
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn put_protection(&self, id: TaskId, terms: &Terms) -> Result<()> {
+    pub fn put_standby(&self, id: TaskId, terms: &Terms) -> Result<()> {
         self.lock().execute(
-            "INSERT INTO protections (id, protect) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET protect = ?2",
-            params![id.0, serde_json::to_string(terms)?],
+            "INSERT INTO standbys (id, node, terms) VALUES (?1, ?2, ?3) ON CONFLICT (id, node) DO UPDATE SET terms = ?3",
+            params![id.0, terms.standby, serde_json::to_string(terms)?],
         )?;
         Ok(())
     }
 
-    /// The standby that a task had.
+    /// The standbys that a task had.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub fn protection(&self, id: TaskId) -> Result<Option<Terms>> {
+    pub fn standbys(&self, id: TaskId) -> Result<Vec<Terms>> {
         let db = self.lock();
-        let find = "SELECT protect FROM protections WHERE id = ?1";
-        let text: Option<String> = db.query_row(find, [id.0], |row| row.get(0)).optional()?;
-        Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
+        let mut find = db.prepare("SELECT terms FROM standbys WHERE id = ?1")?;
+        let all = find.query_map([id.0], |row| row.get::<_, String>(0))?;
+        all.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
-    /// Notes that a task has no standby.
+    /// Notes that a task does not have this standby; or none.
     ///
     /// # Errors
     /// When the disk does not take it.
-    pub fn remove_protection(&self, id: TaskId) -> Result<()> {
-        self.lock().execute("DELETE FROM protections WHERE id = ?1", params![id.0])?;
+    pub fn remove_standby(&self, id: TaskId, node: Option<&str>) -> Result<()> {
+        self.lock().execute("DELETE FROM standbys WHERE id = ?1 AND (?2 IS NULL OR node = ?2)", params![id.0, node])?;
         Ok(())
     }
 

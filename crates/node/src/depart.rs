@@ -7,7 +7,7 @@ use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::{Link, turn};
 use crate::task::{Still, Verdict};
-use crate::watched::Watched;
+use crate::watched::{self, Watched};
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,7 +41,7 @@ struct Memory {
 
 impl Memory {
     fn new(watch: Watch) -> Self {
-        Memory { watched: Watched::new(watch), touched: Vec::new() }
+        Memory { watched: watched::Memory::new(watch).watched(), touched: Vec::new() }
     }
 
     /// Its pages by their digests, for when the task comes back.

@@ -43,6 +43,7 @@ mod recover;
 mod reunion;
 mod serve;
 mod service;
+mod shared;
 mod standby;
 mod task;
 mod watched;

@@ -7,7 +7,6 @@ use crate::depart::{self, Told};
 use crate::dirs::Dirs;
 use crate::link::Link;
 use crate::peers::NodeMessage;
-use crate::protection::Pair;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -263,12 +262,7 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
             Reply::Done
         }
         Request::Protected => {
-            let mut pairs: Vec<Pair> = lock(&agent.protections).values().map(|p| p.pair()).collect();
-            let unprotected = |name: &String| !pairs.iter().any(|pair| pair.name == *name);
-            let awaited = lock(&agent.awaited);
-            let awaited: Vec<Pair> =
-                awaited.iter().filter(|(name, _)| unprotected(name)).map(|(_, a)| a.pair()).collect();
-            pairs.extend(awaited);
+            let mut pairs = agent.pairs();
             pairs.extend(lock(&agent.standbys).values().map(|held| held.pair()));
             Reply::Protected { pairs }
         }

@@ -1,11 +1,13 @@
 //! Keeps a task's standby up to date: drives [`Primary`], and asks the policy when.
 
 use crate::agent::{Agent, Entry, lock};
+use crate::control::State;
 use crate::copier::Copier;
 use crate::ingress::KEEP;
 use crate::link::{Link, turn};
 use crate::protect::{Hand, Leave, Protection};
 use crate::service::marks;
+use crate::shared::Shared;
 use crate::standby::SUSPECTED;
 use crate::task::{Still, Verdict};
 use crate::watched::Watched;
@@ -13,9 +15,10 @@ use anyhow::{Result, anyhow, bail, ensure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::oneshot;
 use wayfare_cluster::envelope::Envelope;
 use wayfare_policy::{Bounds, Costs, Decision, LinkSample, Policy, Settings, Synchroniser};
+use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Message, Reason, Refusal};
 use wayfare_transfer::standby::{Primary, PrimaryAction, PrimaryEvent, PrimaryPhase, Said, Synced};
 use wayfare_transfer::{Incoming, Kind};
@@ -60,6 +63,7 @@ pub(crate) struct Driver {
     entry: Arc<Entry>,
     protection: Arc<Protection>,
     primary: Primary,
+    shared: Arc<Shared>,
     memory: Watched,
     policy: Synchroniser,
     link: Option<Link>,
@@ -69,10 +73,10 @@ pub(crate) struct Driver {
     busy: (Duration, Instant),
     progress: Duration,
     ticked: Instant,
-    /// When it stood still last, and what processor time it had had by then.
-    thawed: Option<(Instant, Duration)>,
-    /// Marks of its streams in the state that is under way.
-    marks: Vec<Vec<u8>>,
+    /// Marks of its streams in the state that is under way, and when it was written.
+    marks: Option<(Instant, Vec<Vec<u8>>)>,
+    /// Bytes that the task had heard and said by then.
+    spoken: u64,
     /// What its clients say is not kept any more: the standby has been away for too long.
     is_forgetful: bool,
     /// Who waits for the first sync.
@@ -89,32 +93,31 @@ pub(crate) struct Driver {
     probe_at: Instant,
     /// Terms stay written down if the first sync fails: it is tried again.
     keeps_terms: bool,
-    /// It cannot be moved meanwhile: its memory has one watcher.
-    _moving: OwnedMutexGuard<()>,
 }
 
 impl Driver {
     /// Of a task whose standby is to be asked by this link; and what will say whether there is a first sync.
-    #[expect(clippy::too_many_arguments, reason = "it takes over all of them")]
     pub(crate) fn new(
         agent: Arc<Agent>,
         entry: Arc<Entry>,
         protection: Arc<Protection>,
         primary: Primary,
-        memory: Watched,
+        shared: Arc<Shared>,
         policy: Policy,
         link: Link,
-        moving: OwnedMutexGuard<()>,
     ) -> (Self, oneshot::Receiver<Result<(), String>>) {
         let (first_to, first) = oneshot::channel();
         let bounds = Bounds { max_loss: protection.terms.order.max_loss, ..Bounds::default() };
         let settings = Settings { costs: COSTS, bounds, ..Settings::default() };
+        let spoken = entry.sockets().map_or(0, |sockets| sockets.spoken());
+        shared.begin(&protection.terms.standby);
         let driver = Self {
             agent,
             entry,
             protection,
             primary,
-            memory,
+            memory: shared.memory(),
+            shared,
             policy: Synchroniser::new(policy, settings, 0),
             link: Some(link),
             still: None,
@@ -122,8 +125,8 @@ impl Driver {
             busy: (Duration::ZERO, Instant::now()),
             progress: Duration::ZERO,
             ticked: Instant::now(),
-            thawed: None,
-            marks: Vec::new(),
+            marks: None,
+            spoken,
             is_forgetful: false,
             first: Some(first_to),
             hands: Vec::new(),
@@ -133,7 +136,6 @@ impl Driver {
             echoed: 0,
             probe_at: Instant::now(),
             keeps_terms: false,
-            _moving: moving,
         };
         (driver, first)
     }
@@ -162,9 +164,11 @@ impl Driver {
                 false
             }
         };
-        let alone = *self.protection.dismissed.borrow() == Some(Leave::Alone);
-        let keeps_terms = alone || was_tried || replaced;
-        if !keeps_terms && let Err(e) = self.agent.db.remove_protection(self.entry.spec.id) {
+        let dismissed = *self.protection.dismissed.borrow();
+        let alone = dismissed == Some(Leave::Alone);
+        let passed = matches!(dismissed, Some(Leave::Renewed(_))) || self.goes_on_elsewhere().is_some();
+        let keeps_terms = alone || was_tried || replaced || passed;
+        if !keeps_terms && let Err(e) = self.agent.db.remove_standby(self.entry.spec.id, Some(self.peer())) {
             tracing::error!(task = %name, "that it has no standby cannot be written down: {e:#}");
         }
         lock(&self.agent.protections).retain(|_, other| !Arc::ptr_eq(other, &self.protection));
@@ -178,6 +182,7 @@ impl Driver {
             link.close().await;
         }
         let (agent, entry, terms) = (&self.agent, &self.entry, self.protection.terms.clone());
+        let was_last = self.shared.end(&terms.standby);
         match *self.primary.phase() {
             PrimaryPhase::TakenOver(epoch) => match self.still.take() {
                 // It was handed over.
@@ -185,7 +190,7 @@ impl Driver {
                 None => agent.clone().reunite(entry.clone(), epoch, terms.broken(self.held_for)).await,
             },
             PrimaryPhase::Yielded(epoch) => agent.win(entry, None, epoch, terms.broken(self.held_for)).await,
-            _ if alone => {}
+            _ if alone || passed || !was_last => {}
             _ => {
                 if let Err(e) = set_keeping(agent, entry, false).await {
                     tracing::debug!(task = %name, "its clients' words are kept on: {e:#}");
@@ -229,14 +234,30 @@ impl Driver {
                 () = self.entry.changed.notified() => {}
                 () = tokio::task::yield_now(), if can_copy => copier.run(|| self.primary.copy(&mut self.memory)),
             }
-            if dismissed.borrow().is_some() || !self.entry.state().is_alive() {
+            let dismissed = *dismissed.borrow();
+            if let Some((to, epoch)) = self.goes_on_elsewhere() {
+                self.primary.handle_event(PrimaryEvent::Passed { to, epoch });
+            } else if let (Some(Leave::Renewed(epoch)), Ok(me)) = (dismissed, self.agent.identity()) {
+                self.primary.handle_event(PrimaryEvent::Passed { to: me.name, epoch });
+            } else if dismissed.is_some() || !self.entry.state().is_alive() {
                 self.primary.handle_event(PrimaryEvent::Dismissed);
             }
         }
     }
 
     fn peer(&self) -> &str {
-        &self.protection.terms.order.standby
+        &self.protection.terms.standby
+    }
+
+    /// Where another standby has the task, and at which epoch.
+    fn goes_on_elsewhere(&self) -> Option<(String, u64)> {
+        if !matches!(self.entry.state(), State::Left { .. }) {
+            return None;
+        }
+        match self.agent.db.record(self.entry.spec.id) {
+            Ok(Some(Record::Left { to, epoch })) => Some((to, epoch)),
+            _ => None,
+        }
     }
 
     fn hand_over(&mut self, hand: Hand) {
@@ -276,7 +297,7 @@ impl Driver {
                     let pause = still.since.elapsed();
                     let _ = still.verdict.send(Verdict::Thaw(None));
                     let busy = self.entry.live().ok().and_then(|live| live.busy());
-                    self.thawed = Some((Instant::now(), busy.unwrap_or_default()));
+                    *lock(&self.shared.thawed) = Some((Instant::now(), busy.unwrap_or_default()));
                     lock(&self.protection.pair).pause = Some(pause.as_nanos() as u64);
                 }
             }
@@ -306,8 +327,9 @@ impl Driver {
             pair.all_bytes += synced.bytes;
             pair.took = Some(took);
         }
-        if !self.marks.is_empty() {
-            let (agent, entry, marks) = (self.agent.clone(), self.entry.clone(), std::mem::take(&mut self.marks));
+        let marks = self.marks.take().and_then(|(of, marks)| self.shared.has(self.peer(), of, marks));
+        if let Some(marks) = marks {
+            let (agent, entry) = (self.agent.clone(), self.entry.clone());
             tokio::spawn(async move {
                 // Said again with the next one.
                 match agent.keep(&entry, marks.clone()).await {
@@ -395,10 +417,11 @@ impl Driver {
             Done::Frozen(Ok(mut still)) => {
                 let state = std::mem::take(&mut still.state);
                 if !self.entry.spec.publish.is_empty() {
-                    self.marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets)).unwrap_or_default();
+                    let marks = Envelope::decode(&state).and_then(|e| marks(&e.sockets));
+                    self.marks = marks.ok().map(|marks| (Instant::now(), marks));
                 }
                 self.still = Some(still);
-                self.entry.sockets().iter().for_each(|sockets| sockets.forget_spoken());
+                self.spoken = self.entry.sockets().map_or(0, |sockets| sockets.spoken());
                 let now = self.now();
                 self.primary.frozen(now, state, &mut self.memory);
             }
@@ -411,6 +434,8 @@ impl Driver {
                 self.connected = Instant::now();
                 let now = self.now();
                 if std::mem::take(&mut self.is_forgetful) {
+                    self.shared.begin(self.peer());
+                    self.spoken = self.entry.sockets().map_or(0, |sockets| sockets.spoken());
                     self.set_keeping(true);
                 }
                 self.policy.handle_outage_ended(now);
@@ -440,7 +465,8 @@ impl Driver {
             // Where the kernel does not say, it may be busy.
             if busy.is_none_or(|busy| busy > self.busy.0) {
                 let since = |before: Duration| busy.unwrap_or(Duration::MAX).saturating_sub(before);
-                let stirred = self.thawed.is_some_and(|(at, had)| at.elapsed() < STIR.1 && since(had) < STIR.0);
+                let stirred =
+                    lock(&self.shared.thawed).is_some_and(|(at, had)| at.elapsed() < STIR.1 && since(had) < STIR.0);
                 self.busy = (busy.unwrap_or_default(), if stirred { self.busy.1 } else { Instant::now() });
             }
             let idle = self.busy.1.elapsed() > IDLE;
@@ -452,10 +478,12 @@ impl Driver {
         let Decision { action, reason } = self.policy.decide(now);
         let first = self.primary.kept() == 0;
         // Its clients would have to wait.
-        let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() > KEEP as u64 / 2);
+        let full = self.entry.sockets().is_some_and(|sockets| sockets.spoken() - self.spoken > KEEP as u64 / 2);
         if full && self.link.is_none() && !std::mem::replace(&mut self.is_forgetful, true) {
             tracing::warn!(task = %self.entry.spec.name, "the standby is away for too long: its clients would be reset there");
-            self.set_keeping(false);
+            if self.shared.end(self.peer()) {
+                self.set_keeping(false);
+            }
         }
         if (first || full || action == wayfare_policy::Action::Sync) && self.primary.begin(now) {
             self.policy.handle_sync_started(now);
@@ -508,7 +536,6 @@ fn bandwidth(bytes: u64, nanos: u64) -> u64 {
 pub(crate) async fn set_keeping(agent: &Agent, entry: &Entry, keeping: bool) -> Result<()> {
     let Some(sockets) = entry.sockets().filter(|_| !entry.spec.publish.is_empty()) else { return Ok(()) };
     sockets.keep(keeping);
-    sockets.forget_spoken();
     let told = if keeping { agent.keep(entry, Vec::new()).await } else { agent.keep_nothing(entry).await };
     told.inspect_err(|_| sockets.keep(false))
 }

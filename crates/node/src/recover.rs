@@ -40,9 +40,9 @@ impl Agent {
                 continue;
             }
             match journal::restart(&record) {
-                Restart::Run => match self.db.protection(spec.id)? {
-                    Some(terms) => _ = tokio::spawn(self.clone().come_back(spec, record.epoch(), terms)),
-                    None => _ = self.revive(spec, record.epoch()),
+                Restart::Run => match self.db.standbys(spec.id)? {
+                    none if none.is_empty() => _ = self.revive(spec, record.epoch()),
+                    all => _ = tokio::spawn(self.clone().come_back(spec, record.epoch(), all)),
                 },
                 Restart::Ask { to, epoch } => {
                     let entry = Entry::new(spec, State::Unknown { to, claimed: epoch }, epoch);

@@ -17,10 +17,12 @@
 use crate::agent::{Agent, Entry, lock};
 use crate::control::State;
 use crate::link::Link;
+use crate::protect::Leave;
 use crate::protection::{OnReturn, Terms};
 use crate::spec::Spec;
 use crate::task::{Still, Verdict};
 use anyhow::{Context, Result, bail};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -29,7 +31,7 @@ use wayfare_snapshot::Header;
 use wayfare_store::snapshots;
 use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Answer, Message, Reason, Refusal};
-use wayfare_transfer::standby::{Claim, Said, takeover};
+use wayfare_transfer::standby::{Claim, Said, is_ahead, takeover};
 use wayfare_transfer::{Kind, TaskId};
 
 /// How long a node that was away waits for the word whether its task's standby has taken over.
@@ -51,9 +53,9 @@ pub(crate) struct Displaced {
 }
 
 /// What the other side says of its copy.
-enum Fate {
-    /// There is none.
-    None,
+pub(crate) enum Fate {
+    /// There is none that runs; but it may be a standby that could go on.
+    None { stands_by: bool },
     /// It counts, at this epoch.
     Counts(u64),
     /// It has ended.
@@ -64,27 +66,38 @@ enum Fate {
 
 impl Agent {
     /// The standby of a task that was cut off here has taken over. One of the two copies is put aside.
-    pub(crate) async fn reunite(self: Arc<Self>, entry: Arc<Entry>, mut epoch: u64, terms: Terms) {
+    pub(crate) async fn reunite(self: Arc<Self>, entry: Arc<Entry>, epoch: u64, terms: Terms) {
+        // More than one standby may say so.
+        if !lock(&self.reuniting).insert(entry.spec.id) {
+            return;
+        }
+        if entry.state().is_alive() {
+            self.clone().weigh_copies(&entry, epoch, terms).await;
+        }
+        lock(&self.reuniting).remove(&entry.spec.id);
+    }
+
+    async fn weigh_copies(self: Arc<Self>, entry: &Arc<Entry>, mut epoch: u64, terms: Terms) {
         loop {
-            let (claim, still) = match self.claim(&entry, &terms).await {
+            let (claim, still) = match self.claim(entry, &terms).await {
                 Ok(claim) => claim,
                 // It has ended.
                 Err(e) => return tracing::debug!(task = %entry.spec.name, "{e:#}"),
             };
             let fate = match claim {
-                Some(claim) => self.say_claim(entry.spec.id, epoch, claim, &terms.order.standby).await,
+                Some(claim) => self.say_claim(entry.spec.id, epoch, claim, &terms.standby).await,
                 None => Ok(Fate::Counts(epoch)),
             };
             match fate {
-                Ok(Fate::Yields(at)) => return self.win(&entry, still, at, terms).await,
+                Ok(Fate::Yields(at)) => return self.win(entry, still, at, terms).await,
                 Ok(Fate::Counts(at)) if at != epoch => epoch = at,
                 Ok(_) => {
                     let still = match still {
                         Some(still) => Ok(still),
-                        None => self.stand_still(&entry, 0).await,
+                        None => self.stand_still(entry, 0).await,
                     };
                     return match still {
-                        Ok(still) => self.displace(&entry, Some(still), epoch, terms),
+                        Ok(still) => self.displace(entry, Some(still), epoch, terms),
                         Err(e) => tracing::debug!(task = %entry.spec.name, "{e:#}"),
                     };
                 }
@@ -115,7 +128,7 @@ impl Agent {
     }
 
     /// Asks a task's standby whether it has taken over.
-    async fn ask_standby(&self, task: TaskId, epoch: u64, work: u64, standby: &str) -> Result<Fate> {
+    pub(crate) async fn ask_standby(&self, task: TaskId, epoch: u64, work: u64, standby: &str) -> Result<Fate> {
         self.question(standby, Said::Ask { task, epoch, work }).await
     }
 
@@ -125,7 +138,7 @@ impl Agent {
         Ok(match Message::decode(&link.expect(Kind::Transfer).await?)? {
             Message::Standby(Said::TakenOver(epoch)) => Fate::Counts(epoch),
             Message::Standby(Said::Yield(epoch)) => Fate::Yields(epoch),
-            Message::Standby(Said::NotTakenOver) => Fate::None,
+            Message::Standby(Said::NotTakenOver { stands_by }) => Fate::None { stands_by },
             Message::Standby(Said::Refuse(why)) if why.reason == Reason::Ended => Fate::Ended,
             _ => bail!("it answered something else"),
         })
@@ -133,7 +146,7 @@ impl Agent {
 
     /// The copy that is here goes on, at this epoch; the other one stands still.
     pub(crate) async fn win(self: &Arc<Self>, entry: &Arc<Entry>, still: Option<Still>, epoch: u64, terms: Terms) {
-        tracing::warn!(task = %entry.spec.name, epoch, "what is here counts, and {} has put its own aside", terms.order.standby);
+        tracing::warn!(task = %entry.spec.name, epoch, "what is here counts, and {} has put its own aside", terms.standby);
         let still = match still {
             Some(still) => still,
             None => match self.stand_still(entry, 0).await {
@@ -150,15 +163,19 @@ impl Agent {
             sockets.go_back();
         }
         let _ = still.verdict.send(Verdict::Thaw(Some(epoch)));
+        // The others know it by an epoch that is over.
+        for protection in self.protections_of(&entry.spec.name) {
+            protection.leave(Leave::Renewed(epoch)).await;
+        }
         self.keep_protected(entry, terms);
     }
 
     /// Another copy of the task counts, of this epoch: the one that is here, and stands still, is put aside; or what the disk has.
     pub(crate) fn displace(self: &Arc<Self>, entry: &Arc<Entry>, still: Option<Still>, epoch: u64, terms: Terms) {
-        let (id, to) = (entry.spec.id, terms.order.standby.clone());
+        let (id, to) = (entry.spec.id, terms.standby.clone());
         tracing::warn!(task = %entry.spec.name, epoch, "goes on at {to}: what is here is kept until that is safe here");
         let written = self.db.set_record(id, &Record::Left { epoch, to: to.clone() });
-        if let Err(e) = written.and_then(|()| self.db.remove_protection(id)) {
+        if let Err(e) = written.and_then(|()| self.db.remove_standby(id, None)) {
             tracing::error!(task = %entry.spec.name, "that it goes on elsewhere cannot be written down: {e:#}");
         }
         if let Some(still) = &still {
@@ -177,14 +194,14 @@ impl Agent {
             let _ = still.verdict.send(Verdict::Drop);
         }
         let _ = std::fs::remove_file(self.dirs.checkpoint(id));
-        displaced.entry.set_state(State::Left { to: displaced.terms.order.standby, saved: true });
+        displaced.entry.set_state(State::Left { to: displaced.terms.standby, saved: true });
     }
 
     /// The copy that was to go on is lost: this one does. Gives its new epoch.
     pub(crate) fn retake(self: &Arc<Self>, id: TaskId) -> Option<u64> {
         let Displaced { entry, still, epoch, terms } = lock(&self.displaced).remove(&id)?;
-        let epoch = takeover(epoch);
-        tracing::warn!(task = %entry.spec.name, epoch, "{} is gone with what went on there: what was kept here goes on", terms.order.standby);
+        let epoch = takeover(epoch, 0);
+        tracing::warn!(task = %entry.spec.name, epoch, "{} is gone with what went on there: what was kept here goes on", terms.standby);
         // What is in memory is on no disk yet.
         let record = if still.is_some() { Record::Taken { epoch } } else { Record::Owned { epoch } };
         if let Err(e) = self.db.put_task(&entry.spec, &record) {
@@ -215,7 +232,7 @@ impl Agent {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = decision.changed() => {}
             }
-            let to = lock(&self.displaced).get(&id).filter(|d| d.epoch == epoch).map(|d| d.terms.order.standby.clone());
+            let to = lock(&self.displaced).get(&id).filter(|d| d.epoch == epoch).map(|d| d.terms.standby.clone());
             let Some(to) = to else { return };
             let decided = *decision.borrow_and_update();
             if let Some(answer) = decided {
@@ -228,9 +245,13 @@ impl Agent {
             }
             let is_held = lock(&self.standbys).contains_key(&id);
             // As much work as there is: nobody is to take over for this.
-            let fate = if is_held { Ok(Fate::None) } else { self.ask_standby(id, epoch, u64::MAX, &to).await };
+            let fate = if is_held {
+                Ok(Fate::None { stands_by: true })
+            } else {
+                self.ask_standby(id, epoch, u64::MAX, &to).await
+            };
             match fate {
-                Ok(Fate::None) => heard = Instant::now(),
+                Ok(Fate::None { .. }) => heard = Instant::now(),
                 // It has moved on, or ended there.
                 Ok(Fate::Counts(_) | Fate::Ended) => return self.settle(id),
                 Err(e) if heard.elapsed() <= FORSAKEN => {
@@ -247,13 +268,13 @@ impl Agent {
 
     /// Weighs another node's claim: at which epoch it may go on, if it may.
     async fn weigh(self: &Arc<Self>, peer: &str, task: TaskId, epoch: u64, claim: Claim) -> Result<Option<u64>> {
-        let put_aside = lock(&self.displaced).get(&task).filter(|d| d.terms.order.standby == peer).map(|d| d.epoch);
+        let put_aside = lock(&self.displaced).get(&task).filter(|d| d.terms.standby == peer).map(|d| d.epoch);
         if put_aside.is_some() {
             return Ok(put_aside);
         }
         let entry = self.tasks().into_iter().find(|e| e.spec.id == task && e.state().is_alive());
         let Some(entry) = entry.filter(|e| e.epoch.load(Ordering::SeqCst) == epoch) else { return Ok(None) };
-        let Some(terms) = self.db.protection(task)?.filter(|terms| terms.order.standby == peer) else {
+        let Some(terms) = self.db.standbys(task)?.into_iter().find(|terms| terms.standby == peer) else {
             return Ok(None);
         };
         let still = match (claim, terms.order.on_return) {
@@ -275,7 +296,7 @@ impl Agent {
                 still
             }
         };
-        let epoch = takeover(epoch);
+        let epoch = takeover(epoch, 0);
         self.displace(&entry, Some(still), epoch, terms);
         Ok(Some(epoch))
     }
@@ -291,10 +312,8 @@ impl Agent {
             _ => bail!("a message that begins nothing"),
         };
         // What was put aside for that node, which has not heard so.
-        let yielded = lock(&self.displaced)
-            .get(&task)
-            .filter(|d| d.terms.order.standby == peer && d.epoch > epoch)
-            .map(|d| d.epoch);
+        let yielded =
+            lock(&self.displaced).get(&task).filter(|d| d.terms.standby == peer && d.epoch > epoch).map(|d| d.epoch);
         if let Some(at) = yielded {
             return Ok(match said {
                 Said::Protect { .. } | Said::Claim { .. } => Some(Said::Yield(at)),
@@ -302,8 +321,15 @@ impl Agent {
                 _ => self.retake(task).map(Said::TakenOver),
             });
         }
-        let held = lock(&self.standbys).get(&task).filter(|held| held.pair().peer == peer).cloned();
-        if let (Said::Ask { work, .. }, Some(held)) = (said, held) {
+        if let Said::Protect { terms, .. } = said
+            && self.is_taken_over(peer, task, epoch, terms)?
+        {
+            let text = "it runs there, too: which copy counts is being weighed";
+            return Ok(Some(Said::Refuse(Refusal::new(Reason::Busy, text))));
+        }
+        let held = lock(&self.standbys).get(&task).cloned();
+        let stands_by = held.as_ref().is_some_and(|held| held.could_go_on());
+        if let (Said::Ask { work, .. }, Some(held)) = (said, held.filter(|held| held.pair().peer == peer)) {
             held.replace(*work).await;
         }
         let record = self.db.record(task)?;
@@ -311,7 +337,7 @@ impl Agent {
         if let Some(Record::Lost { epoch: lost }) = record
             && lost >= epoch
         {
-            return Ok(Some(Said::Yield(takeover(lost))));
+            return Ok(Some(Said::Yield(takeover(lost, 0))));
         }
         Ok(match said {
             Said::Claim { claim, .. } => Some(match self.weigh(peer, task, epoch, *claim).await? {
@@ -319,56 +345,86 @@ impl Agent {
                 None => Said::TakenOver(record.map_or(epoch, |record| record.epoch())),
             }),
             _ => match record {
-                Some(record) if record.epoch() >= takeover(epoch) => Some(Said::TakenOver(record.epoch())),
+                Some(record) if is_ahead(record.epoch(), epoch) => Some(Said::TakenOver(record.epoch())),
                 Some(Record::Ended { .. }) if matches!(said, Said::Ask { .. }) => {
                     Some(Said::Refuse(Refusal::new(Reason::Ended, "it has ended")))
                 }
-                _ if matches!(said, Said::Ask { .. }) => Some(Said::NotTakenOver),
+                _ if matches!(said, Said::Ask { .. }) => Some(Said::NotTakenOver { stands_by }),
                 _ => None,
             },
         })
     }
 
-    /// A task that had a standby, of a node that was away: it goes on here, unless it does there.
-    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, terms: Terms) {
-        let standby = terms.order.standby.clone();
+    /// Whether a task that runs here has been taken over by a node which asks this one to be its standby. One of the two copies is
+    /// put aside then.
+    fn is_taken_over(self: &Arc<Self>, peer: &str, task: TaskId, epoch: u64, terms: &[u8]) -> Result<bool> {
+        let runs = |entry: &Arc<Entry>| {
+            let is_running = entry.spec.id == task && entry.state() == State::Running;
+            is_running && is_ahead(epoch, entry.epoch.load(Ordering::SeqCst))
+        };
+        let Some(entry) = self.tasks().into_iter().find(runs) else { return Ok(false) };
+        let terms = Terms::decode(terms)?;
+        if !terms.line("").any(|node| node == peer) {
+            return Ok(false);
+        }
+        let known = self.db.standbys(task)?.into_iter().find(|known| known.standby == peer);
+        let reunited: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(self.clone().reunite(entry, epoch, known.unwrap_or_else(|| terms.of(peer))));
+        tokio::spawn(reunited);
+        Ok(true)
+    }
+
+    /// A task that had standbys, of a node that was away: it goes on here, unless it does there.
+    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, mut epoch: u64, mut all: Vec<Terms>) {
+        all.sort_by_key(Terms::place);
         // An agent that was ended in peace has written down how far the task was.
         let saved = snapshots::header(&self.dirs.checkpoint(spec.id)).ok().map(|header| header.progress);
-        let asking = self.ask_standby(spec.id, epoch, saved.unwrap_or(0), &standby);
-        let mut fate = match tokio::time::timeout(ASKING, asking).await {
+        // One after the other: one of them that has something newer takes over for that.
+        for terms in &all {
+            match self.fate_of(&spec, epoch, saved, terms).await {
+                Fate::None { .. } => {}
+                Fate::Yields(at) => {
+                    if let Err(e) = self.db.set_record(spec.id, &Record::Owned { epoch: at }) {
+                        tracing::error!(task = %spec.name, "that it goes on here cannot be written down: {e:#}");
+                    }
+                    epoch = at;
+                }
+                Fate::Counts(at) => {
+                    let entry = Entry::new(spec, State::Left { to: terms.standby.clone(), saved: false }, at);
+                    self.remember(entry.clone());
+                    return self.displace(&entry, None, at, terms.clone());
+                }
+                Fate::Ended => {
+                    let entry = Entry::new(spec, State::Left { to: terms.standby.clone(), saved: true }, epoch);
+                    self.remember(entry.clone());
+                    self.displace(&entry, None, epoch, terms.clone());
+                    return self.settle(entry.spec.id);
+                }
+            }
+        }
+        let entry = self.revive(spec, epoch);
+        if let Some(terms) = all.first() {
+            self.keep_protected(&entry, terms.clone());
+        }
+    }
+
+    /// Whether one of a task's standbys has gone on with it while this node was away, and is to go on.
+    async fn fate_of(&self, spec: &Spec, epoch: u64, saved: Option<u64>, terms: &Terms) -> Fate {
+        let standby = &terms.standby;
+        let asking = self.ask_standby(spec.id, epoch, saved.unwrap_or(0), standby);
+        let fate = match tokio::time::timeout(ASKING, asking).await {
             Ok(Ok(fate)) => fate,
-            _ => Fate::None,
+            _ => return Fate::None { stands_by: false },
         };
         if let Fate::Counts(epoch) = fate {
             tracing::warn!(task = %spec.name, "goes on at {standby}, as this node was away");
             if let Some(work) = saved.filter(|_| terms.order.on_return == OnReturn::Furthest)
-                && let Ok(weighed) = self.say_claim(spec.id, epoch, Claim::Work(work), &standby).await
+                && let Ok(weighed) = self.say_claim(spec.id, epoch, Claim::Work(work), standby).await
             {
-                fate = weighed;
+                return weighed;
             }
         }
-        let here = match fate {
-            Fate::None => epoch,
-            Fate::Yields(at) => {
-                if let Err(e) = self.db.set_record(spec.id, &Record::Owned { epoch: at }) {
-                    tracing::error!(task = %spec.name, "that it goes on here cannot be written down: {e:#}");
-                }
-                at
-            }
-            Fate::Counts(at) => {
-                let entry = Entry::new(spec, State::Left { to: standby, saved: false }, at);
-                self.remember(entry.clone());
-                return self.displace(&entry, None, at, terms);
-            }
-            Fate::Ended => {
-                let entry = Entry::new(spec, State::Left { to: standby, saved: true }, epoch);
-                self.remember(entry.clone());
-                self.displace(&entry, None, epoch, terms);
-                return self.settle(entry.spec.id);
-            }
-        };
-        let entry = self.revive(spec, here);
-        self.keep_protected(&entry, terms);
+        fate
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Sockets {
     attached: AtomicBool,
     /// Whether there may have been one, or may never be.
     serving: Mutex<Serving>,
-    /// Bytes that the task has heard and said since its last state for a standby.
+    /// Bytes that the task has heard and said.
     spoken: AtomicU64,
     /// There may be segments to send.
     pub(crate) stirred: Notify,
@@ -101,14 +101,9 @@ impl Sockets {
         if keep { ports.keep() } else { ports.keep_nothing() }
     }
 
-    /// Bytes that the task has heard and said since [`Sockets::forget_spoken`].
+    /// Bytes that the task has heard and said here.
     pub(crate) fn spoken(&self) -> u64 {
         self.spoken.load(Ordering::Relaxed)
-    }
-
-    /// There is a state of now.
-    pub(crate) fn forget_spoken(&self) {
-        self.spoken.store(0, Ordering::Relaxed);
     }
 
     /// The ingress has let go of what comes before these marks.

@@ -7,9 +7,10 @@ use crate::control::State;
 use crate::ground::{Ground, land};
 use crate::link::{Link, turn};
 use crate::protection::{Pair, Role, Terms};
-use crate::reunion;
+use crate::reunion::{self, Fate};
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow, bail};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -31,8 +32,15 @@ const ASLEEP: Duration = Duration::from_millis(100);
 /// After so long a silence of a primary that is heard regularly, it counts as gone.
 pub(crate) const SUSPECTED: Duration = Duration::from_millis(500);
 
+/// How long a standby that is nearer is waited for, which would have to take over first; and how long until it is asked again.
+const NEARER: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+/// A standby that has not heard of who has taken over for so long is not wanted any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// A task whose standby this node is.
 pub(crate) struct Held {
+    /// The task's epoch at its present primary.
+    epoch: AtomicU64,
     pair: Mutex<Pair>,
     /// When the last sync was complete.
     of: Mutex<Option<Instant>>,
@@ -44,6 +52,19 @@ impl Held {
     pub(crate) fn pair(&self) -> Pair {
         let age = lock(&self.of).map(|of| of.elapsed().as_nanos() as u64);
         Pair { age, ..lock(&self.pair).clone() }
+    }
+
+    /// It could go on with the task.
+    pub(crate) fn could_go_on(&self) -> bool {
+        lock(&self.of).is_some()
+    }
+
+    /// Whether a node that says it is the task's primary, at an epoch, is to be believed: it is the one that is known, or has
+    /// taken over from it.
+    fn is_of(&self, peer: &str, terms: &Terms, epoch: u64) -> bool {
+        let pair = lock(&self.pair);
+        let is_in_line = |node: &str| terms.line("").any(|other| other == node);
+        pair.peer == peer || (epoch > self.epoch.load(Ordering::SeqCst) && is_in_line(peer) && is_in_line(&pair.peer))
     }
 
     /// The primary has lost what it was doing, but for a state of so much work: goes on here from a later one, if there is one.
@@ -65,8 +86,8 @@ impl Held {
 }
 
 enum Visit {
-    /// The primary has dialled again.
-    Attached(Box<Link>, Said),
+    /// The primary has dialled again; or who has taken over from it.
+    Attached(Box<Link>, Said, String),
     /// A person wants it to take over.
     TakeOver(oneshot::Sender<Result<(), String>>),
     /// The primary was started anew, and would go on from a state of so much work: takes over unless it is behind that.
@@ -76,6 +97,16 @@ enum Visit {
 enum Done {
     Landed(Result<Box<Ground>, Refusal>),
     Running(Result<()>),
+    Nearer(Word),
+}
+
+/// What is heard of those who are to take over rather than this node, or may have; of several words the last one counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    Nothing,
+    Holds,
+    HasTakenOver,
+    Ended,
 }
 
 /// Is a task's standby, from the primary's offer on.
@@ -85,22 +116,22 @@ enum Done {
 pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()> {
     let Some(mut link) = reunion::answered(&agent, link, &said).await? else { return Ok(()) };
     let peer = link.peer().context("a stranger has a task protected")?.to_string();
-    let Said::Protect { offer, terms } = &said else { bail!("a message that begins nothing") };
+    let Said::Protect { offer, terms, .. } = &said else { bail!("a message that begins nothing") };
     let terms = Terms::decode(terms)?;
-    let (id, patience) = (offer.task, terms.patience());
+    let (id, epoch) = (offer.task, offer.epoch);
     let (door, visits) = unbounded_channel();
     let held = {
         let mut all = lock(&agent.standbys);
         match all.get(&id) {
-            Some(held) if lock(&held.pair).peer == peer => {
-                let _ = held.door.send(Visit::Attached(Box::new(link), said));
+            Some(held) if held.is_of(&peer, &terms, epoch) => {
+                let _ = held.door.send(Visit::Attached(Box::new(link), said, peer));
                 return Ok(());
             }
             Some(held) => Err(format!("that node is its standby already, for {}", lock(&held.pair).peer)),
             None if all.len() >= MOST => Err("that node is the standby of too many tasks".into()),
             None => {
                 let pair = Mutex::new(Pair::new(&terms, Role::Standby, &peer));
-                let held = Arc::new(Held { pair, of: Mutex::default(), door });
+                let held = Arc::new(Held { epoch: AtomicU64::new(epoch), pair, of: Mutex::default(), door });
                 all.insert(id, held.clone());
                 Ok(held)
             }
@@ -124,7 +155,12 @@ pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()
         link: Some(link),
         spec: None,
         ground: None,
-        detector: Detector::new((SUSPECTED * patience).as_nanos() as u64),
+        detector: Detector::new(0),
+        bound: Duration::ZERO,
+        terms,
+        passed: false,
+        asking: None,
+        forgotten: None,
         began: Instant::now(),
         looked: 0,
         awake: 0,
@@ -133,6 +169,7 @@ pub(crate) async fn hold(agent: Arc<Agent>, link: Link, said: Said) -> Result<()
         asked: None,
         handed: false,
     };
+    driver.set_patience();
     let result = driver.run(said, visits).await;
     lock(&agent.standbys).remove(&id);
     driver.discard();
@@ -158,6 +195,14 @@ struct Driver {
     spec: Option<Spec>,
     ground: Option<Box<Ground>>,
     detector: Detector,
+    bound: Duration,
+    terms: Terms,
+    /// The primary has not said its offer yet: the one before has told of it.
+    passed: bool,
+    /// Until when nobody asks the standbys that are nearer.
+    asking: Option<Instant>,
+    /// Since when one of them has taken over, and has not said what this node is to do.
+    forgotten: Option<Instant>,
     began: Instant,
     /// When it looked last, and since when it does so regularly.
     looked: u64,
@@ -175,6 +220,24 @@ struct Driver {
 impl Driver {
     fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
+    }
+
+    /// The standbys that are to take over rather than this one.
+    fn nearer(&self) -> Vec<String> {
+        self.terms.nearer(&self.peer, &self.terms.standby).map(String::from).collect()
+    }
+
+    /// How long the primary may be silent: those that are nearer have time to be heard of.
+    fn patience(&self) -> Duration {
+        SUSPECTED * self.terms.patience() * (1 + self.nearer().len() as u32)
+    }
+
+    /// Another patience begins anew; else what is known of how regularly the primary is heard is kept.
+    fn set_patience(&mut self) {
+        let patience = self.patience();
+        if std::mem::replace(&mut self.bound, patience) != patience {
+            self.detector = Detector::new(patience.as_nanos() as u64);
+        }
     }
 
     async fn run(&mut self, said: Said, mut visits: UnboundedReceiver<Visit>) -> Result<()> {
@@ -202,6 +265,10 @@ impl Driver {
                 turned = turn(&mut self.link), if connected => self.turned(turned).err(),
                 Some(event) = done.recv() => match event {
                     Done::Running(result) => return self.taken_over(result),
+                    Done::Nearer(word) => {
+                        self.heard_of_nearer(word);
+                        None
+                    }
                     Done::Landed(Ok(ground)) => {
                         self.ground = Some(ground);
                         self.standby.handle_event(StandbyEvent::Landed);
@@ -214,7 +281,7 @@ impl Driver {
                 },
                 Some(visit) = visits.recv() => self.visited(visit).err(),
                 _ = ticks.tick() => {
-                    self.look();
+                    self.look(&done_to);
                     None
                 }
             };
@@ -225,19 +292,80 @@ impl Driver {
     }
 
     /// Is the primary there?
-    fn look(&mut self) {
+    fn look(&mut self, done: &UnboundedSender<Done>) {
         let now = self.now();
         let asleep = ASLEEP.as_nanos() as u64;
         if now - std::mem::replace(&mut self.looked, now) > asleep {
             self.awake = now;
         }
         if self.standby.kept() > 0 && now - self.awake >= asleep && self.detector.suspected(now) {
-            tracing::warn!(task = %lock(&self.held.pair).name, "nothing is heard of {}: this node takes over", self.peer);
-            let _ = self.standby.take_over();
+            self.miss(done);
         }
         let mut pair = lock(&self.held.pair);
         pair.connected = self.link.is_some();
         pair.heard = self.detector.silence(now).filter(|_| self.link.is_some());
+    }
+
+    /// The primary is gone. Whoever is nearer is to take over, if anybody is.
+    fn miss(&mut self, done: &UnboundedSender<Done>) {
+        let mut first = self.nearer();
+        if self.passed {
+            first.push(self.peer.clone());
+        }
+        // After so long they may have taken over who are further away.
+        let silence = self.detector.silence(self.now()).unwrap_or(u64::MAX);
+        let is_late = silence > (self.patience() + SUSPECTED / 2).as_nanos() as u64;
+        let further = |node: &&str| is_late && !first.iter().any(|other| other == node) && *node != self.terms.standby;
+        let further: Vec<String> = self.terms.line(&self.peer).filter(further).map(String::from).collect();
+        if first.is_empty() && further.is_empty() {
+            return self.heard_of_nearer(Word::Nothing);
+        }
+        if self.asking.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.asking = Some(Instant::now() + NEARER.0 + NEARER.1);
+        let (agent, id, epoch, done) =
+            (self.agent.clone(), self.id, self.held.epoch.load(Ordering::SeqCst), done.clone());
+        tokio::spawn(async move {
+            let ask = |node: String, is_nearer: bool| {
+                let agent = agent.clone();
+                tokio::spawn(async move {
+                    let word = tokio::time::timeout(NEARER.0, agent.word_of(id, epoch, &node)).await;
+                    word.ok().filter(|word| is_nearer || *word != Word::Holds).unwrap_or(Word::Nothing)
+                })
+            };
+            let nearer = first.into_iter().map(|node| ask(node, true));
+            let asked: Vec<_> = nearer.chain(further.into_iter().map(|node| ask(node, false))).collect();
+            let mut word = Word::Nothing;
+            for asked in asked {
+                word = word.max(asked.await.unwrap_or(Word::Nothing));
+            }
+            let _ = done.send(Done::Nearer(word));
+        });
+    }
+
+    fn heard_of_nearer(&mut self, word: Word) {
+        let (now, name) = (self.now(), lock(&self.held.pair).name.clone());
+        if self.standby.is_over() || !self.detector.suspected(now) {
+            return;
+        }
+        let forgotten = match word {
+            Word::HasTakenOver => self.forgotten.get_or_insert_with(Instant::now).elapsed() > FORGOTTEN,
+            Word::Ended => true,
+            Word::Holds => {
+                self.forgotten = None;
+                false
+            }
+            Word::Nothing => {
+                tracing::warn!(task = %name, "nothing is heard of {}: this node takes over", self.peer);
+                let _ = self.standby.take_over();
+                return;
+            }
+        };
+        if forgotten {
+            tracing::warn!(task = %name, "goes on elsewhere, or has ended, and nobody wants this node for its standby");
+            let _ = self.standby.handle_message(Said::Dismiss, None);
+        }
     }
 
     fn lose(&mut self, why: &anyhow::Error) {
@@ -262,9 +390,19 @@ impl Driver {
 
     fn visited(&mut self, visit: Visit) -> Result<()> {
         match visit {
-            Visit::Attached(link, said) => {
+            Visit::Attached(link, said, peer) => {
                 self.link = Some(*link);
                 (self.heard, self.connected) = (0, Instant::now());
+                if let Said::Protect { offer, terms, .. } = &said {
+                    self.terms = Terms::decode(terms)?;
+                    self.held.epoch.store(offer.epoch, Ordering::SeqCst);
+                }
+                (self.peer, self.passed, self.forgotten) = (peer, false, None);
+                {
+                    let mut pair = lock(&self.held.pair);
+                    *pair = Pair { sync: pair.sync, ..Pair::new(&self.terms, Role::Standby, &self.peer) };
+                }
+                self.set_patience();
                 self.standby.reattach();
                 self.say(said)
             }
@@ -352,6 +490,14 @@ impl Driver {
                     let _ = done.send(Done::Running(gone_on));
                 });
             }
+            StandbyAction::Passed(to) => {
+                tracing::info!(task = %lock(&self.held.pair).name, "goes on at {to}");
+                (self.link, self.peer, self.passed) = (None, to, true);
+                lock(&self.held.pair).peer = self.peer.clone();
+                self.set_patience();
+                // Else nobody would miss it.
+                self.detector.heartbeat(self.now());
+            }
             StandbyAction::Discard => self.discard(),
         }
     }
@@ -407,6 +553,18 @@ impl Driver {
         self.ground = None;
         if self.spec.take().is_some() && !self.handed {
             self.agent.capacity.release(self.id);
+        }
+    }
+}
+
+impl Agent {
+    /// What another standby of a task says, which is nearer to it.
+    async fn word_of(&self, task: TaskId, epoch: u64, standby: &str) -> Word {
+        match self.ask_standby(task, epoch, u64::MAX, standby).await {
+            Ok(Fate::None { stands_by: true }) => Word::Holds,
+            Ok(Fate::Counts(_)) => Word::HasTakenOver,
+            Ok(Fate::Ended) => Word::Ended,
+            Ok(Fate::None { stands_by: false } | Fate::Yields(_)) | Err(_) => Word::Nothing,
         }
     }
 }

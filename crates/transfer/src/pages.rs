@@ -9,7 +9,7 @@
 
 use crate::planes;
 use alloc::borrow::Cow;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -257,6 +257,13 @@ pub(crate) fn cut(range: PageRange, most: u64) -> impl Iterator<Item = PageRange
         count: most.min(end - first),
         ..range
     })
+}
+
+/// The same pages, in as few ranges: those that overlap or follow each other become one.
+pub fn merged(ranges: BTreeSet<PageRange>) -> VecDeque<PageRange> {
+    let mut all = VecDeque::new();
+    ranges.into_iter().for_each(|range| push(&mut all, range, 0));
+    all
 }
 
 #[cfg(test)]

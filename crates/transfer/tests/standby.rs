@@ -86,6 +86,8 @@ enum Op {
     Dial,
     /// The standby's process is started anew.
     Restart,
+    /// Another node goes on with the task; the standby hears of it or does not.
+    Pass(bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -99,11 +101,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Cut),
         3 => Just(Op::Dial),
         1 => Just(Op::Restart),
+        1 => any::<bool>().prop_map(Op::Pass),
     ]
 }
 
 struct World {
     task: Task,
+    epoch: u64,
     now: u64,
     primary: Primary,
     standby: Standby,
@@ -122,10 +126,14 @@ struct World {
 }
 
 fn offer() -> Offer {
+    offer_at(3)
+}
+
+fn offer_at(epoch: u64) -> Offer {
     Offer {
         task: TaskId([7; 16]),
         name: "t".into(),
-        epoch: 3,
+        epoch,
         module: [1; 32],
         module_len: 5,
         canonical_nan: false,
@@ -140,8 +148,9 @@ impl World {
         let pages: Vec<u64> = (0..PAGES as u64).map(|page| page % 3).collect();
         World {
             task: Task { pages, dirty: BTreeSet::new() },
+            epoch: 3,
             now: 0,
-            primary: Primary::new(offer(), b"terms".to_vec(), b"wasm!".to_vec()),
+            primary: Primary::new(offer(), 0, b"terms".to_vec(), b"wasm!".to_vec()),
             standby: Standby::new(Caps::default()),
             instance: Instance::default(),
             wants_freeze: false,
@@ -179,6 +188,7 @@ impl World {
                     self.standby.reattach();
                 }
             }
+            Op::Pass(is_heard) => self.pass(is_heard),
             Op::Restart => {
                 self.cut();
                 (self.standby, self.instance) = (Standby::new(Caps::default()), Instance::default());
@@ -208,6 +218,24 @@ impl World {
                 self.standby = Standby::new(Caps::default());
             }
         }
+    }
+
+    /// Another node goes on with the task, and tells the standby nothing before it has dialled.
+    fn pass(&mut self, is_heard: bool) {
+        // Who hands it over does not give it to somebody else.
+        if self.primary.is_handing() || self.primary.is_over() {
+            return;
+        }
+        self.epoch += 1;
+        self.primary.handle_event(PrimaryEvent::Passed { to: "other".into(), epoch: self.epoch });
+        if is_heard {
+            (0..10).for_each(|_| self.carry());
+        }
+        self.cut();
+        (self.still, self.wants_freeze) = (false, false);
+        self.task.dirty.clear();
+        self.primary = Primary::new(offer_at(self.epoch), 0, b"terms".to_vec(), b"wasm!".to_vec());
+        self.primary.handle_event(PrimaryEvent::Disconnected);
     }
 
     fn carry(&mut self) {
@@ -264,7 +292,7 @@ impl World {
                     // It runs there.
                     self.down.push_back(Message::Standby(Said::TakenOver(epoch)));
                 }
-                StandbyAction::Kept(_) | StandbyAction::Discard => {}
+                StandbyAction::Kept(_) | StandbyAction::Passed(_) | StandbyAction::Discard => {}
             }
         }
     }
@@ -325,7 +353,7 @@ proptest! {
         world.apply(&Op::Cut);
         world.settle();
         let epoch = world.standby.take_over().unwrap();
-        prop_assert_eq!(epoch, takeover(3));
+        prop_assert_eq!(epoch, takeover(world.epoch, 0));
         let Some(StandbyAction::Run { state, epoch: at, handed: None }) = world.standby.poll_action() else { panic!() };
         prop_assert_eq!(at, epoch);
         prop_assert_eq!(&world.moments[&state], &world.task.pages);
@@ -390,6 +418,24 @@ fn nothing_is_taken_over_that_is_not_complete() {
     world.standby.take_over().unwrap();
 }
 
+/// What is there of the one before is kept until the new one's first sync is complete, and nobody takes it for more than that.
+#[test]
+fn a_task_that_goes_on_elsewhere_is_still_safe() {
+    let mut world = World::new();
+    world.settle();
+    let state = world.standby.state().map(<[u8]>::to_vec);
+    world.apply(&Op::Pass(true));
+    world.apply(&Op::Write(5, 9));
+    world.apply(&Op::Dial);
+    world.talk(10);
+    assert_eq!((world.primary.phase().clone(), world.primary.kept()), (PrimaryPhase::Idle, 0));
+    assert!(state.is_some() && world.standby.state().map(<[u8]>::to_vec) == state);
+    world.apply(&Op::Sync);
+    world.talk(3);
+    // It says that it has taken over from the new one, whatever it goes on from.
+    assert_eq!(world.standby.take_over().unwrap(), takeover(4, 0));
+}
+
 #[test]
 fn a_standby_that_is_dismissed_keeps_nothing() {
     let mut world = World::new();
@@ -412,7 +458,7 @@ fn what_a_primary_cannot_say_breaks_the_link_and_nothing_else() {
         Said::Begin { sync: 0, since: 0 },
         Said::End { sync: 1, batches: 0 },
         Said::Digests { range: huge, digests: vec![[0; 16]; 2] },
-        Said::Protect { offer: offer(), terms: Vec::new() },
+        Said::Protect { offer: offer(), rank: 0, terms: Vec::new() },
         Said::Landed,
         Said::Kept(1),
     ];

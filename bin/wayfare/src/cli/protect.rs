@@ -16,6 +16,7 @@ Examples:
   wayfare protect sim --standby gateway --policy fixed:4m
 
   wayfare protect sim --standby gateway --on-return furthest --stay
+  wayfare protect sim --standby gateway,cloud       the cloud goes on if the gateway is gone, too
 
 The standby is kept up to date while the task runs, as often as the policy finds worth what the link takes for it.
 When nothing is heard of this node any more, it goes on there from the last state that came whole; `wayfare protected`
@@ -26,9 +27,9 @@ pub struct Protect {
     pub asked: Asked,
     /// The task
     pub name: String,
-    /// The node that is to go on with it
-    #[arg(long, value_name = "NODE")]
-    pub standby: String,
+    /// The node that is to go on with it; several, nearest first: each is kept up to date, and goes on if those before it are gone
+    #[arg(long = "standby", value_name = "NODE", required = true, value_delimiter = ',', num_args = 1)]
+    pub standbys: Vec<String>,
     /// When to sync: auto, naps, naps-printed, young, or fixed:INTERVAL
     #[arg(long, default_value = "auto")]
     pub policy: Policy,

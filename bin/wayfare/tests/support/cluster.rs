@@ -153,8 +153,13 @@ impl Node {
 
     /// A task that has a standby, or whose standby it is, as `protected` shows it.
     pub fn pair(&self, task: &str) -> Option<Value> {
-        let all: Value = serde_json::from_str(&self.run(&["protected", "-o", "json"]).ok().stdout).unwrap();
-        all.as_array().unwrap().iter().find(|pair| pair["name"] == task).cloned()
+        self.pairs(task).into_iter().next()
+    }
+
+    /// The same of one that has several, nearest first.
+    pub fn pairs(&self, task: &str) -> Vec<Value> {
+        let all: Vec<Value> = serde_json::from_str(&self.run(&["protected", "-o", "json"]).ok().stdout).unwrap();
+        all.into_iter().filter(|pair| pair["name"] == task).collect()
     }
 
     /// It is the standby of a task, and could go on with it.

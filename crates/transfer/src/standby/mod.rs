@@ -45,6 +45,7 @@ pub use secondary::{Action as StandbyAction, Event as StandbyEvent, Phase as Sta
 
 use crate::message::{Offer, Refusal, TaskId};
 use crate::pages::{PageDigest, PageRange};
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,8 @@ pub enum Said {
     Protect {
         /// The epoch is the one at which the task runs.
         offer: Offer,
+        /// How many other standbys the task has that are to go on with it rather than this one.
+        rank: u32,
         /// What the drivers say to each other of how it is protected.
         terms: Vec<u8>,
     },
@@ -98,6 +101,13 @@ pub enum Said {
     Kept(u64),
     /// Primary: thank you, that is all.
     Dismiss,
+    /// Primary: another standby goes on with the task. What you have of it is kept until that one says its offer.
+    Passed {
+        /// Which node.
+        to: String,
+        /// At which epoch.
+        epoch: u64,
+    },
     /// Standby: a person wants it to take over; with all that the task has done, since the primary is there.
     HandMe,
     /// Primary: the task stands still at the last sync that you have. Take over.
@@ -118,8 +128,9 @@ pub enum Said {
     },
     /// Standby that had taken over: its task stands still. Go on at this epoch.
     Yield(u64),
-    /// A primary that was started anew, on a channel of its own: has it been taken over? The answer is `TakenOver` or `NotTakenOver`.
-    /// A standby whose state is not behind what the primary has takes over for that.
+    /// A primary that was started anew, or a standby further away that hears nothing of the primary, on a channel of its own: has
+    /// it been taken over? The answer is `TakenOver` or `NotTakenOver`. A standby whose state is not behind what its primary
+    /// has takes over for that.
     Ask {
         /// Which task.
         task: TaskId,
@@ -129,7 +140,10 @@ pub enum Said {
         work: u64,
     },
     /// Standby: it has not.
-    NotTakenOver,
+    NotTakenOver {
+        /// It could.
+        stands_by: bool,
+    },
     /// Primary: I am here. Not for the machines; the number comes back.
     Beat(u64),
     /// Primary: the same, with bytes that say nothing: how much later than the last one its echo comes tells the link's bandwidth.
@@ -155,21 +169,46 @@ pub enum Claim {
 /// Bytes of terms, at most.
 pub const TERMS_MAX: usize = 4096;
 
+/// Bits of an epoch that count moves since a takeover, and those that say who took over.
+const MOVES: u32 = 28;
+const RANKS: u32 = 4;
+
+/// Most standbys of a task.
+pub const STANDBYS_MAX: u32 = (1 << RANKS) - 1;
+
 /// The epoch of a standby that takes over from a task at `epoch`: later than that of any move that its primary makes. The
-/// upper half counts takeovers, the lower one moves in between.
-pub fn takeover(epoch: u64) -> u64 {
-    ((epoch >> 32) + 1) << 32
+/// upper half counts takeovers; the four bits below it are for two standbys that take over from the same primary, of which the
+/// one of the lower `rank` (0: the nearest) counts; the rest counts moves in between.
+pub fn takeover(epoch: u64, rank: u32) -> u64 {
+    let first = u64::from(STANDBYS_MAX - rank.min(STANDBYS_MAX));
+    ((((epoch >> (MOVES + RANKS)) + 1) << RANKS) | first) << MOVES
+}
+
+/// Whether an epoch is of a takeover that counts before the one that another epoch is of: both sides go on, and are not where a
+/// move has brought them.
+pub fn is_ahead(epoch: u64, of: u64) -> bool {
+    epoch >> MOVES > of >> MOVES
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{is_ahead, takeover};
+
     #[test]
     fn who_takes_over_is_ahead_of_all_moves() {
         let mut epoch = 1;
         for _ in 0..10 {
-            let next = super::takeover(epoch);
-            assert!(next > epoch + 1_000_000);
+            let next = takeover(epoch, 0);
+            assert!(next > epoch + 1_000_000 && is_ahead(next, epoch + 1_000_000));
             epoch = next + 7;
         }
+    }
+
+    #[test]
+    fn of_two_that_take_over_the_nearer_one_is_ahead() {
+        let (near, far) = (takeover(5, 0), takeover(5, 1));
+        assert!(is_ahead(near, far + 1_000_000) && !is_ahead(far, near) && !is_ahead(near, near));
+        // Who takes over from either is ahead of both.
+        assert!(is_ahead(takeover(far, 14), near) && is_ahead(takeover(far, 99), near));
     }
 }

@@ -5,9 +5,11 @@ use crate::Nanos;
 use crate::channel::Kind;
 use crate::error::Violation;
 use crate::message::{Long, Message, Offer, Part, Reason, Refusal};
-use crate::pages::{self, BATCH_PAGES, Packer, PageRange, cut, push};
+use crate::pages::{self, BATCH_PAGES, Packer, PageRange, cut, merged, push};
 use crate::source::Guest;
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use wayfare_snapshot::PAGE_SIZE;
 
@@ -92,6 +94,13 @@ pub enum Event {
     Disconnected,
     /// It is to have no standby any more.
     Dismissed,
+    /// It goes on at another node, which will say to the standby what it is to do; or here, at another epoch.
+    Passed {
+        /// Where.
+        to: String,
+        /// At which epoch.
+        epoch: u64,
+    },
 }
 
 /// Rounds of copying before the task is stopped, at most: what it writes meanwhile is copied again.
@@ -106,6 +115,7 @@ const DIGESTS: u64 = 256;
 /// The machine.
 pub struct Primary {
     offer: Offer,
+    rank: u32,
     terms: Vec<u8>,
     module: Vec<u8>,
     phase: Phase,
@@ -145,10 +155,12 @@ pub struct Primary {
 
 impl Primary {
     /// A protection that is about to be offered: `offer` has the epoch at which the task runs. `module` is sent if the
-    /// standby lacks it; `terms` are for its driver, at most [`TERMS_MAX`](super::TERMS_MAX) bytes.
-    pub fn new(offer: Offer, terms: Vec<u8>, module: Vec<u8>) -> Self {
+    /// standby lacks it; `rank` standbys are to go on with it rather than this one; `terms` are for its driver, at most
+    /// [`TERMS_MAX`](super::TERMS_MAX) bytes.
+    pub fn new(offer: Offer, rank: u32, terms: Vec<u8>, module: Vec<u8>) -> Self {
         Self {
             offer,
+            rank,
             terms,
             module,
             phase: Phase::Offering,
@@ -241,7 +253,7 @@ impl Primary {
             for range in cut(range, BATCH_PAGES) {
                 let mut bytes = Vec::with_capacity(range.count as usize * PAGE_SIZE);
                 if !guest.read(range, &mut bytes) {
-                    return self.end(Refusal::new(Reason::Ended, "the task's memory cannot be read any more"));
+                    return self.cannot_read();
                 }
                 self.held.push_back((range, bytes));
             }
@@ -259,10 +271,16 @@ impl Primary {
     /// Takes what happened at the driver.
     pub fn handle_event(&mut self, event: Event) {
         match event {
-            Event::NotFrozen(refusal) => self.end(refusal),
+            Event::NotFrozen(refusal) => self.end(Said::Dismiss, refusal),
             // The standby may have taken over.
-            Event::Dismissed if self.phase == Phase::Handing => {}
-            Event::Dismissed => self.end(Refusal::new(Reason::Cancelled, "it was told to have no standby any more")),
+            Event::Dismissed | Event::Passed { .. } if self.phase == Phase::Handing => {}
+            Event::Dismissed => {
+                self.end(Said::Dismiss, Refusal::new(Reason::Cancelled, "it was told to have no standby any more"))
+            }
+            Event::Passed { to, epoch } => {
+                let refusal = Refusal::new(Reason::Cancelled, format!("it goes on at {to}"));
+                self.end(Said::Passed { to, epoch }, refusal);
+            }
             Event::Disconnected if self.is_over() => {}
             Event::Disconnected => {
                 self.messages.clear();
@@ -296,13 +314,17 @@ impl Primary {
         self.waiting = 0;
     }
 
-    fn end(&mut self, refusal: Refusal) {
+    fn end(&mut self, word: Said, refusal: Refusal) {
         if !self.is_over() {
             self.drop_work();
             self.let_go();
-            self.say(Said::Dismiss);
+            self.say(word);
             self.phase = Phase::Over(refusal);
         }
+    }
+
+    fn cannot_read(&mut self) {
+        self.end(Said::Dismiss, Refusal::new(Reason::Ended, "the task's memory cannot be read any more"));
     }
 
     fn say(&mut self, said: Said) {
@@ -464,7 +486,7 @@ impl Primary {
         if guest.read(now, &mut buffer) {
             self.pack(now, &buffer);
         } else {
-            self.end(Refusal::new(Reason::Ended, "the task's memory cannot be read any more"));
+            self.cannot_read();
         }
         self.buffer = buffer;
     }
@@ -481,7 +503,7 @@ impl Primary {
         let Some(range) = self.undigested.pop_front() else { return };
         let mut bytes = Vec::new();
         if !guest.read(range, &mut bytes) {
-            return self.end(Refusal::new(Reason::Ended, "the task's memory cannot be read any more"));
+            return self.cannot_read();
         }
         let digests = bytes.chunks(PAGE_SIZE).map(pages::digest).collect();
         self.asked.push_back(range);
@@ -507,7 +529,8 @@ impl Primary {
                 Phase::Offering => {
                     self.phase = Phase::Offered;
                     self.offer.memories = guest.sizes();
-                    self.say(Said::Protect { offer: self.offer.clone(), terms: self.terms.clone() });
+                    let (offer, terms) = (self.offer.clone(), self.terms.clone());
+                    self.say(Said::Protect { offer, rank: self.rank, terms });
                 }
                 Phase::Module(at) => {
                     let part = Part::of(Long::Module, &self.module, at);
@@ -534,11 +557,4 @@ impl Primary {
             }
         }
     }
-}
-
-/// Ranges that overlap or follow each other become one.
-fn merged(ranges: BTreeSet<PageRange>) -> VecDeque<PageRange> {
-    let mut all = VecDeque::new();
-    ranges.into_iter().for_each(|range| push(&mut all, range, 0));
-    all
 }

@@ -6,6 +6,7 @@ use crate::error::{ChannelError, Violation};
 use crate::message::{Assembly, Long, Message, Offer, Part, Reason, Refusal};
 use crate::pages::{self, Batch, PageDigest, PageRange, Run};
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use wayfare_snapshot::PAGE_SIZE;
@@ -50,6 +51,8 @@ pub enum Action {
         /// The primary's word, if it handed the task over: to stay here or not.
         handed: Option<bool>,
     },
+    /// The task goes on at another node, which has not said its offer yet: nobody takes over while that is there.
+    Passed(String),
     /// Throw away what is there.
     Discard,
 }
@@ -84,12 +87,17 @@ pub struct Standby {
     caps: Caps,
     phase: Phase,
     offer: Option<Offer>,
+    rank: u32,
     terms: Vec<u8>,
     messages: VecDeque<Message>,
     actions: VecDeque<Action>,
     module: Assembly,
     /// The last complete sync, and the state that belongs to it.
     kept: Option<(u64, Vec<u8>)>,
+    /// It is of a primary before this one.
+    is_older: bool,
+    /// The epoch at which the task goes on, by the word of who had it before.
+    passed: u64,
     coming: Option<Coming>,
     /// Bytes of what is coming, and of what is left of one that was cut off.
     aside: u64,
@@ -109,11 +117,14 @@ impl Standby {
             caps,
             phase: Phase::Waiting,
             offer: None,
+            rank: 0,
             terms: Vec::new(),
             messages: VecDeque::new(),
             actions: VecDeque::new(),
             module: Assembly::default(),
             kept: None,
+            is_older: false,
+            passed: 0,
             coming: None,
             aside: 0,
             rest: BTreeMap::new(),
@@ -202,7 +213,7 @@ impl Standby {
         let (Some(offer), Some((_, state))) = (&self.offer, self.kept.take()) else {
             return Err(Refusal::new(Reason::State, "nothing of the task is complete here"));
         };
-        let epoch = super::takeover(offer.epoch);
+        let epoch = super::takeover(offer.epoch.max(self.passed), self.rank);
         self.coming = None;
         self.rest.clear();
         self.phase = Phase::TakenOver(epoch);
@@ -285,21 +296,24 @@ impl Standby {
             (_, Said::Protect { terms, .. }) if terms.len() > super::TERMS_MAX => {
                 return Err(Violation("terms that are too long"));
             }
-            (Phase::Waiting, Said::Protect { offer, terms }) => {
+            (Phase::Waiting, Said::Protect { offer, rank, terms }) => {
                 offer.check()?;
-                (self.offer, self.terms) = (Some(offer), terms);
+                (self.offer, self.rank, self.terms) = (Some(offer), rank, terms);
                 self.phase = Phase::Admitting;
                 self.actions.push_back(Action::Admit);
             }
-            (Phase::Away, Said::Protect { offer, terms }) => {
+            (Phase::Away, Said::Protect { offer, rank, terms }) => {
                 offer.check()?;
                 let same =
                     |old: &Offer| (old.task, old.module) == (offer.task, offer.module) && old.epoch <= offer.epoch;
-                if !self.offer.as_ref().is_some_and(same) {
+                let Some(old) = self.offer.as_ref().filter(|old| same(old)) else {
                     return Err(Violation("an offer of another task"));
-                }
-                (self.offer, self.terms) = (Some(offer), terms);
-                let (sync, has_rest) = (self.kept(), !self.rest.is_empty());
+                };
+                // The task has gone on elsewhere: syncs are counted anew. What is here stays until the first of them is.
+                self.is_older |= old.epoch != offer.epoch;
+                (self.offer, self.rank, self.terms) = (Some(offer), rank, terms);
+                let sync = if self.is_older { 0 } else { self.kept() };
+                let has_rest = !self.rest.is_empty();
                 self.say(Said::Accept { has_module: true, sync, has_rest });
                 self.say(Said::Landed);
                 self.phase = Phase::Holding;
@@ -307,9 +321,16 @@ impl Standby {
             (Phase::Holding, Said::Hand { stays }) if self.coming.is_none() => {
                 self.take(Some(stays)).map_err(|_| Violation("a task that was never sent is handed over"))?;
             }
+            (Phase::Holding | Phase::Away, Said::Passed { to, epoch }) => {
+                self.passed = self.passed.max(epoch);
+                self.cut_off();
+                self.phase = Phase::Away;
+                self.actions.push_back(Action::Passed(to));
+            }
+            (_, Said::Passed { .. }) => self.end(Refusal::new(Reason::Cancelled, "the task goes on elsewhere")),
             (_, Said::Dismiss) => self.end(Refusal::new(Reason::Cancelled, "it is no standby any more")),
             (Phase::Holding, Said::Begin { sync, since }) => {
-                if self.coming.is_some() || sync == 0 || (since != 0 && since != self.kept()) {
+                if self.coming.is_some() || sync == 0 || (since != 0 && (self.is_older || since != self.kept())) {
                     return Err(Violation("a sync that does not follow from what is here"));
                 }
                 self.coming = Some(Coming { sync, batches: Vec::new(), state: Assembly::default(), whole: None });
@@ -369,7 +390,7 @@ impl Standby {
         self.aside = 0;
         match applied {
             Ok(()) => {
-                self.kept = Some((sync, state));
+                (self.kept, self.is_older) = (Some((sync, state)), false);
                 self.say(Said::Kept(sync));
                 self.actions.push_back(Action::Kept(sync));
             }
