@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use wayfare_transfer::TaskId;
 use wayfare_transfer::message::Mode;
 use wayfare_transfer::source::{Phase, Progress, Source};
 
@@ -21,8 +22,18 @@ pub enum Request {
         /// Which; its identity, module and times are the agent's to set.
         spec: Spec,
     },
+    /// Start a task as it is: its identity and its module's digest are the asker's. The same once more finds it.
+    Launch {
+        /// Which.
+        spec: Spec,
+    },
     /// The tasks.
     List,
+    /// What has become of the tasks: when something has changed since, or after a while.
+    Changes {
+        /// The count of changes that was answered last; 0 for an answer at once.
+        seen: u64,
+    },
     /// What a task has written.
     Logs {
         /// Which.
@@ -108,6 +119,8 @@ impl Request {
         matches!(
             self,
             Request::List
+                | Request::Launch { .. }
+                | Request::Changes { .. }
                 | Request::Logs { .. }
                 | Request::Stop { .. }
                 | Request::Remove { .. }
@@ -143,6 +156,25 @@ pub struct TaskInfo {
     pub log_bytes: u64,
 }
 
+/// A task, for whoever follows what becomes of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Brief {
+    /// Its identity.
+    pub id: TaskId,
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    #[serde(flatten)]
+    pub state: State,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Nanoseconds that it has run.
+    pub ran: u64,
+}
+
+/// Most tasks in an answer.
+pub const BRIEFS: usize = 128;
+
 /// A node, for a listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeInfo {
@@ -160,6 +192,9 @@ pub struct NodeInfo {
     /// Processors, of the one that answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processors: Option<u32>,
+    /// What it has for tasks, of the one that answers: hundredths of processors, and bytes of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<(u32, u64)>,
 }
 
 /// An answer.
@@ -177,6 +212,15 @@ pub enum Reply {
     Tasks {
         /// All of them.
         tasks: Vec<TaskInfo>,
+    },
+    /// What has become of the tasks.
+    Changes {
+        /// The count of changes.
+        seen: u64,
+        /// Tasks, as many as there is room for; those that are over first.
+        tasks: Vec<Brief>,
+        /// There are more.
+        more: bool,
     },
     /// The nodes.
     Nodes {

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::spec::Spec;
 use crate::standby::Held;
 use crate::task::{self, End, Live, Still};
-use crate::{random, unix_now};
+use crate::{placed, random, unix_now};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -95,6 +95,7 @@ impl Entry {
     pub(crate) fn set_state(&self, state: State) {
         *lock(&self.state) = state;
         self.changed.notify_waiters();
+        placed::something_changed();
     }
 
     /// Changes the state from one to another; not if it is none of the two any more, since the task may end at any time.
@@ -106,6 +107,7 @@ impl Entry {
         }
         drop(state);
         self.changed.notify_waiters();
+        placed::something_changed();
         passes
     }
 
@@ -277,11 +279,15 @@ impl Agent {
         let image = found.resumable()?;
         spec.id = TaskId(random()?);
         spec.module = image.digest().to_string();
+        self.admit_and_start(spec, &image)
+    }
+
+    pub(crate) fn admit_and_start(self: &Arc<Self>, mut spec: Spec, image: &Image) -> Result<Arc<Entry>> {
         spec.started = unix_now();
         spec.origin = self.identity()?.name;
         let memory = spec.limits.memory.unwrap_or(0);
         self.capacity.promise(spec.id, Need { memory, cpus: spec.limits.cpus }).map_err(|r| anyhow!(r.text))?;
-        let started = self.start_admitted(&spec, &image);
+        let started = self.start_admitted(&spec, image);
         if started.is_err() {
             self.capacity.release(spec.id);
             let _ = std::fs::remove_dir_all(self.dirs.task(spec.id));
@@ -575,6 +581,14 @@ pub(crate) fn limits(spec: &Spec, settings: &Settings) -> Limits {
 
 pub(crate) fn wanted(canonical_nan: bool) -> Result<Wanted> {
     Wanted::here(None, Options { canonical_nan }, Form::Resume, false)
+}
+
+/// Compiles a program, unless that was done before: it can be run here from now on, and sent to other nodes.
+///
+/// # Errors
+/// When it is none, or cannot be captured.
+pub fn keep_program(wasm: &[u8]) -> Result<()> {
+    program::from_module(wasm, Digest::of(wasm), &wanted(false)?).map(|_| ())
 }
 
 /// The target of this machine, for showing.

@@ -107,6 +107,11 @@ impl Capacity {
         self.beside(self.promised.lock().unwrap_or_else(PoisonError::into_inner).values().map(|n| n.memory).sum())
     }
 
+    /// Hundredths of processors, and bytes of memory, that there are for tasks, promised or not.
+    pub fn room(&self) -> (u32, u64) {
+        (self.total.cpus, self.total.memory.unwrap_or_else(|| available_memory().saturating_sub(SPARE)))
+    }
+
     /// What is free when so much was promised.
     fn beside(&self, memory: u64) -> u64 {
         // What others were promised they may not have taken yet, so the free memory says too little of that; a limit

@@ -50,7 +50,7 @@ async fn refuse(mut link: Link, why: &anyhow::Error) -> Result<()> {
 }
 
 /// Has the module sent.
-async fn receive(link: &mut Link, module: Digest) -> Result<Vec<u8>> {
+pub(crate) async fn receive(link: &mut Link, module: Digest) -> Result<Vec<u8>> {
     link.send(Kind::Node, &NodeMessage::Unknown.encode()).await?;
     let mut assembly = Assembly::default();
     loop {

@@ -36,6 +36,7 @@ mod lanes;
 pub mod link;
 pub mod local;
 pub mod membership;
+mod placed;
 mod primary;
 mod protect;
 mod rate;

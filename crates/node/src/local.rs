@@ -7,6 +7,7 @@ use crate::depart::{self, Told};
 use crate::dirs::Dirs;
 use crate::link::Link;
 use crate::peers::NodeMessage;
+use crate::placed;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -98,8 +99,14 @@ pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> 
 /// # Errors
 /// When the link breaks.
 pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> Result<()> {
+    let request = serde_json::from_slice::<Request>(request);
+    if let Ok(Request::Launch { spec }) = request {
+        let mut link = link;
+        let reply = placed::launched(&agent, spec, &mut link).await.unwrap_or_else(failed);
+        return Asker::Node(Box::new(link)).say(&reply).await;
+    }
     let mut asker = Asker::Node(Box::new(link));
-    match serde_json::from_slice::<Request>(request) {
+    match request {
         Ok(request) if request.is_for_others() => match elsewhere(&agent, &request) {
             Some(node) => asker.say(&Reply::Elsewhere { node }).await,
             None => respond(agent, request, asker).await,
@@ -212,13 +219,21 @@ fn failed(e: anyhow::Error) -> Reply {
     Reply::Failed { error: format!("{e:#}") }
 }
 
-async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
+pub(crate) async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
     Ok(match request {
         Request::Run { spec } => {
             let agent = agent.clone();
             let entry = tokio::task::spawn_blocking(move || agent.start(spec)).await??;
             Reply::Started { name: entry.spec.name.clone() }
         }
+        Request::Launch { spec } => {
+            let (agent, name) = (agent.clone(), spec.name.clone());
+            if !tokio::task::spawn_blocking(move || agent.launch(spec, None)).await?? {
+                bail!("the program of {name} is not here");
+            }
+            Reply::Started { name }
+        }
+        Request::Changes { seen } => agent.changes(seen).await,
         Request::List => Reply::Tasks { tasks: agent.tasks().iter().map(|e| info(agent, e)).collect() },
         Request::Stop { name } => {
             let entry = agent.task(&name)?;
@@ -272,10 +287,11 @@ async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply> {
         }
         Request::Nodes => {
             let (free, processors) = (Some(agent.capacity.free()), Some(processors()));
-            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free, processors, restarted: None }];
+            let room = Some(agent.capacity.room());
+            let mut nodes = vec![NodeInfo { peer: agent.me()?, this: true, free, processors, room, restarted: None }];
             for peer in agent.db.peers()? {
                 let restarted = agent.db.restart(&peer.name)?;
-                nodes.push(NodeInfo { peer, this: false, free: None, processors: None, restarted });
+                nodes.push(NodeInfo { peer, this: false, free: None, processors: None, room: None, restarted });
             }
             Reply::Nodes { nodes }
         }

@@ -175,6 +175,22 @@ impl Engine {
         Ok(())
     }
 
+    /// A task runs on a node already, where somebody else has started it: before this engine was there. `false`, and it is not
+    /// known, if that node is not, or has no room for it.
+    pub fn handle_running(&mut self, now: Nanos, owner: &str, spec: TaskSpec, node: NodeId) -> Result<bool, Refusal> {
+        let (id, seconds, memory, cores) = (spec.id, spec.seconds(), spec.memory, spec.cores);
+        let Some(n) = self.fleet.place(node) else { return Ok(false) };
+        let room = self.fleet.open(n);
+        if cores > room.0 || memory > room.1 {
+            return Ok(false);
+        }
+        self.handle_arrived(now, owner, spec)?;
+        self.unwait(id);
+        let run = self.fleet.members[n as usize].node.run(seconds);
+        self.run_there(id, n, units::end(self.now, 0, run));
+        Ok(true)
+    }
+
     /// A task has ended, well or not.
     pub fn handle_ended(&mut self, now: Nanos, id: TaskId) {
         self.now = self.now.max(now);

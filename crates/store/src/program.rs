@@ -135,6 +135,11 @@ pub fn from_digest(digest: Digest, wanted: &Wanted) -> Result<Option<Program>> {
     Ok(Some(Program::new(image, None, wanted)))
 }
 
+/// Whether the module with this digest is here.
+pub fn has_module(digest: Digest) -> bool {
+    locations::module(digest).is_ok_and(|path| path.exists())
+}
+
 /// The module with this digest, if it was run here before.
 pub fn kept_module(digest: Digest) -> Result<Option<Vec<u8>>> {
     let wasm = std::fs::read(locations::module(digest)?).ok();

@@ -1,0 +1,16 @@
+//! What users say to the controller, and what it answers: the types of the HTTP API, shared by the controller, the command line
+//! and whoever writes a client. What comes from outside is read here, into types, and checked; whoever has one of these has
+//! one that can be used.
+
+mod problem;
+mod task;
+mod view;
+
+pub use problem::{Problem, Wrong, read};
+pub use task::{Objective, SetRequest, TaskRequest};
+pub use view::{Accepted, Event, NodeView, SetView, TaskState, TaskView};
+
+/// Longest body of a request, bytes.
+pub const BODY_MAX: usize = 16 << 20;
+/// Most tasks in a set, each counted as often as it is to run.
+pub const SET_MAX: usize = 100_000;

@@ -1,0 +1,115 @@
+//! The controller: takes sets of tasks, has the scheduler say where each is to run, starts them on nodes, and knows what has
+//! become of them, whatever happens to it or to nodes.
+//!
+//! ```text
+//! HTTP --> http --Command--> core (engine, database) --Deed--> fleet --> nodes
+//!                              ^------------------ Heard, Lost --'
+//! ```
+
+mod core;
+mod fleet;
+mod http;
+mod store;
+mod task;
+
+use crate::core::Core;
+use crate::store::Store;
+use anyhow::{Context, Result};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc};
+use wayfare_node::agent::Agent;
+
+/// A node that is not heard of for so long is lost, with what ran there.
+pub const LEASE: Duration = Duration::from_secs(5);
+/// Commands that may wait.
+const COMMANDS: usize = 16 << 10;
+/// Events that a slow listener may be behind.
+const EVENTS: usize = 4096;
+
+/// Where a controller's things are, below a node's directory.
+pub fn dir(root: &Path) -> PathBuf {
+    root.join("controller")
+}
+
+/// How a client finds a controller and shows that it may.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Access {
+    /// As `http://127.0.0.1:7700`.
+    pub url: String,
+    /// A token.
+    pub token: String,
+}
+
+/// Where a controller says how to reach it, to users who can read the directory.
+pub fn access_file(root: &Path) -> PathBuf {
+    dir(root).join("access.json")
+}
+
+/// A controller, listening.
+pub struct Controller {
+    agent: Arc<Agent>,
+    core: Core,
+    commands: (mpsc::Sender<core::Command>, mpsc::Receiver<core::Command>),
+    events: broadcast::Sender<wayfare_api::Event>,
+    deeds: mpsc::UnboundedReceiver<core::Deed>,
+    logs: PathBuf,
+    listener: TcpListener,
+    tokens: http::Tokens,
+}
+
+impl Controller {
+    /// Opens what there is of it in a node's directory, and listens.
+    ///
+    /// # Errors
+    /// When the database cannot be used, or the address is taken.
+    pub async fn open(agent: Arc<Agent>, root: &Path, listen: SocketAddr) -> Result<Controller> {
+        let dir = dir(root);
+        let logs = dir.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| dir.display().to_string())?;
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let store = Store::open(&dir.join("controller.db"))?;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let tokens = http::Tokens::open(&store, &access_file(root), &url)?;
+        let events = broadcast::Sender::new(EVENTS);
+        let (doer, deeds) = mpsc::unbounded_channel();
+        let core = Core::open(store, agent.identity()?.name, events.clone(), doer)?;
+        Ok(Controller { agent, core, commands: mpsc::channel(COMMANDS), events, deeds, logs, listener, tokens })
+    }
+
+    /// Where its API is.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Works until `stop`, or until it cannot write down what happens.
+    ///
+    /// # Errors
+    /// When it has ended by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<()> {
+        let (to_core, commands) = self.commands;
+        let app = http::App {
+            core: to_core.clone(),
+            events: self.events,
+            agent: self.agent.clone(),
+            logs: self.logs.clone(),
+            tokens: Arc::new(self.tokens),
+        };
+        tokio::spawn(fleet::act(self.agent.clone(), self.logs, self.deeds, to_core.clone()));
+        tokio::spawn(fleet::look(self.agent, to_core));
+        let core = tokio::spawn(self.core.run(commands));
+        let serving = axum::serve(self.listener, http::router(app));
+        tokio::select! {
+            () = stop => Ok(()),
+            served = serving => Ok(served?),
+            _ = core => anyhow::bail!("the controller has ended: its log says why"),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What the controller must not forget: sets, tasks and what has become of them, nodes' labels, run times, tokens. SQLite, each
+//! change on the disk before anybody hears of it.
+
+use crate::task::{Set, Task};
+use anyhow::{Context, Result, ensure};
+use rusqlite::{Connection, params};
+use std::path::Path;
+use wayfare_api::{Objective, TaskRequest, TaskState};
+use wayfare_transfer::TaskId;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS sets (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, objective TEXT NOT NULL, submitted INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tasks (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, in_set TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL,
+    id BLOB NOT NULL, attempt INTEGER NOT NULL, node TEXT, why TEXT NOT NULL, estimate REAL,
+    submitted INTEGER NOT NULL, started INTEGER, ended INTEGER, status INTEGER
+);
+CREATE TABLE IF NOT EXISTS replaced (id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY, cordoned INTEGER NOT NULL, labels TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (image TEXT NOT NULL, args TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS controller (salt BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL) WITHOUT ROWID;
+";
+
+/// The version of the tables.
+const VERSION: i64 = 1;
+
+/// The database.
+pub(crate) struct Store(Connection);
+
+/// A node, as its owner has it.
+#[derive(Clone, Default)]
+pub(crate) struct Marks {
+    pub(crate) cordoned: bool,
+    pub(crate) labels: Vec<String>,
+}
+
+impl Store {
+    /// Opens or makes it.
+    ///
+    /// # Errors
+    /// When it cannot be used, or is of a newer version.
+    pub(crate) fn open(path: &Path) -> Result<Store> {
+        let open = || -> Result<Connection> {
+            let db = Connection::open(path)?;
+            db.busy_timeout(std::time::Duration::from_secs(5))?;
+            db.pragma_update(None, "journal_mode", "wal")?;
+            db.pragma_update(None, "synchronous", "full")?;
+            let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            ensure!(version <= VERSION, "it is of a newer version of Wayfare");
+            db.execute_batch(SCHEMA)?;
+            db.pragma_update(None, "user_version", VERSION)?;
+            Ok(db)
+        };
+        Ok(Store(open().with_context(|| format!("the controller's database {} cannot be used", path.display()))?))
+    }
+
+    /// What makes the identities of this controller's tasks others than those of any other.
+    pub(crate) fn salt(&self) -> Result<[u8; 16]> {
+        let make = "INSERT INTO controller (salt) SELECT randomblob(16) WHERE NOT EXISTS (SELECT 1 FROM controller)";
+        self.0.execute(make, [])?;
+        Ok(self.0.query_row("SELECT salt FROM controller", [], |row| row.get(0))?)
+    }
+
+    /// All that is written from here on counts together, or not at all.
+    pub(crate) fn begin(&self) -> Result<()> {
+        Ok(self.0.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    pub(crate) fn commit(&self) -> Result<()> {
+        Ok(self.0.execute_batch("COMMIT")?)
+    }
+
+    pub(crate) fn put_set(&self, set: &Set) -> Result<()> {
+        let objective = serde_json::to_string(&set.objective)?;
+        let mut put = self.0.prepare_cached("INSERT INTO sets (name, owner, objective, submitted) VALUES (?1, ?2, ?3, ?4)")?;
+        put.execute(params![set.name, set.owner, objective, set.submitted])?;
+        Ok(())
+    }
+
+    pub(crate) fn put_task(&self, task: &Task) -> Result<()> {
+        let mut put = self.0.prepare_cached(
+            "INSERT INTO tasks (number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+             ON CONFLICT (number) DO UPDATE SET state = ?5, id = ?6, attempt = ?7, node = ?8, why = ?9, estimate = ?10,
+             started = ?12, ended = ?13, status = ?14",
+        )?;
+        put.execute(params![
+            task.number,
+            task.name,
+            task.set,
+            serde_json::to_string(&*task.request)?,
+            serde_json::to_string(&task.state)?,
+            task.id.0,
+            task.attempt,
+            task.node,
+            task.why,
+            task.estimate,
+            task.submitted,
+            task.started,
+            task.ended,
+            task.status,
+        ])?;
+        Ok(())
+    }
+
+    /// A task goes on under another identity: whoever still has this one is to stop it.
+    pub(crate) fn put_replaced(&self, id: TaskId) -> Result<()> {
+        self.0.prepare_cached("INSERT OR IGNORE INTO replaced (id) VALUES (?1)")?.execute([id.0])?;
+        Ok(())
+    }
+
+    pub(crate) fn is_replaced(&self, id: TaskId) -> Result<bool> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM replaced WHERE id = ?1")?.exists([id.0])?)
+    }
+
+    pub(crate) fn remove_task(&self, number: u64) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM tasks WHERE number = ?1")?.execute([number])?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_set(&self, name: &str) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM sets WHERE name = ?1")?.execute([name])?;
+        Ok(())
+    }
+
+    pub(crate) fn sets(&self) -> Result<Vec<Set>> {
+        let mut find = self.0.prepare("SELECT name, owner, objective, submitted FROM sets")?;
+        let mut rows = find.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let objective: Objective = serde_json::from_str(&row.get::<_, String>(2)?)?;
+            all.push(Set { name: row.get(0)?, owner: row.get(1)?, objective, submitted: row.get(3)? });
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
+        let mut find = self.0.prepare(
+            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status
+             FROM tasks ORDER BY number",
+        )?;
+        let mut rows = find.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let request: TaskRequest = serde_json::from_str(&row.get::<_, String>(3)?)?;
+            let state: TaskState = serde_json::from_str(&row.get::<_, String>(4)?)?;
+            all.push(Task {
+                number: row.get(0)?,
+                name: row.get(1)?,
+                set: row.get(2)?,
+                request: request.into(),
+                state,
+                id: TaskId(row.get(5)?),
+                attempt: row.get(6)?,
+                node: row.get(7)?,
+                why: row.get(8)?,
+                estimate: row.get(9)?,
+                submitted: row.get(10)?,
+                started: row.get(11)?,
+                ended: row.get(12)?,
+                status: row.get(13)?,
+                failures: 0,
+            });
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn marks(&self, node: &str) -> Result<Marks> {
+        let mut find = self.0.prepare_cached("SELECT cordoned, labels FROM nodes WHERE name = ?1")?;
+        let mut rows = find.query([node])?;
+        let Some(row) = rows.next()? else { return Ok(Marks::default()) };
+        Ok(Marks { cordoned: row.get(0)?, labels: serde_json::from_str(&row.get::<_, String>(1)?)? })
+    }
+
+    pub(crate) fn put_marks(&self, node: &str, marks: &Marks) -> Result<()> {
+        let mut put = self.0.prepare_cached(
+            "INSERT INTO nodes (name, cordoned, labels) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET cordoned = ?2, labels = ?3",
+        )?;
+        put.execute(params![node, marks.cordoned, serde_json::to_string(&marks.labels)?])?;
+        Ok(())
+    }
+
+    /// How long a task has run, at speed 1.
+    pub(crate) fn put_run(&self, image: &str, args: &str, seconds: f64) -> Result<()> {
+        self.0.prepare_cached("INSERT INTO runs (image, args, seconds) VALUES (?1, ?2, ?3)")?.execute(params![image, args, seconds])?;
+        // More than are looked at are not kept.
+        self.0.prepare_cached("DELETE FROM runs WHERE rowid <= (SELECT max(rowid) FROM runs) - 20000")?.execute([])?;
+        Ok(())
+    }
+
+    /// All of them, the latest last.
+    pub(crate) fn runs(&self) -> Result<Vec<(String, String, f64)>> {
+        let mut find = self.0.prepare("SELECT image, args, seconds FROM runs ORDER BY rowid")?;
+        let all = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(all.collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) fn put_token(&self, name: &str, hash: [u8; 32], role: &str) -> Result<()> {
+        let mut put = self.0.prepare_cached("INSERT INTO tokens (name, hash, role) VALUES (?1, ?2, ?3)")?;
+        put.execute(params![name, hash, role]).with_context(|| format!("there is a token named {name} already"))?;
+        Ok(())
+    }
+
+    /// Names, hashes and roles.
+    pub(crate) fn tokens(&self) -> Result<Vec<(String, [u8; 32], String)>> {
+        let mut find = self.0.prepare("SELECT name, hash, role FROM tokens ORDER BY name")?;
+        let all = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(all.collect::<Result<_, _>>()?)
+    }
+}

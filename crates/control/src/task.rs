@@ -1,0 +1,150 @@
+//! Tasks and sets as the controller has them.
+
+use std::sync::Arc;
+use wayfare_api::{Objective, SetView, TaskRequest, TaskState, TaskView};
+use wayfare_cluster::spec::{Limits, Spec};
+use wayfare_sched::{Estimate, ImageId, TaskSpec};
+use wayfare_transfer::TaskId;
+
+/// A set.
+#[derive(Clone)]
+pub(crate) struct Set {
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) objective: Objective,
+    /// Milliseconds since 1970, as all times here.
+    pub(crate) submitted: u64,
+}
+
+/// A task.
+#[derive(Clone)]
+pub(crate) struct Task {
+    /// Its name for the scheduler.
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) set: String,
+    pub(crate) request: Arc<TaskRequest>,
+    pub(crate) state: TaskState,
+    /// Its identity on its node: another one for each attempt.
+    pub(crate) id: TaskId,
+    pub(crate) attempt: u32,
+    pub(crate) node: Option<String>,
+    pub(crate) why: String,
+    pub(crate) estimate: Option<f64>,
+    pub(crate) submitted: u64,
+    pub(crate) started: Option<u64>,
+    pub(crate) ended: Option<u64>,
+    pub(crate) status: Option<u32>,
+    /// How often in a row it could not be started.
+    pub(crate) failures: u32,
+}
+
+impl Task {
+    /// As nodes have it.
+    pub(crate) fn spec(&self) -> Spec {
+        let request = &self.request;
+        Spec {
+            id: self.id,
+            name: self.name.clone(),
+            program: format!("{}.wasm", self.name),
+            module: request.image.clone(),
+            canonical_nan: false,
+            args: request.args.clone(),
+            env: request.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            dirs: Vec::new(),
+            volumes: Vec::new(),
+            limits: Limits { memory: Some(request.memory), cpus: hundredths(request.cores), ..Limits::default() },
+            checkpoint_every: 0,
+            publish: Vec::new(),
+            origin: String::new(),
+            started: 0,
+        }
+    }
+
+    /// As the scheduler has it.
+    pub(crate) fn demand(&self, work: Estimate) -> TaskSpec {
+        let request = &self.request;
+        let known = request.estimate.map(|seconds| Estimate { seconds, cv: 0.5 });
+        TaskSpec {
+            cores: hundredths(request.cores),
+            memory: request.memory,
+            gpu: request.gpu,
+            image: image(&request.image),
+            labels: request.labels.clone(),
+            local_only: request.local_only,
+            priority: request.priority,
+            deadline: request.deadline.map(|seconds| (seconds * 1e9) as u64),
+            work: known.filter(|_| work.cv >= 1.0).unwrap_or(work),
+            ..TaskSpec::new(self.number, 1.0)
+        }
+    }
+
+    /// Arguments of one class run about as long: those of the same text.
+    pub(crate) fn class(&self) -> String {
+        self.request.args.join(" ")
+    }
+
+    pub(crate) fn view(&self, owner: &str) -> TaskView {
+        TaskView {
+            name: self.name.clone(),
+            set: self.set.clone(),
+            owner: owner.into(),
+            image: self.request.image.clone(),
+            args: self.request.args.clone(),
+            cores: self.request.cores,
+            memory: self.request.memory,
+            priority: self.request.priority,
+            state: self.state,
+            node: self.node.clone(),
+            why: self.why.clone(),
+            attempt: self.attempt,
+            estimate: self.estimate,
+            submitted: self.submitted,
+            started: self.started,
+            ended: self.ended,
+            status: self.status,
+        }
+    }
+}
+
+/// As the scheduler counts processors.
+pub(crate) fn hundredths(cores: f64) -> u32 {
+    (cores * 100.0).round().max(1.0) as u32
+}
+
+fn image(digest: &str) -> ImageId {
+    ImageId(u64::from_str_radix(digest.get(..16).unwrap_or_default(), 16).unwrap_or_default())
+}
+
+impl Set {
+    pub(crate) fn view<'a>(&self, tasks: impl Iterator<Item = &'a Task>) -> SetView {
+        let mut view = SetView {
+            name: self.name.clone(),
+            owner: self.owner.clone(),
+            objective: self.objective,
+            total: 0,
+            waiting: 0,
+            running: 0,
+            succeeded: 0,
+            failed: 0,
+            cancelled: 0,
+            submitted: self.submitted,
+            ended: None,
+        };
+        let (mut last, mut over) = (None, true);
+        for task in tasks {
+            view.total += 1;
+            *match task.state {
+                TaskState::Waiting => &mut view.waiting,
+                TaskState::Starting | TaskState::Running => &mut view.running,
+                TaskState::Succeeded => &mut view.succeeded,
+                TaskState::Failed => &mut view.failed,
+                TaskState::Cancelled => &mut view.cancelled,
+            } += 1;
+            over &= task.state.is_over();
+            last = last.max(task.ended);
+        }
+        view.ended = last.filter(|_| over);
+        view
+    }
+}

@@ -1,0 +1,214 @@
+//! Tasks that a controller places on nodes: started under an identity of its own, and followed from there, by the same links as
+//! all that nodes say to each other.
+
+use crate::agent::{Agent, Entry, wanted};
+use crate::compiler;
+use crate::control::{BRIEFS, Brief, Order, Reply, Request};
+use crate::depart::{self, Told};
+use crate::link::Link;
+use crate::local;
+use crate::peers::NodeMessage;
+use crate::spec::Spec;
+use anyhow::{Context, Result, anyhow, bail};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
+use wayfare_engine::Form;
+use wayfare_snapshot::Digest;
+use wayfare_store::program::{self, Wanted};
+use wayfare_transfer::Kind;
+use wayfare_transfer::message::{Long, Part};
+
+/// Without a change there is an answer all the same, by which the asker knows that this node is there.
+const AT_LEAST: Duration = Duration::from_secs(1);
+/// How long the next answer takes after one: changes come in company.
+const COMPANY: Duration = Duration::from_millis(2);
+
+/// Counts changes of what tasks do, of all agents in this process.
+static CHANGES: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(1));
+
+/// A task does something else than before.
+pub(crate) fn something_changed() {
+    CHANGES.send_modify(|count| *count += 1);
+}
+
+impl Agent {
+    /// Starts a task whose identity somebody else has given it; once, however often it is said. `false` if its module is neither
+    /// given nor here.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn launch(self: &Arc<Self>, spec: Spec, module: Option<&[u8]>) -> Result<bool> {
+        spec.check()?;
+        let has_dirs = !spec.dirs.is_empty() || !spec.volumes.is_empty();
+        anyhow::ensure!(!has_dirs, "a task that another node places here has no directories");
+        if self.db.record(spec.id)?.is_some() {
+            return Ok(true);
+        }
+        let (digest, wanted): (Digest, _) = (spec.module.parse()?, wanted(spec.canonical_nan)?);
+        let image = match module {
+            Some(wasm) => program::from_module(wasm, digest, &Wanted { form: Form::Resume, ..wanted })?,
+            None => match program::from_digest(digest, &wanted)? {
+                Some(found) => found.resumable()?,
+                None => return Ok(false),
+            },
+        };
+        self.admit_and_start(spec, &image)?;
+        Ok(true)
+    }
+
+    /// What has become of the tasks, when something has changed since `seen`, or after a second.
+    pub(crate) async fn changes(&self, seen: u64) -> Reply {
+        let mut changes = CHANGES.subscribe();
+        if *changes.borrow() == seen {
+            let _ = tokio::time::timeout(AT_LEAST, changes.wait_for(|count| *count != seen)).await;
+            tokio::time::sleep(COMPANY).await;
+        }
+        // Before the tasks are looked at.
+        let seen = *changes.borrow();
+        let mut tasks: Vec<Brief> = self.tasks().iter().map(|entry| brief(entry)).collect();
+        // Whoever has taken note of those that are over removes them.
+        tasks.sort_by_key(|task| task.state.is_alive());
+        let more = tasks.len() > BRIEFS;
+        tasks.truncate(BRIEFS);
+        Reply::Changes { seen, tasks, more }
+    }
+
+    /// Asks a node, which may be this one; the answer.
+    ///
+    /// # Errors
+    /// What it says, or that it is not there.
+    pub async fn ask_node(self: &Arc<Self>, node: &str, request: Request) -> Result<Reply> {
+        let reply = if self.identity()?.name == node {
+            local::answer(self, request).await?
+        } else {
+            let mut link = self.dial(node).await?;
+            link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&request)?).encode()).await?;
+            loop {
+                match replied(&mut link).await? {
+                    // Of a move.
+                    Reply::Moving { .. } => {}
+                    reply => break reply,
+                }
+            }
+        };
+        match reply {
+            Reply::Failed { error } => bail!(error),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Has a node, which may be this one, move a task; how it went.
+    ///
+    /// # Errors
+    /// What it says, or that it is not there.
+    pub async fn move_from(self: &Arc<Self>, node: &str, order: Order) -> Result<Reply> {
+        if self.identity()?.name != node {
+            return self.ask_node(node, Request::Migrate { order }).await;
+        }
+        let (progress, mut told) = unbounded_channel();
+        let mut moving = tokio::spawn(depart::migrate(self.clone(), order, progress));
+        loop {
+            tokio::select! {
+                biased;
+                Some(told) = told.recv() => if let Told::Gone(report) = told {
+                    return Ok(Reply::Moved { report });
+                },
+                moved = &mut moving => return moved?.and_then(|()| bail!("the move went without a word")),
+            }
+        }
+    }
+
+    /// Starts a task on a node, which may be this one; the module is sent where that lacks it.
+    ///
+    /// # Errors
+    /// What it says, or that it is not there; or that the module is not here either.
+    pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec) -> Result<()> {
+        let digest: Digest = spec.module.parse()?;
+        if self.identity()?.name == node {
+            let agent = self.clone();
+            let launched = tokio::task::spawn_blocking(move || agent.launch(spec, None)).await??;
+            anyhow::ensure!(launched, "the program {digest} is not here");
+            return Ok(());
+        }
+        let mut link = self.dial(node).await?;
+        let wish = Request::Launch { spec };
+        link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&wish)?).encode()).await?;
+        loop {
+            match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+                NodeMessage::Unknown => {
+                    let wasm = program::kept_module(digest)?.with_context(|| format!("the program {digest} is not here"))?;
+                    for part in Part::all(Long::Module, &wasm) {
+                        link.send(Kind::Part, &part.to_vec()).await?;
+                    }
+                }
+                NodeMessage::Reply(reply) => {
+                    return match serde_json::from_slice(&reply)? {
+                        Reply::Started { .. } => Ok(()),
+                        Reply::Failed { error } => Err(anyhow!(error)),
+                        _ => bail!("it answered something else"),
+                    };
+                }
+                NodeMessage::Refused(why) => bail!(why),
+                _ => bail!("it answered something else"),
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// What a task on a node, which may be this one, has written; with `follow` what it will, too, until it ends. The stream is at
+    /// the log's first byte.
+    ///
+    /// # Errors
+    /// What the node says, or that it is not there.
+    pub async fn log_of(&self, node: &str, name: &str, follow: bool) -> Result<BufReader<UnixStream>> {
+        let request = Box::new(Request::Logs { name: name.into(), follow });
+        let mut line = serde_json::to_vec(&Request::At { node: node.into(), request })?;
+        line.push(b'\n');
+        let mut stream = BufReader::new(UnixStream::connect(self.dirs.socket()).await?);
+        stream.get_mut().write_all(&line).await?;
+        let mut answer = Vec::new();
+        (&mut stream).take(local::LINE_MAX).read_until(b'\n', &mut answer).await?;
+        match serde_json::from_slice(&answer).context("the agent has ended")? {
+            Reply::Log => Ok(stream),
+            Reply::Failed { error } => bail!(error),
+            _ => bail!("it answered something else"),
+        }
+    }
+}
+
+async fn replied(link: &mut Link) -> Result<Reply> {
+    match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+        NodeMessage::Reply(reply) => Ok(serde_json::from_slice(&reply)?),
+        NodeMessage::Refused(why) => bail!(why),
+        _ => bail!("it answered something else"),
+    }
+}
+
+/// Starts a task that another node places here.
+///
+/// # Errors
+/// When it cannot be; when the module does not come.
+pub(crate) async fn launched(agent: &Arc<Agent>, spec: Spec, link: &mut Link) -> Result<Reply> {
+    let (digest, name): (Digest, _) = (spec.module.parse()?, spec.name.clone());
+    let start = |spec: Spec, module: Option<Vec<u8>>| {
+        let agent = agent.clone();
+        tokio::task::spawn_blocking(move || agent.launch(spec, module.as_deref()))
+    };
+    if !start(spec.clone(), None).await?? {
+        let wasm = compiler::receive(link, digest).await?;
+        start(spec, Some(wasm)).await??;
+    }
+    Ok(Reply::Started { name })
+}
+
+fn brief(entry: &Entry) -> Brief {
+    let ran = entry.live().map_or(0, |live| live.ran().as_nanos() as u64);
+    let epoch = entry.epoch.load(Ordering::SeqCst);
+    Brief { id: entry.spec.id, name: entry.spec.name.clone(), state: entry.state(), epoch, ran }
+}
