@@ -445,6 +445,8 @@ impl Arriving {
         task.set_epoch(epoch);
         self.agent.capacity.refund_offer(&self.peer);
         let entry = self.agent.adopt(spec, epoch);
+        // From a board, which keeps no standby of what it has taken over.
+        let terms = self.agent.came_back(entry.spec.id);
         self.moving = entry.moving.clone().try_lock_owned().ok();
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
         let faults = match &late {
@@ -465,6 +467,9 @@ impl Arriving {
             tracing::error!(task = %entry.spec.name, "cannot run: {e:#}");
             self.agent.give_up(&entry);
             return Err(e);
+        }
+        if let Some(terms) = terms {
+            self.agent.keep_protected(&entry, terms);
         }
         self.entry = Some(entry);
         Ok(faults)
@@ -553,7 +558,10 @@ pub(crate) fn prepare(
     // Not synced: a log that a power cut shortens is no wrong log.
     let _ = std::fs::remove_file(&log);
     std::fs::write(&log, [extra, &envelope.log].concat()).with_context(|| log.display().to_string())?;
-    let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
+    // What was kept here of another copy counts until this one runs.
+    if !lock(&agent.displaced).contains_key(&spec.id) {
+        let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
+    }
     let sockets = match behind {
         true => Sockets::thaw_behind(&spec.publish, &envelope.sockets)?,
         false => Sockets::thaw(&spec.publish, &envelope.sockets)?,

@@ -180,6 +180,13 @@ impl Agent {
         displaced.entry.set_state(State::Left { to: displaced.terms.order.standby, saved: true });
     }
 
+    /// The copy that goes on has come here itself, by a move. Gives how the task is protected, if one was kept here for it.
+    pub(crate) fn came_back(&self, id: TaskId) -> Option<Terms> {
+        let terms = lock(&self.displaced).get(&id).map(|displaced| displaced.terms.clone())?;
+        self.settle(id);
+        Some(terms)
+    }
+
     /// The copy that was to go on is lost: this one does. Gives its new epoch.
     pub(crate) fn retake(self: &Arc<Self>, id: TaskId) -> Option<u64> {
         let Displaced { entry, still, epoch, terms } = lock(&self.displaced).remove(&id)?;
