@@ -87,6 +87,7 @@ fn a_board_goes_on_when_the_node_dies_and_gives_the_task_back() {
     goes_on(&a);
     assert!(lines(&a.output(TASK)) >= known, "with all that it had done");
     board.wait(TASK, "left");
+    assert!(board.log().contains("t goes back to a"), "by a move: {}", board.log());
     until("it has its standby again", PATIENCE, || syncs(&a, TASK) >= 2);
     // An agent that ends in peace hands it over; when it is back, it has no copy that it could have kept.
     let known = lines(&a.output(TASK));
@@ -94,7 +95,7 @@ fn a_board_goes_on_when_the_node_dies_and_gives_the_task_back() {
     goes_on_at(&board);
     assert!(lines(&output(&board)) >= known);
     a.serve();
-    a.wait(TASK, "running");
+    a.run(&["failback", TASK]).ok();
     goes_on(&a);
     until("it has its standby again", PATIENCE, || syncs(&a, TASK) >= 2);
 }
@@ -141,7 +142,8 @@ fn clients_do_not_notice_that_a_board_takes_over() {
             board.wait("echo", "running");
             a_while();
             a.serve();
-            a.wait("echo", "running");
+            a.wait("echo", "left");
+            a.run(&["failback", "echo"]).ok();
             is_safe(&a);
             a_while();
         }));
@@ -224,7 +226,7 @@ fn of_two_copies_one_goes_on() {
         cut_off(board);
         a.wait(TASK, "left");
         goes_on_at(board);
-        a.wait(TASK, "running");
+        a.run(&["failback", TASK]).ok();
         board.wait(TASK, "left");
         goes_on(a);
         until("it has its standby again", PATIENCE, || syncs(a, TASK) >= 2);
@@ -236,7 +238,7 @@ fn what_a_board_cannot_do_is_refused() {
     let _alone = alone();
     let mut a = Node::new("a");
     found(&mut a);
-    let board = Board::new(&a, "x86_64", "board", "16M");
+    let board = Board::new(&a, "x86_64", "board", "64M");
     let shared = format!("{}::/data", a.home.path("").display());
     a.start("dirs", &["--dir", &shared], "steady", &["4", "100000", "10"]);
     a.run(&["protect", "dirs", "--standby", "board"]).fails("uses directories");
@@ -250,7 +252,7 @@ fn what_a_board_cannot_do_is_refused() {
     a.run(&["protect", TASK, "--standby", "a", "--node", "board"]).fails("a board");
     a.run(&["unprotect", TASK]).ok();
     until("nothing is left there", PATIENCE, || pair(&board, TASK).is_none());
-    // Alone there, it may try; what it has is more than there is, and the board lives on.
+    // Nor if it is alone there.
     a.run(&["protect", "large", "--standby", "board"]).fails("KiB more there");
     a.run(&["protect", TASK, "--standby", "board"]).ok();
 }

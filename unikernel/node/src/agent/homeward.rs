@@ -53,8 +53,8 @@ impl Agent {
                 since = None;
                 continue;
             }
-            let held = clock::nanos() - *since.get_or_insert(clock::nanos());
-            if held < HOMEWARD * u64::from(terms.hesitation()) {
+            let now = clock::nanos();
+            if now - *since.get_or_insert(now) < HOMEWARD * u64::from(terms.hesitation()) {
                 continue;
             }
             log!("{} goes back to {}", entry.spec.name, terms.home);

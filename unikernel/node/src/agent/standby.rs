@@ -146,7 +146,7 @@ pub(super) async fn hold(agent: Rc<Agent>, link: Link, said: Said) -> Result<()>
         id,
         peer,
         held: held.clone(),
-        standby: Standby::new(CAPS),
+        standby: Standby::new(CAPS).forgetful(),
         link: Some(link),
         work: None,
         spec: None,
@@ -157,6 +157,8 @@ pub(super) async fn hold(agent: Rc<Agent>, link: Link, said: Said) -> Result<()>
         heard: 0,
         connected: clock::nanos(),
         asked: None,
+        aside: 0,
+        most: 0,
     };
     let result = driver.run(said).await;
     agent.standbys.borrow_mut().remove(&id);
@@ -203,6 +205,9 @@ struct Driver {
     connected: u64,
     /// Who wants to hear that it has taken over.
     asked: Option<Asker>,
+    /// Bytes of a sync that were put aside, and the most that ever were: the heap has had that.
+    aside: u64,
+    most: u64,
 }
 
 impl Driver {
@@ -290,6 +295,7 @@ impl Driver {
             log!("{}: the link to {} is gone: {why:#}", self.held.pair.borrow().name, self.peer);
         }
         self.standby.handle_event(StandbyEvent::Disconnected);
+        self.aside = 0;
         // It is wanted here all the same.
         if self.asked.is_some() {
             self.take_over();
@@ -313,7 +319,7 @@ impl Driver {
         match visit {
             Visit::Attached(link, said) => {
                 self.link = Some(*link);
-                (self.heard, self.connected) = (0, clock::nanos());
+                (self.heard, self.connected, self.aside) = (0, clock::nanos(), 0);
                 self.standby.reattach();
                 self.say(said)
             }
@@ -358,18 +364,22 @@ impl Driver {
                 Message::Standby(said) => self.say(said),
                 _ => bail!("a message out of place"),
             },
+            Kind::Part | Kind::Pages if !self.puts_aside(message.payload.len() as u64) => Ok(()),
             Kind::Part => Ok(self.standby.handle_part(&Part::decode(&message.payload)?)?),
-            Kind::Pages => {
-                // It is put aside before it is applied.
-                let bytes = message.payload.len() as u64;
-                if bytes.saturating_add(SPARE) > sys::free() {
-                    self.standby.handle_event(StandbyEvent::Failed(no_room(bytes + SPARE)));
-                    return Ok(());
-                }
-                Ok(self.standby.handle_pages(message.payload)?)
-            }
+            Kind::Pages => Ok(self.standby.handle_pages(message.payload)?),
             _ => bail!("a message of another kind"),
         }
+    }
+
+    /// So much more waits until a sync is complete. Without room for it there is no standby here.
+    fn puts_aside(&mut self, bytes: u64) -> bool {
+        self.aside += bytes;
+        if self.aside > self.most && bytes + SPARE > sys::free() {
+            self.standby.handle_event(StandbyEvent::Failed(no_room(bytes + SPARE)));
+            return false;
+        }
+        self.most = self.most.max(self.aside);
+        true
     }
 
     fn say(&mut self, said: Said) -> Result<()> {
@@ -394,6 +404,7 @@ impl Driver {
                 self.work = Some(Box::pin(work));
             }
             StandbyAction::Kept(sync) => {
+                self.aside = 0;
                 self.held.pair.borrow_mut().sync = sync;
                 self.held.of.set(Some(clock::nanos()));
                 self.held.untouched.set(self.ground.as_ref().map_or(0, |ground| ground.untouched()));
