@@ -176,8 +176,8 @@ fn a_board_that_was_reset_is_brought_up_to_date() {
     // It is lost there before it has gone home: what home has kept goes on.
     a.wait(TASK, "left");
     board.switch_off();
-    goes_on(&a);
     board.switch_on();
+    goes_on(&a);
     until("it has its standby again", PATIENCE, || syncs(&a, TASK) >= 2);
 }
 
@@ -195,41 +195,79 @@ fn linked(test: impl FnOnce(&Node, &mut Board<'_>, [&Proxy; 2])) {
     let to_board = proxy(&board.address);
     board.advertise(to_board.address().to_string());
     board.switch_on();
-    start(&a, TASK, "100000");
     test(&a, &mut board, [&to_node, &to_board]);
+}
+
+/// They do not reach each other until the board has taken over, so that both go on.
+fn cut_off(a: &Node, board: &Board<'_>, proxies: [&Proxy; 2], task: &str) {
+    let taken_over = || board.log().matches("is taken over from a").count();
+    until("it syncs", PATIENCE, || syncs(a, task) >= 2);
+    let before = taken_over();
+    proxies.iter().for_each(|proxy| proxy.cut());
+    until("the board takes over", PATIENCE, || taken_over() > before);
+    assert_eq!(a.state(task), "running");
+}
+
+fn stands_by(board: &Board<'_>, task: &str) {
+    until("the board stands by again", PATIENCE, || pair(board, task).is_some_and(|p| p["role"] == "standby"));
 }
 
 #[test]
 fn of_two_copies_one_goes_on() {
     let _alone = alone();
     linked(|a, board, proxies| {
-        let taken_over = |board: &Board<'_>| board.log().matches("is taken over from a").count();
-        let cut_off = |board: &Board<'_>| {
-            until("it syncs", PATIENCE, || syncs(a, TASK) >= 2);
-            let before = taken_over(board);
-            proxies.iter().for_each(|proxy| proxy.cut());
-            until("the board takes over", PATIENCE, || taken_over(board) > before);
-            assert_eq!(a.state(TASK), "running");
-            proxies.iter().for_each(|proxy| proxy.restore());
-        };
+        start(a, TASK, "100000");
+        let restore = || proxies.iter().for_each(|proxy| proxy.restore());
         let protect = ["protect", TASK, "--standby", "board", "--policy", "fixed:1s"];
         // The board has done again what the node had done since the last sync: that has come further.
         a.run(&[&protect[..], &["--on-return", "furthest"]].concat()).ok();
-        cut_off(board);
+        cut_off(a, board, proxies, TASK);
+        restore();
         board.wait(TASK, "left");
         goes_on(a);
-        until("the board stands by again", PATIENCE, || pair(board, TASK).is_some_and(|p| p["role"] == "standby"));
+        stands_by(board, TASK);
         a.run(&["unprotect", TASK]).ok();
         until("nothing is left there", PATIENCE, || pair(board, TASK).is_none());
         // By the other order the board's counts.
-        a.run(&protect).ok();
-        cut_off(board);
+        a.run(&[&protect[..], &["--stay"]].concat()).ok();
+        cut_off(a, board, proxies, TASK);
+        restore();
         a.wait(TASK, "left");
         goes_on_at(board);
-        a.run(&["failback", TASK]).ok();
+        // The board is not to be reached any more: what was kept goes on, and the board's copy gives way to it.
+        proxies.iter().for_each(|proxy| proxy.cut());
+        a.wait(TASK, "running");
+        restore();
         board.wait(TASK, "left");
         goes_on(a);
+        stands_by(board, TASK);
         until("it has its standby again", PATIENCE, || syncs(a, TASK) >= 2);
+    });
+}
+
+/// Clients that could not hear the board have heard the other one all the time.
+#[test]
+fn of_two_copies_the_one_that_has_served_counts() {
+    let _alone = alone();
+    linked(|a, board, proxies| {
+        let port = free_port();
+        a.start("echo", &["--publish", &port.to_string()], "echo", &[]);
+        a.run(&["protect", "echo", "--standby", "board", "--policy", "fixed:1s"]).ok();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| talk(port, &stop));
+            let over = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                cut_off(a, board, proxies, "echo");
+                std::thread::sleep(Duration::from_secs(1));
+                proxies.iter().for_each(|proxy| proxy.restore());
+                board.wait("echo", "left");
+                stands_by(board, "echo");
+                assert_eq!(a.state("echo"), "running");
+            }));
+            stop.store(true, Ordering::SeqCst);
+            over.unwrap();
+            assert!(client.join().unwrap() > 100_000);
+        });
     });
 }
 

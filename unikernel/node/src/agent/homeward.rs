@@ -97,7 +97,7 @@ impl Agent {
             let name = terms.order.name.clone();
             // Where its home has kept its copy all the time it does that by itself.
             if let Err(e) = agent.have_protected(terms).await {
-                log!("{name}: was asked to be protected again: {e:#}");
+                log!("{name} is not protected from here: {e:#}");
             }
         });
     }

@@ -37,6 +37,8 @@ const LOOK: u64 = 20;
 /// After a longer pause between two looks, nanoseconds, this board did not run, or was too busy to listen: it takes as long to
 /// hear what has come meanwhile.
 const ASLEEP: u64 = 100_000_000;
+/// After so long a pause the primary has given the link up, nanoseconds; and so long it may take to dial again.
+const GIVEN_UP: (u64, u64) = (2_000_000_000, 3_000_000_000);
 /// After so long a silence of a primary that is heard regularly, nanoseconds, it counts as gone.
 const SUSPECTED: u64 = 500_000_000;
 /// What of a sync is put aside must leave so much memory, bytes: the agent works on with it.
@@ -278,10 +280,11 @@ impl Driver {
     /// Is the primary there?
     fn look(&mut self) {
         let now = clock::nanos();
-        if now - core::mem::replace(&mut self.looked, now) > ASLEEP {
-            self.awake = now;
+        let pause = now - core::mem::replace(&mut self.looked, now);
+        if pause > ASLEEP {
+            self.awake = now + if pause > GIVEN_UP.0 { GIVEN_UP.1 } else { 0 };
         }
-        if self.standby.kept() > 0 && now - self.awake >= ASLEEP && self.detector.suspected(now) {
+        if self.standby.kept() > 0 && now >= self.awake + ASLEEP && self.detector.suspected(now) {
             log!("{}: nothing is heard of {}: this board takes over", self.held.pair.borrow().name, self.peer);
             let _ = self.standby.take_over();
         }
