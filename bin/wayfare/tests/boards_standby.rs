@@ -241,6 +241,8 @@ fn of_two_copies_one_goes_on() {
         board.wait(TASK, "left");
         goes_on(a);
         stands_by(board, TASK);
+        // Once for the claim, and once for that.
+        assert_eq!(board.log().matches("t goes on at a, epoch").count(), 2, "{}", board.log());
         until("it has its standby again", PATIENCE, || syncs(a, TASK) >= 2);
     });
 }
@@ -269,6 +271,25 @@ fn of_two_copies_the_one_that_has_served_counts() {
             assert!(client.join().unwrap() > 100_000);
         });
     });
+}
+
+/// A machine that does not run hears nothing, and is not to take that for silence.
+#[test]
+fn a_board_that_did_not_run_does_not_take_over() {
+    let _alone = alone();
+    let mut a = Node::new("a");
+    found(&mut a);
+    let board = board(&a);
+    start(&a, TASK, "100000");
+    a.run(&["protect", TASK, "--standby", "board", "--policy", "fixed:1s"]).ok();
+    for seconds in [1, 7] {
+        until("it syncs", PATIENCE, || syncs(&a, TASK) >= 2);
+        board.hold(Duration::from_secs(seconds));
+        let before = syncs(&a, TASK);
+        until("it syncs again", PATIENCE, || syncs(&a, TASK) > before + 1);
+        eprintln!("{seconds}: {}", board.log());
+    }
+    assert_eq!(a.state(TASK), "running");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::db::Before;
 use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
 use crate::link::{Link, turn};
+use crate::peers::Peer;
 use crate::service::{Sockets, Way};
 use crate::spec::Spec;
 use crate::task;
@@ -445,8 +446,10 @@ impl Arriving {
         task.set_epoch(epoch);
         self.agent.capacity.refund_offer(&self.peer);
         let entry = self.agent.adopt(spec, epoch);
-        // From a board, which keeps no standby of what it has taken over.
-        let terms = self.agent.came_back(entry.spec.id);
+        // From a board it comes as it has no standby there; from elsewhere somebody has moved it.
+        let is_board = |peer: &Peer| peer.name == self.peer && peer.is_bare();
+        let is_from_board = || self.agent.db.peers().is_ok_and(|peers| peers.iter().any(is_board));
+        let terms = self.agent.came_back(entry.spec.id).filter(|_| is_from_board());
         self.moving = entry.moving.clone().try_lock_owned().ok();
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
         let faults = match &late {

@@ -214,7 +214,7 @@ impl Agent {
                 if !entry.clients.are_kept_away(&self.executor).await {
                     return Ok(None);
                 }
-                self.stand_still(&entry).await?
+                self.stand_still(&entry).await.inspect_err(|_| entry.clients.are_not_kept_away())?
             }
             (Claim::Work(_), OnReturn::Standby) => return Ok(None),
             (Claim::Work(theirs), OnReturn::Furthest) => {

@@ -109,6 +109,11 @@ impl Clients {
         }
     }
 
+    /// The claim for which they were not to hear it is not granted.
+    pub(super) fn are_not_kept_away(&self) {
+        self.serving.set(Serving::NotYet);
+    }
+
     /// The task, which stands still, goes on from a state that is older than what they have heard of another copy.
     pub(super) fn go_back(&self, ports: &mut Ports) {
         let states = ports.freeze();
@@ -227,6 +232,10 @@ async fn carry_once(agent: &Agent, entry: &Entry, epoch: u64, seat: &Seat, way: 
         _ => bail!("it answered something else"),
     }
     drop(asked);
+    if has_left(entry) {
+        link.part().await;
+        return Ok(());
+    }
     entry.clients.attached.set(true);
     entry.clients.caught_up.set(true);
     seat.ports.lock().attached();

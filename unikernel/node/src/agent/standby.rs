@@ -233,7 +233,9 @@ impl Driver {
             if let Some(link) = &mut self.link {
                 link.push();
             }
-            if matches!(self.standby.phase(), StandbyPhase::Over(_)) {
+            // Of a primary that is gone before anything of the task was complete there is nothing to keep.
+            let has_nothing = self.link.is_none() && self.standby.kept() == 0;
+            if has_nothing || matches!(self.standby.phase(), StandbyPhase::Over(_)) {
                 return Ok(());
             }
             let gone = match self.next().await {
@@ -324,7 +326,12 @@ impl Driver {
                 self.link = Some(*link);
                 (self.heard, self.connected, self.aside) = (0, clock::nanos(), 0);
                 self.standby.reattach();
-                self.say(said)
+                self.say(said)?;
+                // What was said of that by the last link may be lost.
+                if self.asked.is_some() && !self.standby.ask_for_it() {
+                    self.take_over();
+                }
+                Ok(())
             }
             Visit::TakeOver(asker) => {
                 self.answer(Err("it was asked for once more".into()));
