@@ -38,7 +38,7 @@ const LOOK: u64 = 20;
 /// hear what has come meanwhile.
 const ASLEEP: u64 = 100_000_000;
 /// After so long a pause the primary has given the link up, nanoseconds; and so long it may take to dial again.
-const GIVEN_UP: (u64, u64) = (2_000_000_000, 3_000_000_000);
+const GIVEN_UP: (u64, u64) = (2_000_000_000, 5_000_000_000);
 /// After so long a silence of a primary that is heard regularly, nanoseconds, it counts as gone.
 const SUSPECTED: u64 = 500_000_000;
 /// What of a sync is put aside must leave so much memory, bytes: the agent works on with it.
