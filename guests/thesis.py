@@ -256,7 +256,7 @@ PROGRAMS = [
     (dynprog, 700, 20000, 1),
     (huffman, 1, 40, 1),
     (pi, 1000, 30000, None),
-    (matrix, 70, 1024, 1),
+    (matrix, 70, 1000, 1),
 ]
 
 

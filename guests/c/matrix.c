@@ -1,5 +1,5 @@
 /* Dense multiplication of matrices of doubles, block by block so that three blocks stay in the nearest cache.
- * matrix [rows = 1024] [seed = 1]; time grows with the cube.
+ * matrix [rows = 1000] [seed = 1]; time grows with the cube.
  *
  * Elements are sixteenths from -64 to 64, so that no sum is rounded: any order of additions gives the same bits, which the
  * program uses to check its product with a vector (Freivalds 1977). Prints the trace and a checksum of all elements. */
@@ -38,7 +38,7 @@ static void apply(const double *a, const double *vector, double *out, size_t n) 
 }
 
 int main(int argc, char **argv) {
-    long size = argument(argc, argv, 1, 1024, 1, 8192);
+    long size = argument(argc, argv, 1, 1000, 1, 8192);
     long seed = argument(argc, argv, 2, 1, 0, LONG_MAX);
     no_more_arguments(argc, argv, 2);
     size_t n = (size_t)size, bytes = n * n * sizeof(double);
