@@ -14,6 +14,8 @@ GUESTS=$WAYFARE_TARGET/guests
 SELF=(guests/build.sh scripts/toolchain.sh)
 PLAIN=(hello fib nbody fannkuch mandelbrot binary-trees bfs pagerank npb_ep npb_is npb_cg sort lz sha256
     readwrite sleeper steady funcptr cat blocked echo monitor)
+# The thesis's programs (Table 5-1), with sha256: those that it has in C, and those that it has in C++.
+THESIS=(hashzip dynprog pi matrix maze queens quicksort huffman)
 SPECIAL=(deep setjmp simd tailcall sqlite sqlite-asyncify lua quickjs)
 RUST=(rust-sort rust-hash rust-compress)
 
@@ -28,7 +30,7 @@ main() {
     exec 9>"$GUESTS/.lock"
     flock 9
     local names=("$@") name
-    ((${#names[@]})) || names=("${PLAIN[@]}" "${SPECIAL[@]}" "${RUST[@]}")
+    ((${#names[@]})) || names=("${PLAIN[@]}" "${THESIS[@]}" "${SPECIAL[@]}" "${RUST[@]}")
     for name in "${names[@]}"; do build "$name"; done
 }
 
@@ -42,9 +44,12 @@ build() {
     sqlite-asyncify) asyncify sqlite ;;
     lua) lua ;;
     quickjs) quickjs ;;
-    rust-*) rust "$1" ;;
     native) native ;;
     *)
+        if [[ -e guests/rust/src/bin/$1.rs ]]; then
+            rust "$1"
+            return
+        fi
         [[ -e guests/c/$1.c ]] || die "no guest is called $1"
         c "$1" "guests/c/$1.c"
         ;;

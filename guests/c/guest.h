@@ -4,21 +4,34 @@
  * Nothing here reads a clock or an address (but see npb_begin). */
 #ifndef GUEST_H
 #define GUEST_H
+#include <errno.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* argv[index] as a decimal number of at least `least`, or `fallback` when it is not given. */
-static inline long size_argument(int argc, char **argv, int index, long fallback, long least) {
+/* argv[index] as a decimal number from `least` to `most`, or `fallback` when it is not given. */
+static inline long argument(int argc, char **argv, int index, long fallback, long least, long most) {
     if (index >= argc) return fallback;
     char *end;
+    errno = 0;
     long value = strtol(argv[index], &end, 10);
-    if (end == argv[index] || *end || value < least) {
-        fprintf(stderr, "%s: argument %d must be a number from %ld up, not \"%s\"\n", argv[0], index, least, argv[index]);
+    if (end == argv[index] || *end || errno || value < least || value > most) {
+        fprintf(stderr, "%s: argument %d must be a number from %ld to %ld, not \"%s\"\n", argv[0], index, least, most, argv[index]);
         exit(2);
     }
     return value;
+}
+
+static inline long size_argument(int argc, char **argv, int index, long fallback, long least) {
+    return argument(argc, argv, index, fallback, least, LONG_MAX);
+}
+
+static inline void no_more_arguments(int argc, char **argv, int most) {
+    if (argc - 1 <= most) return;
+    fprintf(stderr, "%s: %d arguments, but there are at most %d\n", argv[0], argc - 1, most);
+    exit(2);
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): one word of state, any seed will do. */

@@ -59,6 +59,14 @@ fn sorting_hashing_and_compression_in_c_and_rust() {
 }
 
 #[test]
+fn programs_of_the_thesis() {
+    roams("queens", &["12"], "");
+    roams("dynprog", &["6000"], "");
+    roams("huffman", &["4"], "");
+    roams("matrix", &["400"], "");
+}
+
+#[test]
 fn vectors_tail_calls_exceptions_and_function_pointers() {
     roams("simd", &["1200"], "");
     roams("tailcall", &["30000000"], "");

@@ -6,6 +6,7 @@ use crate::db::Before;
 use crate::ground::{self, Ground, LateGround, land};
 use crate::lanes::{self, STREAMS_MAX};
 use crate::link::{Link, turn};
+use crate::peers::Peer;
 use crate::service::{Sockets, Way};
 use crate::spec::Spec;
 use crate::task;
@@ -445,6 +446,10 @@ impl Arriving {
         task.set_epoch(epoch);
         self.agent.capacity.refund_offer(&self.peer);
         let entry = self.agent.adopt(spec, epoch);
+        // From a board it comes as it has no standby there; from elsewhere somebody has moved it.
+        let is_board = |peer: &Peer| peer.name == self.peer && peer.is_bare();
+        let is_from_board = || self.agent.db.peers().is_ok_and(|peers| peers.iter().any(is_board));
+        let terms = self.agent.came_back(entry.spec.id).filter(|_| is_from_board());
         self.moving = entry.moving.clone().try_lock_owned().ok();
         tracing::info!(task = %entry.spec.name, from = %self.peer, epoch, "has come");
         let faults = match &late {
@@ -465,6 +470,9 @@ impl Arriving {
             tracing::error!(task = %entry.spec.name, "cannot run: {e:#}");
             self.agent.give_up(&entry);
             return Err(e);
+        }
+        if let Some(terms) = terms {
+            self.agent.keep_protected(&entry, terms);
         }
         self.entry = Some(entry);
         Ok(faults)
@@ -553,7 +561,10 @@ pub(crate) fn prepare(
     // Not synced: a log that a power cut shortens is no wrong log.
     let _ = std::fs::remove_file(&log);
     std::fs::write(&log, [extra, &envelope.log].concat()).with_context(|| log.display().to_string())?;
-    let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
+    // What was kept here of another copy counts until this one runs.
+    if !lock(&agent.displaced).contains_key(&spec.id) {
+        let _ = std::fs::remove_file(agent.dirs.checkpoint(spec.id));
+    }
     let sockets = match behind {
         true => Sockets::thaw_behind(&spec.publish, &envelope.sockets)?,
         false => Sockets::thaw(&spec.publish, &envelope.sockets)?,

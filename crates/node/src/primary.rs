@@ -179,7 +179,8 @@ impl Driver {
                     break;
                 }
             }
-            link.close().await;
+            // The standby may still say something, and is not to miss that it is none any more.
+            link.part().await;
         }
         let (agent, entry, terms) = (&self.agent, &self.entry, self.protection.terms.clone());
         let was_last = self.shared.end(&terms.standby);

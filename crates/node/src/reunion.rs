@@ -197,6 +197,13 @@ impl Agent {
         displaced.entry.set_state(State::Left { to: displaced.terms.standby, saved: true });
     }
 
+    /// The copy that goes on has come here itself, by a move. Gives how the task is protected, if one was kept here for it.
+    pub(crate) fn came_back(&self, id: TaskId) -> Option<Terms> {
+        let terms = lock(&self.displaced).get(&id).map(|displaced| displaced.terms.clone())?;
+        self.settle(id);
+        Some(terms)
+    }
+
     /// The copy that was to go on is lost: this one does. Gives its new epoch.
     pub(crate) fn retake(self: &Arc<Self>, id: TaskId) -> Option<u64> {
         let Displaced { entry, still, epoch, terms } = lock(&self.displaced).remove(&id)?;
@@ -375,20 +382,17 @@ impl Agent {
     }
 
     /// A task that had standbys, of a node that was away: it goes on here, unless it does there.
-    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, mut epoch: u64, mut all: Vec<Terms>) {
+    pub(crate) async fn come_back(self: Arc<Self>, spec: Spec, epoch: u64, mut all: Vec<Terms>) {
         all.sort_by_key(Terms::place);
         // An agent that was ended in peace has written down how far the task was.
         let saved = snapshots::header(&self.dirs.checkpoint(spec.id)).ok().map(|header| header.progress);
+        let mut yielded = epoch;
         // One after the other: one of them that has something newer takes over for that.
         for terms in &all {
             match self.fate_of(&spec, epoch, saved, terms).await {
                 Fate::None { .. } => {}
-                Fate::Yields(at) => {
-                    if let Err(e) = self.db.set_record(spec.id, &Record::Owned { epoch: at }) {
-                        tracing::error!(task = %spec.name, "that it goes on here cannot be written down: {e:#}");
-                    }
-                    epoch = at;
-                }
+                // Another one may have it all the same.
+                Fate::Yields(at) => yielded = yielded.max(at),
                 Fate::Counts(at) => {
                     let entry = Entry::new(spec, State::Left { to: terms.standby.clone(), saved: false }, at);
                     self.remember(entry.clone());
@@ -402,7 +406,12 @@ impl Agent {
                 }
             }
         }
-        let entry = self.revive(spec, epoch);
+        if yielded > epoch
+            && let Err(e) = self.db.set_record(spec.id, &Record::Owned { epoch: yielded })
+        {
+            tracing::error!(task = %spec.name, "that it goes on here cannot be written down: {e:#}");
+        }
+        let entry = self.revive(spec, yielded);
         if let Some(terms) = all.first() {
             self.keep_protected(&entry, terms.clone());
         }

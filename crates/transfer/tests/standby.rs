@@ -123,6 +123,13 @@ struct World {
     /// By the text of a state, the memory that belongs to it.
     moments: BTreeMap<Vec<u8>, Vec<u64>>,
     spared: u64,
+    /// Standbys are such as keep nothing of what is cut off.
+    is_forgetful: bool,
+}
+
+fn standby(is_forgetful: bool) -> Standby {
+    let standby = Standby::new(Caps::default());
+    if is_forgetful { standby.forgetful() } else { standby }
 }
 
 fn offer() -> Offer {
@@ -145,13 +152,17 @@ fn offer_at(epoch: u64) -> Offer {
 
 impl World {
     fn new() -> World {
+        World::with(false)
+    }
+
+    fn with(is_forgetful: bool) -> World {
         let pages: Vec<u64> = (0..PAGES as u64).map(|page| page % 3).collect();
         World {
             task: Task { pages, dirty: BTreeSet::new() },
             epoch: 3,
             now: 0,
             primary: Primary::new(offer(), 0, b"terms".to_vec(), b"wasm!".to_vec()),
-            standby: Standby::new(Caps::default()),
+            standby: standby(is_forgetful),
             instance: Instance::default(),
             wants_freeze: false,
             still: false,
@@ -161,6 +172,7 @@ impl World {
             down: VecDeque::new(),
             moments: BTreeMap::new(),
             spared: 0,
+            is_forgetful,
         }
     }
 
@@ -191,7 +203,7 @@ impl World {
             Op::Pass(is_heard) => self.pass(is_heard),
             Op::Restart => {
                 self.cut();
-                (self.standby, self.instance) = (Standby::new(Caps::default()), Instance::default());
+                (self.standby, self.instance) = (standby(self.is_forgetful), Instance::default());
             }
         }
         self.drive();
@@ -215,7 +227,7 @@ impl World {
             self.standby.handle_event(StandbyEvent::Disconnected);
             // A standby that has nothing yet forgets it.
             if matches!(self.standby.phase(), StandbyPhase::Over(_)) {
-                self.standby = Standby::new(Caps::default());
+                self.standby = standby(self.is_forgetful);
             }
         }
     }
@@ -335,8 +347,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_standby_has_the_state_of_one_moment(ops in prop::collection::vec(op(), 1..400)) {
-        let mut world = World::new();
+    fn a_standby_has_the_state_of_one_moment(ops in prop::collection::vec(op(), 1..400), is_forgetful in any::<bool>()) {
+        let mut world = World::with(is_forgetful);
         for op in &ops {
             world.apply(op);
             if world.handed.is_some() {
@@ -378,6 +390,13 @@ fn a_sync_that_is_cut_off_costs_its_bytes_once() {
     assert_eq!(world.standby.kept(), 0);
     world.settle();
     assert!(world.spared >= 300, "{} pages were spared", world.spared);
+    let mut world = World::with(true);
+    world.talk(20);
+    world.apply(&Op::Sync);
+    world.talk(9);
+    world.apply(&Op::Cut);
+    world.settle();
+    assert_eq!(world.spared, 0, "nothing was kept");
 }
 
 #[test]

@@ -101,6 +101,8 @@ pub struct Standby {
     coming: Option<Coming>,
     /// Bytes of what is coming, and of what is left of one that was cut off.
     aside: u64,
+    /// Of a sync that is cut off nothing is kept.
+    is_forgetful: bool,
     /// Pages of a sync that was cut off.
     rest: BTreeMap<(u32, u64), Vec<u8>>,
 }
@@ -127,8 +129,16 @@ impl Standby {
             passed: 0,
             coming: None,
             aside: 0,
+            is_forgetful: false,
             rest: BTreeMap::new(),
         }
+    }
+
+    /// What has come of a sync that is cut off is dropped, and comes again: pages that are kept take more memory than packed ones, and
+    /// where that is short there must be enough to go on.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self { is_forgetful: true, ..self }
     }
 
     /// Where it stands.
@@ -233,6 +243,10 @@ impl Standby {
     /// What has come of a sync is kept for the next one.
     fn cut_off(&mut self) {
         let Some(coming) = self.coming.take() else { return };
+        if self.is_forgetful {
+            self.aside = 0;
+            return;
+        }
         for bytes in &coming.batches {
             // It was parsed when it came.
             let Ok(batch) = Batch::parse(bytes) else { continue };

@@ -80,8 +80,10 @@ impl Tree {
     fn of(bytes: &[u8]) -> Tree {
         let mut counts = [0u64; 256];
         bytes.iter().for_each(|byte| counts[*byte as usize] += 1);
-        let mut heap: BinaryHeap<Reverse<(u64, Tree)>> =
-            (0..=255u8).filter(|b| counts[*b as usize] > 0).map(|b| Reverse((counts[b as usize], Tree::Leaf(b)))).collect();
+        let mut heap: BinaryHeap<Reverse<(u64, Tree)>> = (0..=255u8)
+            .filter(|b| counts[*b as usize] > 0)
+            .map(|b| Reverse((counts[b as usize], Tree::Leaf(b))))
+            .collect();
         loop {
             let Reverse((count, tree)) = heap.pop().expect("there is at least one byte");
             let Some(Reverse((other_count, other))) = heap.pop() else { return tree };
@@ -123,7 +125,9 @@ fn decode(tree: &Tree, coded: &[u8], count: usize) -> Vec<u8> {
             loop {
                 match at {
                     Tree::Leaf(byte) => return *byte,
-                    Tree::Node(left, right) => at = if bits.next().expect("the stream is long enough") { right } else { left },
+                    Tree::Node(left, right) => {
+                        at = if bits.next().expect("the stream is long enough") { right } else { left }
+                    }
                 }
             }
         })

@@ -8,7 +8,11 @@ fn main() {
     let numbers: Vec<u64> = Random(7).take(elements).collect();
     let report = |name: &str, sorted: &[u64]| {
         assert!(sorted.is_sorted(), "{name} is out of order");
-        println!("{name}: {} numbers, checksum {:016x}", sorted.len(), checksum(sorted.iter().flat_map(|n| n.to_le_bytes())));
+        println!(
+            "{name}: {} numbers, checksum {:016x}",
+            sorted.len(),
+            checksum(sorted.iter().flat_map(|n| n.to_le_bytes()))
+        );
     };
 
     let mut stable = numbers.clone();
@@ -20,7 +24,8 @@ fn main() {
     unstable.sort_unstable();
     report("unstable", &unstable);
 
-    let map: BTreeMap<u64, usize> = numbers.iter().take(elements / 4).enumerate().map(|(place, n)| (*n, place)).collect();
+    let map: BTreeMap<u64, usize> =
+        numbers.iter().take(elements / 4).enumerate().map(|(place, n)| (*n, place)).collect();
     report("map", &map.keys().copied().collect::<Vec<_>>());
     println!("map: places {:016x}", checksum(map.values().flat_map(|place| (*place as u64).to_le_bytes())));
 

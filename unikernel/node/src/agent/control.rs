@@ -1,6 +1,7 @@
 //! What users ask of this board, by way of another node.
 
 use super::depart::{Audience, Told, migrate};
+use super::standby::Held;
 use super::{Agent, Entry, Queue, target};
 use crate::host::{End, Said, Verdict};
 use crate::link::Link;
@@ -42,6 +43,7 @@ pub(super) async fn answer(agent: Rc<Agent>, link: &mut Link, request: &[u8]) ->
     if let Some(name) = request.task()
         && let Ok(entry) = agent.task(name)
         && let State::Left { to, .. } = entry.state()
+        && !(matches!(request, Request::Failover { .. }) && agent.stands_by(name).is_some())
     {
         return say(link, &Reply::Elsewhere { node: to }).await;
     }
@@ -107,8 +109,40 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
             nodes.extend(others.values().cloned().map(other));
             Reply::Nodes { nodes }
         }
+        Request::Protected => Reply::Protected { pairs: agent.pairs() },
+        Request::Failover { name, back } => {
+            match agent.stands_by(&name) {
+                Some(held) => {
+                    let pair = held.pair();
+                    ensure!(
+                        !back || pair.home == agent.identity.name,
+                        "{name} is at home where it is, on {}",
+                        pair.peer
+                    );
+                    held.take_over().await?;
+                }
+                None => agent.fail_back(&name).await?,
+            }
+            Reply::Done
+        }
+        Request::Unprotect { name } => {
+            let had = agent.task(&name)?.terms.borrow_mut().take();
+            ensure!(had.is_some(), "{name} has no standby");
+            Reply::Done
+        }
+        Request::Protect { order } => {
+            let me = &agent.identity.name;
+            bail!("{me} is a board, which keeps no standbys: move {} to another node, and protect it there", order.name)
+        }
         _ => bail!("a board cannot do this"),
     })
+}
+
+impl Agent {
+    /// The task of this name whose standby this board is.
+    fn stands_by(&self, name: &str) -> Option<Rc<Held>> {
+        self.standbys.borrow().values().find(|held| held.pair().name == name).cloned()
+    }
 }
 
 fn info(entry: &Entry) -> TaskInfo {

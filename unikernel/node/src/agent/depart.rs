@@ -1,7 +1,7 @@
 //! Drives a task's way to another node.
 
 use super::task::{Live, Memory};
-use super::{Agent, Entry, Queue, log};
+use super::{Agent, Entry, Queue, log, service};
 use crate::clock;
 use crate::host::{Said, Verdict};
 use crate::link::Link;
@@ -64,13 +64,19 @@ pub(super) async fn migrate(agent: Rc<Agent>, order: Order, audience: Rc<Audienc
     let entry = agent.task(&order.name)?;
     ensure!(order.to != agent.identity.name, "{} is on {} already", order.name, order.to);
     ensure!(!entry.moving.replace(true), "{} is being moved already", order.name);
+    let to = order.to.clone();
     let result = depart(&agent, &entry, order, &audience).await;
     entry.moving.set(false);
+    if result.is_ok() {
+        agent.has_come(&entry, &to);
+    }
     result
 }
 
 async fn depart(agent: &Rc<Agent>, entry: &Rc<Entry>, order: Order, audience: &Audience) -> Result<()> {
     let live = entry.live()?;
+    // The node that they are at has to hear from here what they are to hear once more.
+    ensure!(entry.clients.have_caught_up(), "the clients of {} are not reached yet", order.name);
     let link = agent.dial(&order.to).await?;
     let digest: Digest = entry.spec.module.parse().map_err(|_| anyhow!("the task's module has no digest"))?;
     let module = agent.programs.module(digest).context("the task's module is not there any more")?;
@@ -313,6 +319,7 @@ impl Departure {
                 self.entry.epoch.set(epoch);
                 self.entry.set_state(State::Running);
                 self.judge(Verdict::Thaw(Some(epoch)));
+                service::begin(&self.agent, &self.entry, None);
             }
             Action::Ask => {
                 self.entry.set_state(State::Unknown { to: self.to.clone(), claimed: epoch });

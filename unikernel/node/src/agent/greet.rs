@@ -51,7 +51,11 @@ impl Agent {
         }
     }
 
-    async fn greet(&self, address: &str) -> Result<()> {
+    /// Whether a node is there, and what it knows.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(super) async fn greet(&self, address: &str) -> Result<()> {
         let mut link = Link::dial(&self.net, &self.executor, address, self.credentials()).await?;
         link.send(Kind::Node, &self.hello().encode()).await?;
         match NodeMessage::decode(&link.expect(Kind::Node).await?)? {

@@ -97,7 +97,9 @@ impl Agent {
                     let program = Program { module, image, digest, canonical_nan };
                     let used = |digest: &Digest| {
                         let name = digest.to_string();
-                        self.tasks.borrow().values().any(|e| e.spec.module == name && e.live.borrow().is_some())
+                        let runs = |e: &Rc<super::Entry>| e.spec.module == name && e.live.borrow().is_some();
+                        self.tasks.borrow().values().any(runs)
+                            || self.standbys.borrow().values().any(|held| held.module == *digest)
                     };
                     self.programs.put(program.clone(), used);
                     return Ok(program);

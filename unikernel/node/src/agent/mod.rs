@@ -5,7 +5,11 @@
 //! serve     connections of other nodes
 //! greet     tells the others that this one is here, and hears what time it is
 //! arrive    drives transfer::Destination   images: compiled by nodes that have a compiler
+//! ground    where their pages land, and whether there is room
 //! depart    drives transfer::Source
+//! standby   drives transfer::standby::Standby
+//! reunion   of two copies of a task one goes on
+//! homeward  what was taken over goes home
 //! control   what users ask
 //! task      one task on its thread
 //! service   what its clients say, and hear
@@ -17,13 +21,17 @@ mod arrive;
 mod control;
 mod depart;
 mod greet;
+mod ground;
+mod homeward;
 mod images;
+mod reunion;
 mod service;
+mod standby;
 mod task;
 
 use crate::executor::Executor;
 use crate::failure::Failures;
-use crate::host::{End, Said, Seat, Verdict};
+use crate::host::{Board, End, Said, Seat, Verdict};
 use crate::link::Link;
 use crate::net::Net;
 use crate::{clock, sys};
@@ -38,12 +46,17 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
+use reunion::Displaced;
+use service::{Clients, Way};
+use standby::Held;
 use task::Live;
 use wayfare_cluster::control::State;
 use wayfare_cluster::identity::Identity;
 use wayfare_cluster::peers::{NodeMessage, Peer};
+use wayfare_cluster::protection::Terms;
 use wayfare_cluster::restart::Restart;
 use wayfare_cluster::spec::Spec;
+use wayfare_engine::bare;
 use wayfare_transfer::channel::Credentials;
 use wayfare_transfer::identity::Revocations;
 use wayfare_transfer::journal::{self, Facts, Record};
@@ -122,9 +135,28 @@ struct Entry {
     moving: Cell<bool>,
     /// A person's word on what became of it.
     decision: Cell<Option<Answer>>,
+    /// What it has to do with its clients.
+    clients: Clients,
+    /// How it is to be protected at home, if it was taken over here.
+    terms: RefCell<Option<Terms>>,
 }
 
 impl Entry {
+    /// A task that is about to run.
+    fn new(spec: Spec, epoch: u64, seat: Arc<Seat>, clients: Clients) -> Rc<Entry> {
+        Rc::new(Entry {
+            spec,
+            state: RefCell::new(State::Running),
+            live: RefCell::default(),
+            seat: RefCell::new(Some(seat)),
+            epoch: Cell::new(epoch),
+            moving: Cell::new(false),
+            decision: Cell::new(None),
+            clients,
+            terms: RefCell::default(),
+        })
+    }
+
     fn state(&self) -> State {
         self.state.borrow().clone()
     }
@@ -171,6 +203,10 @@ pub struct Agent {
     tasks: RefCell<BTreeMap<String, Rc<Entry>>>,
     journal: RefCell<BTreeMap<TaskId, Record>>,
     arriving: RefCell<BTreeMap<TaskId, Visitors>>,
+    /// Tasks whose standby this board is.
+    standbys: RefCell<BTreeMap<TaskId, Rc<Held>>>,
+    /// Copies of tasks that others have replaced.
+    displaced: RefCell<BTreeMap<TaskId, Displaced>>,
     programs: images::Programs,
     connections: Cell<usize>,
     failures: Failures,
@@ -210,6 +246,8 @@ impl Agent {
             tasks: RefCell::default(),
             journal: RefCell::default(),
             arriving: RefCell::default(),
+            standbys: RefCell::default(),
+            displaced: RefCell::default(),
             programs: images::Programs::default(),
             connections: Cell::new(0),
             failures,
@@ -265,6 +303,7 @@ impl Agent {
         match first.kind {
             Kind::Transfer => match Message::decode(&first.payload)? {
                 Message::Offer(_) => arrive::arrive(self, link, first).await,
+                Message::Standby(said) => standby::hold(self, link, said).await,
                 Message::Reattach { task, epoch } => self.reattach(link, task, epoch).await,
                 Message::Ask { task, epoch, .. } => {
                     let peer = link.peer().unwrap_or_default().to_string();
@@ -299,11 +338,6 @@ impl Agent {
         Ok(())
     }
 
-    /// Bytes that tasks have not touched yet of their memories.
-    fn untouched(&self) -> u64 {
-        self.tasks.borrow().values().filter_map(|e| e.live.borrow().as_ref().map(|live| live.untouched())).sum()
-    }
-
     /// A task by its name.
     fn task(&self, name: &str) -> Result<Rc<Entry>> {
         let found = self.tasks.borrow().get(name).cloned();
@@ -316,6 +350,14 @@ impl Agent {
 
     fn set_record(&self, task: TaskId, record: Record) {
         self.journal.borrow_mut().insert(task, record);
+    }
+
+    /// The journal is to say what it said before.
+    fn put_back(&self, task: TaskId, before: Option<Record>) {
+        match before {
+            Some(record) => self.set_record(task, record),
+            None => _ = self.journal.borrow_mut().remove(&task),
+        }
     }
 
     /// Whether a task is in memory and goes by that epoch.
@@ -367,6 +409,20 @@ impl Agent {
         };
         link.send(Kind::Transfer, &said.encode()).await?;
         link.part().await;
+        Ok(())
+    }
+
+    /// Gives a task its thread, and its clients their way to it.
+    ///
+    /// # Errors
+    /// When there is no thread to be had; it is not here then.
+    fn begin(self: &Rc<Self>, entry: &Rc<Entry>, task: bare::Task<Board>, way: Option<Way>) -> Result<()> {
+        let Some(seat) = entry.seat.borrow().clone() else { bail!("a task without a seat") };
+        let live = Rc::new(Live::start(task, seat)?);
+        self.tasks.borrow_mut().insert(entry.spec.name.clone(), entry.clone());
+        entry.live.replace(Some(live.clone()));
+        service::begin(self, entry, way);
+        self.executor.spawn(self.clone().look_after(entry.clone(), live));
         Ok(())
     }
 
