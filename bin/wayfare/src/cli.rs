@@ -1,5 +1,6 @@
 //! What may be typed: every command, its options and its examples.
 
+mod control;
 mod node;
 mod protect;
 mod simulate;
@@ -7,6 +8,7 @@ mod unikernel;
 
 use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use control::*;
 pub use node::*;
 pub use protect::*;
 pub use simulate::*;
@@ -65,6 +67,16 @@ pub enum Command {
     Failover(Failover),
     /// Have a task go back to the node where it was given its standby
     Failback(Failback),
+    /// Run a cluster on this machine, with a controller that has sets of tasks run
+    Up(Up),
+    /// Have a set of tasks, or a task, run by the cluster
+    Submit(Submit),
+    /// List the controller's tasks
+    Tasks(Tasks),
+    /// Wait until a set of tasks is over
+    Wait(Wait),
+    /// Cancel a task of the controller
+    Cancel(Cancel),
     /// Make and join clusters, and serve as a node
     #[command(subcommand)]
     Node(NodeCommand),

@@ -4,6 +4,7 @@
 //! files into images, `registry` and `control` are how one `wayfare` finds and asks another, `running` is what both
 //! `run` and `resume` end in.
 
+mod api;
 mod bench;
 mod capture;
 mod cli;
@@ -22,12 +23,14 @@ mod registry;
 mod resume;
 mod run;
 mod running;
+mod sets;
 mod simulate;
 mod snapshots;
 mod standing;
 mod tasks;
 mod unikernel;
 mod units;
+mod up;
 mod watched;
 
 use clap::{CommandFactory, Parser};
@@ -54,6 +57,11 @@ fn main() -> ExitCode {
         Command::Protected(args) => protect::list(&args),
         Command::Failover(args) => protect::failover(&args),
         Command::Failback(args) => protect::failback(&args),
+        Command::Up(args) => up::run(&args),
+        Command::Submit(args) => sets::submit(&args),
+        Command::Tasks(args) => sets::list(&args),
+        Command::Wait(args) => sets::wait(&args),
+        Command::Cancel(args) => sets::cancel(&args),
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
         Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),

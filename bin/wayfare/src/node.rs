@@ -3,6 +3,7 @@
 use crate::cli::{Format, Init, Invite, Join, NodeCommand, Nodes, Revoke, Rotate, Serve};
 use crate::client::Client;
 use crate::output::{self, Paint};
+use crate::sets;
 use anyhow::{Context, Result, bail};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +25,9 @@ pub fn run(command: NodeCommand) -> Result<ExitCode> {
         NodeCommand::Join(args) => join(&args),
         NodeCommand::Revoke(args) => revoke(&args),
         NodeCommand::Rotate(args) => rotate(&args),
+        NodeCommand::Cordon(args) => sets::cordon(&args),
+        NodeCommand::Drain(args) => sets::drain(&args),
+        NodeCommand::Label(args) => sets::label(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,17 @@
 //! Tasks of the agent: started in the background, listed, followed, stopped.
 
+use crate::api::Api;
 use crate::cli::{Asked, Capture, Compress, Format, Logs, OfAgent, Resolve, Run, Stats};
 use crate::client::Client;
 use crate::mounts::{Mount, Mounts};
 use crate::output::{self, Paint};
+use crate::sets;
 use anyhow::{Result, bail};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use wayfare_api::TaskView;
 use wayfare_node::control::{Reply, Request, State, TaskInfo};
 use wayfare_node::spec::{Dir, Limits, Spec};
 use wayfare_transfer::TaskId;
@@ -135,9 +138,17 @@ pub fn stop(args: &OfAgent) -> Result<ExitCode> {
 /// # Errors
 /// While it runs.
 pub fn remove(args: &OfAgent) -> Result<ExitCode> {
+    if let Some((api, task)) = of_controller(&args.asked, &args.name) {
+        return sets::remove(&api, &task);
+    }
     let request = Request::Remove { name: args.name.clone() };
     Client::ask_at(&args.asked, request)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A task that is the controller's, of which the agent knows only while it runs there; not if a node was named.
+fn of_controller(asked: &Asked, name: &str) -> Option<(Api, TaskView)> {
+    if asked.node.is_some() { None } else { sets::known(asked.at.state.as_deref(), name) }
 }
 
 /// `wayfare logs`.
@@ -145,6 +156,9 @@ pub fn remove(args: &OfAgent) -> Result<ExitCode> {
 /// # Errors
 /// When there is no such task.
 pub fn logs(args: &Logs) -> Result<ExitCode> {
+    if let Some((api, task)) = of_controller(&args.asked, &args.name) {
+        return sets::logs(&api, &task, args.follow);
+    }
     let (client, _) = Client::ask_at(&args.asked, Request::Logs { name: args.name.clone(), follow: args.follow })?;
     let (mut bytes, mut buffer) = (client.bytes(), vec![0; 64 << 10]);
     let mut out = std::io::stdout().lock();

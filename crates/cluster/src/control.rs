@@ -15,7 +15,6 @@ use wayfare_transfer::source::{Phase, Progress, Source};
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Request {
     /// Start a task.
     Run {

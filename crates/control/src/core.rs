@@ -24,46 +24,117 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What an embedded controller keeps for itself and its node's agent, of processors in hundredths and bytes.
 const RESERVED: (u32, u64) = (0, 64 << 20);
 
+/// An answer that is said when all is written down.
+type Saying = Box<dyn FnOnce(&Core)>;
+/// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Problem>>;
 
 /// Something happens.
 pub(crate) enum Command {
-    Submit { owner: String, set: SetRequest, answer: Answer<Accepted> },
-    Cancel { name: String, answer: Answer<()> },
-    Remove { name: String, answer: Answer<()> },
-    Task { name: String, answer: Answer<TaskView> },
+    Submit {
+        owner: String,
+        set: SetRequest,
+        answer: Answer<Accepted>,
+    },
+    Cancel {
+        name: String,
+        answer: Answer<()>,
+    },
+    Remove {
+        name: String,
+        answer: Answer<()>,
+    },
+    Task {
+        name: String,
+        answer: Answer<TaskView>,
+    },
     /// Its number, by which its log is kept.
-    Number { name: String, answer: Answer<u64> },
-    Tasks { set: Option<String>, state: Option<TaskState>, answer: Answer<Vec<TaskView>> },
-    Set { name: String, answer: Answer<SetView> },
-    Sets { answer: Answer<Vec<SetView>> },
-    Nodes { answer: Answer<Vec<NodeView>> },
-    Cordon { node: String, cordoned: bool, answer: Answer<()> },
-    Label { node: String, add: Vec<String>, remove: Vec<String>, answer: Answer<()> },
+    Number {
+        name: String,
+        answer: Answer<u64>,
+    },
+    Tasks {
+        set: Option<String>,
+        state: Option<TaskState>,
+        answer: Answer<Vec<TaskView>>,
+    },
+    Set {
+        name: String,
+        answer: Answer<SetView>,
+    },
+    Sets {
+        answer: Answer<Vec<SetView>>,
+    },
+    Nodes {
+        answer: Answer<Vec<NodeView>>,
+    },
+    Cordon {
+        node: String,
+        cordoned: bool,
+        answer: Answer<()>,
+    },
+    Label {
+        node: String,
+        add: Vec<String>,
+        remove: Vec<String>,
+        answer: Answer<()>,
+    },
     /// Where tasks of a node could go that is drained: each with its name on the node, and a node with room.
-    Drain { node: String, answer: Answer<Vec<(String, String)>> },
+    Drain {
+        node: String,
+        answer: Answer<Vec<(String, String)>>,
+    },
     /// A node is there, with so much room.
-    Joined { info: NodeInfo },
+    Joined {
+        info: NodeInfo,
+    },
     /// What it says of its tasks; `all` if that is all of them.
-    Heard { node: String, tasks: Vec<Brief>, all: bool },
+    Heard {
+        node: String,
+        tasks: Vec<Brief>,
+        all: bool,
+    },
     /// Nothing is heard of it any more.
-    Lost { node: String },
+    Lost {
+        node: String,
+    },
     /// What became of the word to start a task.
-    Launched { id: TaskId, number: u64, result: Result<(), String> },
+    Launched {
+        id: TaskId,
+        number: u64,
+        result: Result<(), String>,
+    },
     /// The log of a task that has ended is here.
-    Collected { id: TaskId },
+    Collected {
+        id: TaskId,
+    },
     /// Time passes.
     Tick,
 }
 
 /// Something to do on a node.
 pub(crate) enum Deed {
-    Launch { node: String, number: u64, task: Box<wayfare_cluster::spec::Spec> },
-    Stop { node: String, name: String },
+    Launch {
+        node: String,
+        number: u64,
+        task: Box<wayfare_cluster::spec::Spec>,
+    },
+    Stop {
+        node: String,
+        name: String,
+    },
     /// Its log is fetched, and it is forgotten there.
-    Collect { node: String, id: TaskId, name: String, number: u64 },
+    Collect {
+        node: String,
+        id: TaskId,
+        name: String,
+        number: u64,
+    },
     /// It goes on elsewhere, or has: it is stopped and forgotten there.
-    Discard { node: String, name: String },
+    Discard {
+        node: String,
+        name: String,
+    },
 }
 
 struct Member {
@@ -107,7 +178,7 @@ pub(crate) struct Core {
 }
 
 /// Milliseconds since 1970.
-pub(crate) fn now() -> u64 {
+pub(crate) fn clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
@@ -175,7 +246,7 @@ impl Core {
 
     fn take(&mut self, batch: Vec<Command>) -> Result<()> {
         self.store.begin()?;
-        let mut answers: Vec<Box<dyn FnOnce(&Core)>> = Vec::new();
+        let mut answers: Vec<Saying> = Vec::new();
         for command in batch {
             if let Some(answer) = self.handle(command)? {
                 answers.push(answer);
@@ -200,14 +271,14 @@ impl Core {
     }
 
     /// Gives what is to be said when all is written down.
-    fn handle(&mut self, command: Command) -> Result<Option<Box<dyn FnOnce(&Core)>>> {
-        fn say<T: 'static>(answer: Answer<T>, result: Result<T, Problem>) -> Option<Box<dyn FnOnce(&Core)>> {
+    fn handle(&mut self, command: Command) -> Result<Option<Saying>> {
+        fn say<T: 'static>(answer: Answer<T>, result: Result<T, Problem>) -> Option<Saying> {
             Some(Box::new(move |_| _ = answer.send(result)))
         }
         fn look<T: 'static>(
             answer: Answer<T>,
             look: impl FnOnce(&Core) -> Result<T, Problem> + 'static,
-        ) -> Option<Box<dyn FnOnce(&Core)>> {
+        ) -> Option<Saying> {
             Some(Box::new(move |core| _ = answer.send(look(core))))
         }
         Ok(match command {
@@ -221,7 +292,9 @@ impl Core {
             Command::Sets { answer } => {
                 look(answer, |core| core.sets.keys().map(|name| core.set(name)).collect::<Result<_, _>>())
             }
-            Command::Nodes { answer } => look(answer, |core| Ok(core.nodes.values().map(|node| core.node(node)).collect())),
+            Command::Nodes { answer } => {
+                look(answer, |core| Ok(core.nodes.values().map(|node| core.node(node)).collect()))
+            }
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),
@@ -265,7 +338,8 @@ impl Core {
         if let Some(set) = set {
             self.set(set)?;
         }
-        let wanted = |task: &&Task| set.is_none_or(|set| task.set == set) && state.is_none_or(|state| task.state == state);
+        let wanted =
+            |task: &&Task| set.is_none_or(|set| task.set == set) && state.is_none_or(|state| task.state == state);
         Ok(self.tasks.values().filter(wanted).map(|task| self.view(task)).collect())
     }
 
@@ -308,13 +382,14 @@ impl Core {
         if self.sets.contains_key(&set.name) {
             errors.push(Wrong::new("name", format!("there is a set named {} already", set.name)));
         }
-        let submitted = now();
+        let submitted = clock();
         let mut new = Vec::new();
         for (i, request) in set.tasks.iter().enumerate() {
             let shared = Arc::new(request.clone());
             for name in request.names() {
                 if self.by_name.contains_key(&name) {
-                    errors.push(Wrong::new(format!("tasks[{i}].name"), format!("there is a task named {name} already")));
+                    errors
+                        .push(Wrong::new(format!("tasks[{i}].name"), format!("there is a task named {name} already")));
                 }
                 new.push(Task {
                     number: self.next + new.len() as u64,
@@ -322,7 +397,7 @@ impl Core {
                     set: set.name.clone(),
                     request: shared.clone(),
                     state: TaskState::Waiting,
-                    id: TaskId::default(),
+                    id: TaskId([0; 16]),
                     attempt: 0,
                     node: None,
                     why: "nothing has been decided yet".into(),
@@ -364,7 +439,9 @@ impl Core {
             return None;
         }
         let cluster = wayfare_sched::Cluster { nodes: there };
-        cluster.refuses(&task.demand(self.history.estimate(&task.request.image, &task.class()))).map(|why| why.to_string())
+        cluster
+            .refuses(&task.demand(self.history.estimate(&task.request.image, &task.class())))
+            .map(|why| why.to_string())
     }
 
     fn cancel(&mut self, name: &str) -> Result<(), Problem> {
@@ -373,7 +450,7 @@ impl Core {
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
         match task.state {
             TaskState::Waiting => {
-                (task.state, task.ended, task.why) = (TaskState::Cancelled, Some(self::now()), "cancelled".into());
+                (task.state, task.ended, task.why) = (TaskState::Cancelled, Some(clock()), "cancelled".into());
                 self.unplaced.retain(|other| *other != number);
                 self.tell(number);
             }
@@ -481,9 +558,14 @@ impl Core {
         self.engine.handle_joined(now, node);
         self.tell_node(&name);
         // What was said to run there does, until it says otherwise.
-        let there: Vec<u64> = self.tasks.values().filter(|task| {
-            matches!(task.state, TaskState::Starting | TaskState::Running) && task.node.as_ref() == Some(&name)
-        }).map(|task| task.number).collect();
+        let there: Vec<u64> = self
+            .tasks
+            .values()
+            .filter(|task| {
+                matches!(task.state, TaskState::Starting | TaskState::Running) && task.node.as_ref() == Some(&name)
+            })
+            .map(|task| task.number)
+            .collect();
         for number in there {
             self.awaited.remove(&number);
             self.adopt(number, id)?;
@@ -502,6 +584,10 @@ impl Core {
         if !self.engine.handle_running(now, owner, demand, node).unwrap_or(false) {
             tracing::warn!(task = %task.name, "runs where there is no room for it");
         }
+        // Whether its node was told is not known; it starts a task once, however often it is told.
+        if let (TaskState::Starting, Some(node)) = (task.state, &task.node) {
+            self.deeds.push(Deed::Launch { node: node.clone(), number, task: Box::new(task.spec()) });
+        }
         Ok(())
     }
 
@@ -513,9 +599,14 @@ impl Core {
         tracing::warn!(node = %name, "is lost: what ran there is started elsewhere");
         self.engine.handle_lost(now, id);
         self.tell_node(name);
-        let there: Vec<u64> = self.tasks.values().filter(|task| {
-            matches!(task.state, TaskState::Starting | TaskState::Running) && task.node.as_deref() == Some(name)
-        }).map(|task| task.number).collect();
+        let there: Vec<u64> = self
+            .tasks
+            .values()
+            .filter(|task| {
+                matches!(task.state, TaskState::Starting | TaskState::Running) && task.node.as_deref() == Some(name)
+            })
+            .map(|task| task.number)
+            .collect();
         for number in there {
             self.start_over(number, &format!("{name} was lost"))?;
         }
@@ -530,7 +621,7 @@ impl Core {
         self.by_id.remove(&task.id);
         self.awaited.remove(&number);
         if task.why == "cancelled" {
-            (task.state, task.ended) = (TaskState::Cancelled, Some(self::now()));
+            (task.state, task.ended) = (TaskState::Cancelled, Some(clock()));
         } else {
             (task.state, task.started, task.why) = (TaskState::Waiting, None, why.into());
         }
@@ -545,7 +636,7 @@ impl Core {
             Ok(()) => {
                 task.failures = 0;
                 if task.state == TaskState::Starting {
-                    (task.state, task.started) = (TaskState::Running, Some(self::now()));
+                    (task.state, task.started) = (TaskState::Running, Some(clock()));
                     self.tell(number);
                 }
             }
@@ -589,7 +680,8 @@ impl Core {
             let gone = |task: &&Task| {
                 task.state == TaskState::Running && task.node.as_deref() == Some(node) && !there.contains(&task.id)
             };
-            let gone: Vec<(u64, TaskId)> = self.tasks.values().filter(gone).map(|task| (task.number, task.id)).collect();
+            let gone: Vec<(u64, TaskId)> =
+                self.tasks.values().filter(gone).map(|task| (task.number, task.id)).collect();
             for (number, id) in gone {
                 // It may be on its way from one node to another, and be seen at neither.
                 if !self.missing.insert(id) {
@@ -610,7 +702,7 @@ impl Core {
         let of = wayfare_sched::TaskId(number);
         if brief.state.is_alive() {
             if task.state == TaskState::Starting {
-                (task.state, task.started) = (TaskState::Running, Some(self::now()));
+                (task.state, task.started) = (TaskState::Running, Some(clock()));
                 self.tell(number);
             } else if task.state == TaskState::Running
                 && task.node.as_deref() != Some(node)
@@ -640,7 +732,7 @@ impl Core {
             if state == TaskState::Succeeded
                 && let Some(started) = task.started
             {
-                let seconds = self::now().saturating_sub(started).max(1) as f64 / 1e3;
+                let seconds = clock().saturating_sub(started).max(1) as f64 / 1e3;
                 let (image, class) = (task.request.image.clone(), task.class());
                 self.history.handle_run(&image, &class, seconds, 1.0);
                 self.store.put_run(&image, &class, seconds)?;
@@ -658,7 +750,7 @@ impl Core {
 
     fn end(&mut self, number: u64, state: TaskState, status: Option<u32>, why: &str) -> Result<()> {
         if let Some(task) = self.tasks.get_mut(&number) {
-            (task.state, task.status, task.why, task.ended) = (state, status, why.into(), Some(self::now()));
+            (task.state, task.status, task.why, task.ended) = (state, status, why.into(), Some(clock()));
             self.awaited.remove(&number);
             self.tell(number);
         }
@@ -683,7 +775,9 @@ impl Core {
         let now = self.now();
         if self.nodes.values().any(|member| member.is_there) {
             for number in std::mem::take(&mut self.unplaced) {
-                let Some(task) = self.tasks.get(&number).filter(|task| task.state == TaskState::Waiting) else { continue };
+                let Some(task) = self.tasks.get(&number).filter(|task| task.state == TaskState::Waiting) else {
+                    continue;
+                };
                 let owner = self.sets.get(&task.set).map_or("", |set| &set.owner);
                 let demand = task.demand(self.history.estimate(&task.request.image, &task.class()));
                 if let Err(why) = self.engine.handle_arrived(now, owner, demand) {
@@ -724,7 +818,7 @@ impl Core {
         self.changed.insert(number);
         if let Some(task) = self.tasks.get(&number) {
             self.told.push(Event::Task {
-                at: now(),
+                at: clock(),
                 name: task.name.clone(),
                 set: task.set.clone(),
                 state: task.state,
@@ -735,7 +829,7 @@ impl Core {
 
     fn tell_node(&mut self, name: &str) {
         if let Some(member) = self.nodes.get(name) {
-            self.told.push(Event::Node { at: now(), name: name.into(), state: member.state().into() });
+            self.told.push(Event::Node { at: clock(), name: name.into(), state: member.state().into() });
         }
     }
 }

@@ -46,7 +46,9 @@ pub(crate) async fn look(agent: Arc<Agent>, core: mpsc::Sender<Command>) -> Resu
 }
 
 async fn info(agent: &Arc<Agent>, node: &str) -> Result<NodeInfo> {
-    let Reply::Nodes { nodes } = agent.ask_node(node, Request::Nodes).await? else { bail!("it answered something else") };
+    let Reply::Nodes { nodes } = agent.ask_node(node, Request::Nodes).await? else {
+        bail!("it answered something else")
+    };
     nodes.into_iter().find(|info| info.this).ok_or_else(|| anyhow::anyhow!("it does not say what it has"))
 }
 

@@ -2,7 +2,7 @@
 //! else sees it.
 
 use crate::Access;
-use crate::core::{Answer, Command, now};
+use crate::core::{Answer, Command, clock};
 use crate::fleet::log_path;
 use crate::store::Store;
 use anyhow::{Context, Result};
@@ -22,7 +22,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
-use wayfare_api::{Accepted, BODY_MAX, Event, NodeView, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView};
+use wayfare_api::{
+    Accepted, BODY_MAX, Event, NodeView, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView,
+};
 use wayfare_cluster::control::{Order, Reply};
 use wayfare_node::agent::Agent;
 use wayfare_snapshot::Digest;
@@ -67,7 +69,11 @@ impl Tokens {
             Some(access) => access.token,
             None => {
                 let token: String = wayfare_node::random::<24>()?.iter().map(|byte| format!("{byte:02x}")).collect();
-                let name = if tokens.iter().any(|(name, ..)| name == "admin") { format!("admin-{}", now()) } else { "admin".into() };
+                let name = if tokens.iter().any(|(name, ..)| name == "admin") {
+                    format!("admin-{}", clock())
+                } else {
+                    "admin".into()
+                };
                 store.put_token(&name, hash_of(&token), "admin")?;
                 tokens = store.tokens()?;
                 token
@@ -107,7 +113,10 @@ impl Who {
         if self.role >= role {
             return Ok(());
         }
-        Err(failed(403, format!("the token {} may only {}", self.name, if self.role == Role::Read { "look" } else { "submit" })))
+        Err(failed(
+            403,
+            format!("the token {} may only {}", self.name, if self.role == Role::Read { "look" } else { "submit" }),
+        ))
     }
 }
 
@@ -218,10 +227,13 @@ async fn submit_one(
 
 async fn take(app: &App, who: Who, set: SetRequest) -> Result<(StatusCode, Json<Accepted>), Failed> {
     for (i, task) in set.tasks.iter().enumerate() {
-        let known = task.image.parse::<Digest>().is_ok_and(|digest| wayfare_store::program::has_module(digest));
+        let known = task.image.parse::<Digest>().is_ok_and(wayfare_store::program::has_module);
         // What is no digest is told with all else that is wrong.
         if !known && task.image.len() == 64 {
-            let wrong = wayfare_api::Wrong::new(format!("tasks[{i}].image"), "no such program is here: PUT /v1/images/DIGEST first");
+            let wrong = wayfare_api::Wrong::new(
+                format!("tasks[{i}].image"),
+                "no such program is here: PUT /v1/images/DIGEST first",
+            );
             return Err(Failed(Problem { status: 422, title: "a program is missing".into(), errors: vec![wrong] }));
         }
     }
@@ -257,12 +269,20 @@ async fn task(State(app): State<App>, Path(name): Path<String>) -> Result<Json<T
     app.ask(|answer| Command::Task { name, answer }).await.map(Json)
 }
 
-async fn cancel(State(app): State<App>, Extension(who): Extension<Who>, Path(name): Path<String>) -> Result<StatusCode, Failed> {
+async fn cancel(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failed> {
     who.may(Role::Submit)?;
     app.ask(|answer| Command::Cancel { name, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
 
-async fn remove(State(app): State<App>, Extension(who): Extension<Who>, Path(name): Path<String>) -> Result<StatusCode, Failed> {
+async fn remove(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failed> {
     who.may(Role::Submit)?;
     let number = app.ask(|answer| Command::Number { name: name.clone(), answer }).await?;
     app.ask(|answer| Command::Remove { name, answer }).await?;
@@ -290,16 +310,15 @@ async fn logs(
     if let Ok(bytes) = tokio::fs::read(log_path(&app.logs, number)).await {
         return Ok((kind, bytes).into_response());
     }
-    let Some(node) = task.node.filter(|_| task.state != TaskState::Waiting) else { return Ok((kind, Bytes::new()).into_response()) };
+    let Some(node) = task.node.filter(|_| task.state != TaskState::Waiting) else {
+        return Ok((kind, Bytes::new()).into_response());
+    };
     let log = app.agent.log_of(&node, &name, follow).await.map_err(|e| failed(502, format!("{node}: {e:#}")))?;
-    let chunks = futures(log);
-    Ok((kind, Body::from_stream(chunks)).into_response())
+    Ok((kind, Body::from_stream(chunks(log))).into_response())
 }
 
 /// What is read, as it comes.
-fn futures(
-    mut log: tokio::io::BufReader<tokio::net::UnixStream>,
-) -> impl Stream<Item = std::io::Result<Bytes>> {
+fn chunks(mut log: tokio::io::BufReader<tokio::net::UnixStream>) -> impl Stream<Item = std::io::Result<Bytes>> {
     let (to, chunks) = mpsc::channel(4);
     tokio::spawn(async move {
         use tokio::io::AsyncReadExt;
@@ -322,12 +341,20 @@ async fn nodes(State(app): State<App>) -> Result<Json<Vec<NodeView>>, Failed> {
     app.ask(|answer| Command::Nodes { answer }).await.map(Json)
 }
 
-async fn cordon(State(app): State<App>, Extension(who): Extension<Who>, Path(node): Path<String>) -> Result<StatusCode, Failed> {
+async fn cordon(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, Failed> {
     who.may(Role::Admin)?;
     app.ask(|answer| Command::Cordon { node, cordoned: true, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
 
-async fn uncordon(State(app): State<App>, Extension(who): Extension<Who>, Path(node): Path<String>) -> Result<StatusCode, Failed> {
+async fn uncordon(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Path(node): Path<String>,
+) -> Result<StatusCode, Failed> {
     who.may(Role::Admin)?;
     app.ask(|answer| Command::Cordon { node, cordoned: false, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }

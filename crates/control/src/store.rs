@@ -75,7 +75,8 @@ impl Store {
 
     pub(crate) fn put_set(&self, set: &Set) -> Result<()> {
         let objective = serde_json::to_string(&set.objective)?;
-        let mut put = self.0.prepare_cached("INSERT INTO sets (name, owner, objective, submitted) VALUES (?1, ?2, ?3, ?4)")?;
+        let mut put =
+            self.0.prepare_cached("INSERT INTO sets (name, owner, objective, submitted) VALUES (?1, ?2, ?3, ?4)")?;
         put.execute(params![set.name, set.owner, objective, set.submitted])?;
         Ok(())
     }
@@ -186,7 +187,9 @@ impl Store {
 
     /// How long a task has run, at speed 1.
     pub(crate) fn put_run(&self, image: &str, args: &str, seconds: f64) -> Result<()> {
-        self.0.prepare_cached("INSERT INTO runs (image, args, seconds) VALUES (?1, ?2, ?3)")?.execute(params![image, args, seconds])?;
+        self.0
+            .prepare_cached("INSERT INTO runs (image, args, seconds) VALUES (?1, ?2, ?3)")?
+            .execute(params![image, args, seconds])?;
         // More than are looked at are not kept.
         self.0.prepare_cached("DELETE FROM runs WHERE rowid <= (SELECT max(rowid) FROM runs) - 20000")?.execute([])?;
         Ok(())

@@ -141,7 +141,8 @@ impl Agent {
         loop {
             match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
                 NodeMessage::Unknown => {
-                    let wasm = program::kept_module(digest)?.with_context(|| format!("the program {digest} is not here"))?;
+                    let wasm =
+                        program::kept_module(digest)?.with_context(|| format!("the program {digest} is not here"))?;
                     for part in Part::all(Long::Module, &wasm) {
                         link.send(Kind::Part, &part.to_vec()).await?;
                     }

@@ -39,6 +39,53 @@ pub enum NodeCommand {
     Revoke(Revoke),
     /// Give this node a new key
     Rotate(Rotate),
+    /// Have the controller start nothing new on a node
+    #[command(after_help = "Examples:\n  wayfare node cordon node2\n  wayfare node cordon node2 --undo")]
+    Cordon(Cordon),
+    /// Have the controller move what runs on a node to others, live, and start nothing new there
+    #[command(after_help = "Examples:\n  wayfare node drain node2\n  wayfare node cordon node2 --undo")]
+    Drain(Marked),
+    /// Say something about a node that tasks may ask for
+    Label(Label),
+}
+
+/// A node of the controller's.
+#[derive(Debug, Args)]
+pub struct Marked {
+    #[command(flatten)]
+    pub at: At,
+    /// The node
+    #[arg(value_name = "NODE")]
+    pub name: String,
+}
+
+/// `wayfare node cordon`.
+#[derive(Debug, Args)]
+pub struct Cordon {
+    #[command(flatten)]
+    pub node: Marked,
+    /// It may have tasks again
+    #[arg(long)]
+    pub undo: bool,
+}
+
+/// `wayfare node label`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare node label node2 zone=a gpu
+  wayfare node label node2 --remove gpu
+
+The label gpu says that tasks which need one can run there.")]
+pub struct Label {
+    #[command(flatten)]
+    pub node: Marked,
+    /// Labels that it gets
+    #[arg(required_unless_present = "remove")]
+    pub labels: Vec<String>,
+    /// A label that it has no more
+    #[arg(long, value_name = "LABEL")]
+    pub remove: Vec<String>,
 }
 
 /// `wayfare node init`.

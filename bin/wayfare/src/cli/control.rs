@@ -1,0 +1,127 @@
+//! What may be typed about a controller and the sets of tasks that it has.
+
+use super::{At, Format};
+use crate::units;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// `wayfare up`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare up                                        a node and a controller on this machine
+  wayfare up --nodes 3                              with two more nodes, each a process of its own
+  wayfare up --listen 192.0.2.7:7600                other machines join: `wayfare node invite`, `wayfare node join`
+
+All of it ends on Ctrl-C, and goes on when it is started again: what was submitted, what ran, and what is known of it are
+on the disk.")]
+pub struct Up {
+    #[command(flatten)]
+    pub at: At,
+    /// How many nodes there are to be on this machine
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub nodes: u16,
+    /// Where to listen for other nodes
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7600")]
+    pub listen: SocketAddr,
+    /// Where to listen for users: HTTP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7700")]
+    pub api: SocketAddr,
+    /// Processors that tasks may have of each node (default: those of the machine, shared by its nodes)
+    #[arg(long, value_parser = units::cpus)]
+    pub cpus: Option<u32>,
+    /// Memory that tasks may have of each node (default: what the machine has free, shared by its nodes)
+    #[arg(long, value_parser = units::size)]
+    pub memory: Option<u64>,
+}
+
+/// `wayfare submit`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare submit set.json
+  wayfare submit --name hash --image sha256.wasm --count 20 --cores 0.5 -- 64 7
+
+  set.json: {\"name\": \"night\", \"tasks\": [
+    {\"name\": \"queens\", \"image\": \"queens.wasm\", \"args\": [\"12\"], \"count\": 10},
+    {\"name\": \"sort\", \"image\": \"quicksort.wasm\", \"memory\": 67108864, \"priority\": 1}]}
+
+Images are found beside the file. A set is taken as a whole or not at all.")]
+pub struct Submit {
+    #[command(flatten)]
+    pub at: At,
+    /// A set
+    #[arg(value_name = "SET.json", required_unless_present = "image", conflicts_with = "image")]
+    pub file: Option<PathBuf>,
+    /// A single task's name, and its set's
+    #[arg(long, requires = "image")]
+    pub name: Option<String>,
+    /// Its program
+    #[arg(long, value_name = "PROG.wasm")]
+    pub image: Option<PathBuf>,
+    /// How many of it
+    #[arg(long, default_value_t = 1, requires = "image")]
+    pub count: u32,
+    /// Processors that it counts for
+    #[arg(long, default_value = "1", value_parser = units::cpus, requires = "image")]
+    pub cores: u32,
+    /// Memory that it may use
+    #[arg(long, default_value = "256MiB", value_parser = units::size, requires = "image")]
+    pub memory: u64,
+    /// The higher the sooner
+    #[arg(long, default_value_t = 0, requires = "image", allow_negative_numbers = true)]
+    pub priority: i32,
+    /// A label that its node must have
+    #[arg(long, value_name = "LABEL", requires = "image")]
+    pub label: Vec<String>,
+    /// It stays on the controller's node
+    #[arg(long, requires = "image")]
+    pub local_only: bool,
+    /// Wait until all is over
+    #[arg(long)]
+    pub wait: bool,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, requires = "image")]
+    pub args: Vec<String>,
+}
+
+/// `wayfare tasks`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wayfare tasks\n  wayfare tasks night -o json")]
+pub struct Tasks {
+    #[command(flatten)]
+    pub at: At,
+    /// Only those of this set
+    pub set: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare wait night
+
+Exit status: 0 if all of its tasks have succeeded, 1 if not.")]
+pub struct Wait {
+    #[command(flatten)]
+    pub at: At,
+    /// The set
+    pub set: String,
+    /// How to print how it went
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  wayfare cancel queens-3")]
+pub struct Cancel {
+    #[command(flatten)]
+    pub at: At,
+    /// The task
+    pub name: String,
+}
