@@ -102,7 +102,7 @@ pub(crate) enum Command {
     Launched {
         id: TaskId,
         number: u64,
-        result: Result<(), String>,
+        result: Start,
     },
     /// The log of a task that has ended is here.
     Collected {
@@ -110,6 +110,15 @@ pub(crate) enum Command {
     },
     /// Time passes.
     Tick,
+}
+
+/// What became of the word to start a task.
+pub(crate) enum Start {
+    Done,
+    /// The node has not, and says why.
+    Refused(String),
+    /// The node does not answer: it may have.
+    Unheard(String),
 }
 
 /// Something to do on a node.
@@ -142,6 +151,8 @@ struct Member {
     id: NodeId,
     marks: Marks,
     is_there: bool,
+    /// It did not answer when it was last told something.
+    is_silent: bool,
     heard: Instant,
 }
 
@@ -552,7 +563,7 @@ impl Core {
             self.next_node += 1;
             NodeId(self.next_node)
         });
-        let member = Member { info, id, marks, is_there: true, heard: Instant::now() };
+        let member = Member { info, id, marks, is_there: true, is_silent: false, heard: Instant::now() };
         let node = member.as_node(&self.me);
         self.nodes.insert(name.clone(), member);
         self.engine.handle_joined(now, node);
@@ -629,41 +640,54 @@ impl Core {
         Ok(())
     }
 
-    fn launched(&mut self, id: TaskId, number: u64, result: Result<(), String>) -> Result<()> {
-        let now = self.now();
+    fn launched(&mut self, id: TaskId, number: u64, result: Start) -> Result<()> {
+        let (now, of) = (self.now(), wayfare_sched::TaskId(number));
         let Some(task) = self.tasks.get_mut(&number).filter(|task| task.id == id) else { return Ok(()) };
-        match result {
-            Ok(()) => {
+        let why = match result {
+            Start::Done => {
                 task.failures = 0;
                 if task.state == TaskState::Starting {
                     (task.state, task.started) = (TaskState::Running, Some(clock()));
                     self.tell(number);
                 }
+                return Ok(());
             }
-            // A node that does not answer may have started it, and it may be seen there.
-            Err(why) if task.state == TaskState::Starting => {
-                tracing::warn!(task = %task.name, node = ?task.node, "could not be started: {why}");
+            // It has been heard that it runs, or has ended.
+            _ if task.state != TaskState::Starting => return Ok(()),
+            Start::Refused(why) => {
                 task.failures += 1;
-                let gives_up = task.failures >= FAILURES;
-                let of = wayfare_sched::TaskId(number);
-                if gives_up {
-                    self.engine.handle_ended(now, of);
-                    self.end(number, TaskState::Failed, None, &format!("could not be started: {why}"))?;
-                } else {
-                    // Not at once, and not before others: the engine hears of it later.
-                    self.engine.handle_ended(now, of);
-                    self.start_over(number, &format!("could not be started: {why}"))?;
-                    self.later.push((Instant::now() + AGAIN, number));
-                }
+                why
             }
-            Err(_) => {}
+            Start::Unheard(why) => {
+                // Nothing new is started there before it is heard again; if it is not, it is lost.
+                if let Some(member) = task.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
+                    member.is_silent = true;
+                    let id = member.id;
+                    self.engine.handle_cordoned(now, id, true);
+                }
+                why
+            }
+        };
+        let why = format!("could not be started on {}: {why}", task.node.as_deref().unwrap_or("its node"));
+        tracing::warn!(task = %task.name, "{why}");
+        let gives_up = task.failures >= FAILURES;
+        self.engine.handle_ended(now, of);
+        if gives_up {
+            return self.end(number, TaskState::Failed, None, &why);
         }
+        // Not at once, and not before others: the engine hears of it later.
+        self.start_over(number, &why)?;
+        self.later.push((Instant::now() + AGAIN, number));
         Ok(())
     }
 
     fn heard(&mut self, node: &str, briefs: &[Brief], all: bool) -> Result<()> {
+        let now = self.now();
         let Some(member) = self.nodes.get_mut(node).filter(|member| member.is_there) else { return Ok(()) };
         member.heard = Instant::now();
+        if std::mem::take(&mut member.is_silent) {
+            self.engine.handle_cordoned(now, member.id, member.marks.cordoned);
+        }
         for brief in briefs {
             match self.by_id.get(&brief.id).copied() {
                 Some(number) => self.heard_of(node, number, brief)?,

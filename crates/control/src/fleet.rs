@@ -1,7 +1,7 @@
 //! The controller's hands: follows every node, and does on them what the core decides.
 
 use crate::LEASE;
-use crate::core::{Command, Deed};
+use crate::core::{Command, Deed, Start};
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -111,9 +111,10 @@ async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Send
             let id = task.id;
             let launched = tokio::time::timeout(START, agent.launch_at(&node, *task)).await;
             let result = match launched {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(e)) => Err(format!("{node}: {e:#}")),
-                Err(_) => Err(format!("{node} does not answer")),
+                Ok(Ok(Ok(()))) => Start::Done,
+                Ok(Ok(Err(why))) => Start::Refused(why),
+                Ok(Err(e)) => Start::Unheard(format!("{e:#}")),
+                Err(_) => Start::Unheard(format!("{node} does not answer")),
             };
             let _ = core.send(Command::Launched { id, number, result }).await;
         }

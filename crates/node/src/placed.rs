@@ -9,7 +9,7 @@ use crate::link::Link;
 use crate::local;
 use crate::peers::NodeMessage;
 use crate::spec::Spec;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -126,14 +126,16 @@ impl Agent {
     /// Starts a task on a node, which may be this one; the module is sent where that lacks it.
     ///
     /// # Errors
-    /// What it says, or that it is not there; or that the module is not here either.
-    pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec) -> Result<()> {
+    /// That it is not there: it may have started the task all the same. Within that, why it has not.
+    pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec) -> Result<Result<(), String>> {
         let digest: Digest = spec.module.parse()?;
         if self.identity()?.name == node {
             let agent = self.clone();
-            let launched = tokio::task::spawn_blocking(move || agent.launch(spec, None)).await??;
-            anyhow::ensure!(launched, "the program {digest} is not here");
-            return Ok(());
+            return Ok(match tokio::task::spawn_blocking(move || agent.launch(spec, None)).await? {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(format!("the program {digest} is not here")),
+                Err(e) => Err(format!("{e:#}")),
+            });
         }
         let mut link = self.dial(node).await?;
         let wish = Request::Launch { spec };
@@ -149,12 +151,12 @@ impl Agent {
                 }
                 NodeMessage::Reply(reply) => {
                     return match serde_json::from_slice(&reply)? {
-                        Reply::Started { .. } => Ok(()),
-                        Reply::Failed { error } => Err(anyhow!(error)),
+                        Reply::Started { .. } => Ok(Ok(())),
+                        Reply::Failed { error } => Ok(Err(error)),
                         _ => bail!("it answered something else"),
                     };
                 }
-                NodeMessage::Refused(why) => bail!(why),
+                NodeMessage::Refused(why) => return Ok(Err(why)),
                 _ => bail!("it answered something else"),
             }
         }
