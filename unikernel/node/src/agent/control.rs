@@ -103,9 +103,11 @@ async fn done(agent: &Rc<Agent>, request: Request) -> Result<Reply> {
             let at = clock::unix().saturating_sub(clock::nanos() / SECOND);
             let restarted = agent.failures.last.clone().map(|why| Restarted { at, why });
             let (free, processors) = (Some(sys::free()), Some(sys::processors()));
-            let mut nodes = Vec::from([NodeInfo { peer: agent.me(), this: true, free, processors, room: None, restarted }]);
+            let mut nodes =
+                Vec::from([NodeInfo { peer: agent.me(), this: true, free, processors, room: None, restarted }]);
             let others = agent.peers.borrow();
-            let other = |peer| NodeInfo { peer, this: false, free: None, processors: None, room: None, restarted: None };
+            let other =
+                |peer| NodeInfo { peer, this: false, free: None, processors: None, room: None, restarted: None };
             nodes.extend(others.values().cloned().map(other));
             Reply::Nodes { nodes }
         }
