@@ -180,10 +180,10 @@ pub fn known(state: Option<&Path>, name: &str) -> Option<(Api, TaskView)> {
 /// # Errors
 /// When its node does not answer.
 pub fn logs(api: &Api, task: &TaskView, follow: bool) -> Result<ExitCode> {
-    let mut name = task.state;
-    while follow && name == TaskState::Waiting {
+    let mut state = task.state;
+    while follow && state == TaskState::Waiting {
         std::thread::sleep(LOOK);
-        name = api.get::<TaskView>(&format!("/v1/tasks/{}", task.name))?.state;
+        state = api.get::<TaskView>(&format!("/v1/tasks/{}", task.name))?.state;
     }
     let mut log = api.stream(&format!("/v1/tasks/{}/logs?follow={follow}", task.name))?;
     std::io::copy(&mut log, &mut std::io::stdout().lock())?;

@@ -57,6 +57,7 @@ pub fn detach(args: &Run, mounts: &Mounts) -> Result<ExitCode> {
         publish: more.publish.clone(),
         origin: String::new(),
         started: 0,
+        placed: false,
     };
     match crate::standing::while_running("compiling", || client.ask(&Request::Run { spec }))? {
         Reply::Started { name } => output::print(&format!("{name}\n"))?,

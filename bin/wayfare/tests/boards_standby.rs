@@ -10,7 +10,7 @@ use support::board::{Board, alone};
 use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, join, until};
 use support::link::slow;
-use support::steady::{is_unbroken, start};
+use support::steady::{goes_on, is_unbroken, start};
 use wayfare_sim::proxy::Proxy;
 
 const TASK: &str = "t";
@@ -56,13 +56,6 @@ fn goes_on_at(board: &Board<'_>) {
     is_unbroken(&output(board));
 }
 
-fn goes_on(at: &Node) {
-    at.wait(TASK, "running");
-    let before = lines(&at.output(TASK));
-    until("it prints", PATIENCE, || lines(&at.output(TASK)) > before + 5);
-    is_unbroken(&at.output(TASK));
-}
-
 #[test]
 fn a_board_goes_on_when_the_node_dies_and_gives_the_task_back() {
     let _alone = alone();
@@ -84,7 +77,7 @@ fn a_board_goes_on_when_the_node_dies_and_gives_the_task_back() {
     a.serve();
     a.wait(TASK, "left");
     let known = lines(&output(&board));
-    goes_on(&a);
+    goes_on(&a, TASK);
     assert!(lines(&a.output(TASK)) >= known, "with all that it had done");
     board.wait(TASK, "left");
     assert!(board.log().contains("t goes back to a"), "by a move: {}", board.log());
@@ -96,7 +89,7 @@ fn a_board_goes_on_when_the_node_dies_and_gives_the_task_back() {
     assert!(lines(&output(&board)) >= known);
     a.serve();
     a.run(&["failback", TASK]).ok();
-    goes_on(&a);
+    goes_on(&a, TASK);
     until("it has its standby again", PATIENCE, || syncs(&a, TASK) >= 2);
 }
 
@@ -177,7 +170,7 @@ fn a_board_that_was_reset_is_brought_up_to_date() {
     a.wait(TASK, "left");
     board.switch_off();
     board.switch_on();
-    goes_on(&a);
+    goes_on(&a, TASK);
     until("it has its standby again", PATIENCE, || syncs(&a, TASK) >= 2);
 }
 
@@ -224,7 +217,7 @@ fn of_two_copies_one_goes_on() {
         cut_off(a, board, proxies, TASK);
         restore();
         board.wait(TASK, "left");
-        goes_on(a);
+        goes_on(a, TASK);
         stands_by(board, TASK);
         a.run(&["unprotect", TASK]).ok();
         until("nothing is left there", PATIENCE, || pair(board, TASK).is_none());
@@ -239,7 +232,7 @@ fn of_two_copies_one_goes_on() {
         a.wait(TASK, "running");
         restore();
         board.wait(TASK, "left");
-        goes_on(a);
+        goes_on(a, TASK);
         stands_by(board, TASK);
         // Once for the claim, and once for that.
         assert_eq!(board.log().matches("t goes on at a, epoch").count(), 2, "{}", board.log());
@@ -304,7 +297,7 @@ fn a_board_behind_another_standby_waits_for_that() {
     let stands_by = |of: &str| pair(&board, TASK).is_some_and(|pair| pair["sync"] != 0 && pair["peer"] == of);
     until("both are kept up to date", PATIENCE, || stands_by("a") && b.stands_by(TASK));
     a.kill();
-    goes_on(&b);
+    goes_on(&b, TASK);
     until("the board stands by for the other one", PATIENCE, || stands_by("b"));
     b.kill();
     goes_on_at(&board);

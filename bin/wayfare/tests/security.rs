@@ -166,6 +166,7 @@ fn offer(n: u64) -> Offer {
         publish: Vec::new(),
         origin: "c".into(),
         started: 0,
+        placed: false,
     };
     Offer {
         task: spec.id,

@@ -178,6 +178,11 @@ fn nodes_and_the_controller_may_be_killed() {
     until("all are over", 2 * PATIENCE, || up.tasks("night").iter().all(|task| task["ended"].is_u64()));
     up.check("night", &line);
     assert!(up.tasks("night").iter().any(|task| task["attempt"].as_u64() > Some(1)), "some were started anew");
+    // Nobody has any of it, or of what was given up, any more.
+    for node in ["node1", "node2", "node3"] {
+        let nothing = || !up.run(&["ps", "-a", "--node", node]).ok().stdout.contains("night-");
+        until("it is forgotten there", PATIENCE, nothing);
+    }
 }
 
 #[test]

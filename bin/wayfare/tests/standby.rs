@@ -12,7 +12,7 @@ use std::time::Duration;
 use support::client::talk;
 use support::cluster::{Node, PATIENCE, free_port, pair, until};
 use support::link::{Linked, slow};
-use support::steady::{is_unbroken, start};
+use support::steady::{goes_on, lines, start};
 
 const TASK: &str = "t";
 
@@ -25,18 +25,6 @@ fn syncs(node: &Node) -> u64 {
     seen(node).map_or(0, |pair| pair["sync"].as_u64().unwrap())
 }
 
-fn lines(node: &Node) -> usize {
-    node.output(TASK).lines().count()
-}
-
-/// It goes on there, from a state that was whole: nothing that it prints is wrong, and nothing is missing.
-fn goes_on(at: &Node) {
-    at.wait(TASK, "running");
-    let before = lines(at);
-    until("it prints", PATIENCE, || lines(at) > before + 5);
-    is_unbroken(&at.output(TASK));
-}
-
 #[test]
 fn a_standby_goes_on_when_the_node_dies() {
     let (mut a, b) = pair();
@@ -46,10 +34,10 @@ fn a_standby_goes_on_when_the_node_dies() {
     assert_eq!((&here["role"], &here["peer"], &here["connected"]), (&"primary".into(), &"b".into(), &true.into()));
     assert_eq!(seen(&b).unwrap()["role"], "standby");
     until("it syncs again and again", PATIENCE, || syncs(&a) >= 3 && syncs(&b) >= 3);
-    let known = lines(&a);
+    let known = lines(&a, TASK);
     a.kill();
-    goes_on(&b);
-    assert!(lines(&b) + 200 > known, "it did not begin anew");
+    goes_on(&b, TASK);
+    assert!(lines(&b, TASK) + 200 > known, "it did not begin anew");
     // It is to have a standby itself, as soon as there is one.
     let there = seen(&b).unwrap();
     assert_eq!((&there["role"], &there["connected"]), (&"primary".into(), &false.into()));
@@ -58,14 +46,14 @@ fn a_standby_goes_on_when_the_node_dies() {
     a.wait(TASK, "left");
     until("the roles are exchanged", PATIENCE, || syncs(&a) >= 2);
     assert_eq!(seen(&a).unwrap()["role"], "standby");
-    goes_on(&b);
+    goes_on(&b, TASK);
     assert_eq!(a.state(TASK), "left");
     // And may take over in turn.
-    let known = lines(&b);
+    let known = lines(&b, TASK);
     b.run(&["failback", TASK]).ok();
     b.wait(TASK, "left");
-    goes_on(&a);
-    assert!(lines(&a) >= known, "it was handed over with all that it had done");
+    goes_on(&a, TASK);
+    assert!(lines(&a, TASK) >= known, "it was handed over with all that it had done");
 }
 
 #[test]
@@ -75,20 +63,20 @@ fn a_task_goes_home_by_itself() {
     a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s"]).ok();
     until("it syncs", PATIENCE, || syncs(&b) >= 2);
     a.kill();
-    goes_on(&b);
+    goes_on(&b, TASK);
     a.serve();
     a.wait(TASK, "left");
     a.wait(TASK, "running");
-    let known = lines(&b);
-    goes_on(&a);
-    assert!(lines(&a) >= known);
+    let known = lines(&b, TASK);
+    goes_on(&a, TASK);
+    assert!(lines(&a, TASK) >= known);
     assert_eq!(b.state(TASK), "left");
     until("it has its standby again", PATIENCE, || seen(&b).is_some_and(|pair| pair["role"] == "standby"));
     // An agent that ends in peace hands it over.
-    let known = lines(&a);
+    let known = lines(&a, TASK);
     a.end();
-    goes_on(&b);
-    assert!(lines(&b) >= known, "{} of {known}", lines(&b));
+    goes_on(&b, TASK);
+    assert!(lines(&b, TASK) >= known, "{} of {known}", lines(&b, TASK));
 }
 
 /// Both nodes are there: nothing is lost, and it stays where a person wants it.
@@ -102,13 +90,13 @@ fn a_task_is_handed_over_and_back_by_hand() {
     b.run(&["failback", TASK]).fails("at home where it is, on a");
     for (from, to, order) in [(&a, &b, "failover"), (&b, &a, "failback"), (&a, &b, "failover"), (&b, &a, "failover")] {
         until("it has its standby", PATIENCE, || seen(from).is_some_and(|p| p["role"] == "primary" && p["sync"] != 0));
-        let known = lines(from);
+        let known = lines(from, TASK);
         // Asked by turns at the node where it is, and at the standby.
         let at = if order == "failback" { to } else { from };
         at.run(&[order, TASK]).ok();
         assert_eq!((from.state(TASK), to.state(TASK)), ("left".into(), "running".into()));
-        goes_on(to);
-        assert!(lines(to) >= known, "{} of {known} after {order}", lines(to));
+        goes_on(to, TASK);
+        assert!(lines(to, TASK) >= known, "{} of {known} after {order}", lines(to, TASK));
     }
 }
 
@@ -122,25 +110,25 @@ fn of_two_copies_the_one_that_has_come_further_counts() {
     a.run(&protect).ok();
     std::thread::sleep(Duration::from_secs(1));
     linked.down();
-    goes_on(b);
+    goes_on(b, TASK);
     // It has done the last second again, so the other one is ahead.
-    let known = lines(a);
-    assert!(lines(b) < known);
+    let known = lines(a, TASK);
+    assert!(lines(b, TASK) < known);
     linked.up();
     b.wait(TASK, "left");
-    goes_on(a);
-    assert!(lines(a) > known);
+    goes_on(a, TASK);
+    assert!(lines(a, TASK) > known);
     until("the roles are as they were", PATIENCE, || b.stands_by(TASK));
     // The other way round: one side stands still for a while.
     linked.down();
     a.signal(Signal::STOP);
-    goes_on(b);
-    let ahead = lines(b) + 100;
-    until("it is far ahead", PATIENCE, || lines(b) > ahead);
+    goes_on(b, TASK);
+    let ahead = lines(b, TASK) + 100;
+    until("it is far ahead", PATIENCE, || lines(b, TASK) > ahead);
     a.signal(Signal::CONT);
     linked.up();
     a.wait(TASK, "left");
-    goes_on(b);
+    goes_on(b, TASK);
     until("the roles are exchanged", PATIENCE, || a.stands_by(TASK));
 }
 
@@ -179,13 +167,13 @@ fn a_link_that_breaks_and_comes_back_leaves_one() {
     a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();
     until("it syncs", PATIENCE, || syncs(b) >= 2);
     linked.down();
-    goes_on(b);
+    goes_on(b, TASK);
     // Cut off, it runs on here as well: nobody hears of it.
     assert_eq!(a.state(TASK), "running");
     assert_eq!(seen(a).unwrap()["connected"], false);
     linked.up();
     a.wait(TASK, "left");
-    goes_on(b);
+    goes_on(b, TASK);
     until("the roles are exchanged", PATIENCE, || a.stands_by(TASK));
 }
 
@@ -197,16 +185,16 @@ fn a_copy_is_kept_until_the_other_one_is_safe() {
     linked.a.run(&["protect", TASK, "--standby", "b", "--policy", "fixed:1s", "--stay"]).ok();
     until("it syncs", PATIENCE, || syncs(&linked.b) >= 2);
     linked.down();
-    goes_on(&linked.b);
-    let known = lines(&linked.a);
+    goes_on(&linked.b, TASK);
+    let known = lines(&linked.a, TASK);
     // They hear of each other by one way only: the other one's state cannot come.
     linked.proxy.restore();
     linked.a.wait(TASK, "left");
     std::thread::sleep(Duration::from_secs(2));
     linked.b.kill();
     linked.a.wait(TASK, "running");
-    goes_on(&linked.a);
-    assert!(lines(&linked.a) >= known);
+    goes_on(&linked.a, TASK);
+    assert!(lines(&linked.a, TASK) >= known);
 }
 
 #[test]
@@ -223,7 +211,7 @@ fn a_standby_that_was_away_is_brought_up_to_date() {
     // By hand, as its node is well.
     a.run(&["failover", TASK]).ok();
     a.wait(TASK, "left");
-    goes_on(&b);
+    goes_on(&b, TASK);
 }
 
 #[test]
@@ -243,7 +231,7 @@ fn what_has_a_standby_is_not_moved_and_what_cannot_have_one_is_refused() {
     a.run(&["unprotect", TASK]).ok();
     until("nothing is left there", PATIENCE, || seen(&b).is_none());
     a.run(&["migrate", TASK, "--to", "b"]).ok();
-    goes_on(&b);
+    goes_on(&b, TASK);
     // One that ends needs none.
     a.start("short", &[], "steady", &["4", "100", "10"]);
     a.run(&["protect", "short", "--standby", "b"]).ok();

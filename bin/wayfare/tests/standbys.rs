@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::client::talk;
 use support::cluster::{Node, PATIENCE, found, free_port, join, until};
-use support::steady::{is_unbroken, start};
+use support::steady::{goes_on, lines, start};
 
 const TASK: &str = "t";
 
@@ -22,17 +22,6 @@ fn three() -> [Node; 3] {
         node.serve();
     }
     nodes
-}
-
-fn lines(node: &Node) -> usize {
-    node.output(TASK).lines().count()
-}
-
-fn goes_on(at: &Node) {
-    at.wait(TASK, "running");
-    let before = lines(at);
-    until("it prints", PATIENCE, || lines(at) > before + 5);
-    is_unbroken(&at.output(TASK));
 }
 
 /// It is the standby of that node.
@@ -58,25 +47,25 @@ fn the_nearest_goes_on_and_the_next_when_that_is_gone_too() {
     });
     a.run(&["migrate", TASK, "--to", "b"]).fails("has a standby on b");
     a.kill();
-    goes_on(&b);
+    goes_on(&b, TASK);
     assert_eq!(c.state(TASK), "none");
     until("the other one stands by for it", PATIENCE, || stands_by(&c, TASK, "b"));
-    let known = lines(&b);
+    let known = lines(&b, TASK);
     b.kill();
-    goes_on(&c);
-    assert!(lines(&c) + 200 > known, "it did not begin anew");
+    goes_on(&c, TASK);
+    assert!(lines(&c, TASK) + 200 > known, "it did not begin anew");
     // They are back, and it goes home with all that it has done.
     b.serve();
     a.serve();
     a.wait(TASK, "running");
-    let known = lines(&c);
-    goes_on(&a);
-    assert!(lines(&a) >= known);
+    let known = lines(&c, TASK);
+    goes_on(&a, TASK);
+    assert!(lines(&a, TASK) >= known);
     until("all is as it was", 2 * PATIENCE, || stands_by(&b, TASK, "a") && stands_by(&c, TASK, "a"));
     assert_eq!([b.state(TASK), c.state(TASK)], ["left", "left"]);
     a.run(&["unprotect", TASK]).ok();
     until("nobody stands by", PATIENCE, || b.pair(TASK).is_none() && c.pair(TASK).is_none());
-    goes_on(&a);
+    goes_on(&a, TASK);
 }
 
 /// The task's node and the nearest standby are lost in the same moment.
@@ -88,7 +77,7 @@ fn the_next_one_goes_on_when_two_die_at_once() {
     until("both are kept up to date", PATIENCE, || stands_by(&b, TASK, "a") && stands_by(&c, TASK, "a"));
     a.kill();
     b.kill();
-    goes_on(&c);
+    goes_on(&c, TASK);
     b.serve();
     until("the nearer one stands by for it", PATIENCE, || stands_by(&b, TASK, "c"));
     assert_eq!(c.state(TASK), "running");
@@ -96,7 +85,7 @@ fn the_next_one_goes_on_when_two_die_at_once() {
     a.wait(TASK, "left");
     until("so does its home", PATIENCE, || stands_by(&a, TASK, "c"));
     c.run(&["failback", TASK]).ok();
-    goes_on(&a);
+    goes_on(&a, TASK);
     until("the others stand by", PATIENCE, || stands_by(&b, TASK, "a") && stands_by(&c, TASK, "a"));
 }
 
@@ -109,16 +98,16 @@ fn those_who_come_too_late_find_one_that_goes_on() {
     until("both are kept up to date", PATIENCE, || stands_by(&b, TASK, "a") && stands_by(&c, TASK, "a"));
     b.signal(Signal::STOP);
     asleep(&a, &c);
-    let known = lines(&c) + 20;
-    until("it is ahead", PATIENCE, || lines(&c) > known);
+    let known = lines(&c, TASK) + 20;
+    until("it is ahead", PATIENCE, || lines(&c, TASK) > known);
     b.signal(Signal::CONT);
     until("it stands by for the one that goes on", PATIENCE, || stands_by(&b, TASK, "c"));
     assert_eq!((b.state(TASK), c.state(TASK)), ("none".into(), "running".into()));
     a.signal(Signal::CONT);
     a.wait(TASK, "left");
     until("the task's node stands by", PATIENCE, || stands_by(&a, TASK, "c"));
-    goes_on(&c);
-    assert!(lines(&c) > known && b.state(TASK) == "none");
+    goes_on(&c, TASK);
+    assert!(lines(&c, TASK) > known && b.state(TASK) == "none");
 }
 
 /// Clients hear one story, whoever tells it.
@@ -162,5 +151,5 @@ fn all_of_them_or_none() {
     a.run(&["protect", TASK, "--standby", "b,b"]).fails("b is named twice");
     a.run(&["protect", TASK, "--standby", "b,c,d,e,f,g,h,i,j"]).fails("8 standbys at most");
     a.run(&["protect", TASK]).is(2);
-    goes_on(&a);
+    goes_on(&a, TASK);
 }

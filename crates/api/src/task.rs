@@ -4,10 +4,9 @@ use crate::SET_MAX;
 use crate::problem::Wrong;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
-use utoipa::ToSchema;
 
 /// What a set is to be good at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
     /// That its last task ends as soon as can be.
@@ -18,7 +17,7 @@ pub enum Objective {
 }
 
 /// A task that somebody wants to have run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRequest {
     /// Its name; no two tasks that the controller knows have the same. With a count, `name-1` and so on.
@@ -73,7 +72,7 @@ fn one_of_it() -> u32 {
 }
 
 /// Tasks that belong together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetRequest {
     /// Its name; no two sets have the same.

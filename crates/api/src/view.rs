@@ -2,10 +2,9 @@
 
 use crate::task::Objective;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 /// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// It has no node yet.
@@ -42,7 +41,7 @@ impl TaskState {
 }
 
 /// A task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskView {
     /// Its name.
     pub name: String,
@@ -81,7 +80,7 @@ pub struct TaskView {
 }
 
 /// A set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SetView {
     /// Its name.
     pub name: String,
@@ -108,7 +107,7 @@ pub struct SetView {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
@@ -133,7 +132,7 @@ pub struct NodeView {
 }
 
 /// A set was taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// The set.
     pub set: String,
@@ -142,7 +141,7 @@ pub struct Accepted {
 }
 
 /// Something has changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Event {
     /// A task stands elsewhere than before.

@@ -28,7 +28,7 @@ pub enum Request {
     },
     /// The tasks.
     List,
-    /// What has become of the tasks: when something has changed since, or after a while.
+    /// What has become of the tasks that a controller has placed: when something has changed since, or after a while.
     Changes {
         /// The count of changes that was answered last; 0 for an answer at once.
         seen: u64,
@@ -165,10 +165,6 @@ pub struct Brief {
     /// What it is doing.
     #[serde(flatten)]
     pub state: State,
-    /// Its epoch.
-    pub epoch: u64,
-    /// Nanoseconds that it has run.
-    pub ran: u64,
 }
 
 /// Most tasks in an answer.

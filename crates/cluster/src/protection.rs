@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
+use wayfare_transfer::standby::STANDBYS_MAX;
 
 /// Whose state counts when a node that was cut off is back, and its task has gone on at the standby meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Terms {
     pub flaps: u32,
 }
 
+// Each of them has a rank of its own, and the home one when the task is not there.
+const _: () = assert!(Terms::MOST <= STANDBYS_MAX as usize);
+
 impl Terms {
     /// Takeovers that follow each other within so many seconds of the link's return are one flapping link.
     pub const CALM_SECONDS: u64 = 20;
@@ -61,7 +65,7 @@ impl Terms {
     /// for nothing costs a state to be sent whole; and until the task goes home.
     const DOUBLINGS: [u32; 2] = [3, 5];
 
-    /// Most standbys of a task: more do not fit into its epochs.
+    /// Most standbys of a task that may be named: each is a link, and a copy.
     pub const MOST: usize = 8;
 
     /// Who stands by for the task while it is at a node, nearest first. Where it is not at home, its home does.

@@ -73,6 +73,9 @@ pub struct Spec {
     pub origin: String,
     /// When it was started, seconds since 1970.
     pub started: u64,
+    /// A controller has placed it, and follows what becomes of it.
+    #[serde(default)]
+    pub placed: bool,
 }
 
 /// Longest name of a task: the path of its socket has 108 bytes.

@@ -25,7 +25,7 @@ use tokio_stream::{Stream, StreamExt};
 use wayfare_api::{
     Accepted, BODY_MAX, Event, NodeView, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView,
 };
-use wayfare_cluster::control::{Order, Reply};
+use wayfare_cluster::control::{Order, Reply, Request as OfNode};
 use wayfare_node::agent::Agent;
 use wayfare_snapshot::Digest;
 
@@ -284,8 +284,7 @@ async fn remove(
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failed> {
     who.may(Role::Submit)?;
-    let number = app.ask(|answer| Command::Number { name: name.clone(), answer }).await?;
-    app.ask(|answer| Command::Remove { name, answer }).await?;
+    let number = app.ask(|answer| Command::Remove { name, answer }).await?;
     let _ = tokio::fs::remove_file(log_path(&app.logs, number)).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -304,15 +303,12 @@ async fn logs(
     showing: Result<Query<Showing>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Failed> {
     let Query(Showing { follow }) = showing.map_err(|e| failed(400, e.body_text()))?;
-    let task = app.ask(|answer| Command::Task { name: name.clone(), answer }).await?;
-    let number = app.ask(|answer| Command::Number { name: name.clone(), answer }).await?;
+    let (number, node) = app.ask(|answer| Command::Log { name: name.clone(), answer }).await?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     if let Ok(bytes) = tokio::fs::read(log_path(&app.logs, number)).await {
         return Ok((kind, bytes).into_response());
     }
-    let Some(node) = task.node.filter(|_| task.state != TaskState::Waiting) else {
-        return Ok((kind, Bytes::new()).into_response());
-    };
+    let Some(node) = node else { return Ok((kind, Bytes::new()).into_response()) };
     let log = app.agent.log_of(&node, &name, follow).await.map_err(|e| failed(502, format!("{node}: {e:#}")))?;
     Ok((kind, Body::from_stream(chunks(log))).into_response())
 }
@@ -403,7 +399,7 @@ async fn drain(
             limit: None,
             streams: 1,
         };
-        match app.agent.move_from(&node, order).await {
+        match app.agent.ask_node(&node, OfNode::Migrate { order }).await {
             Ok(Reply::Moved { .. }) => moved.push(format!("{name} to {to}")),
             Ok(_) => {}
             // It may have ended meanwhile.

@@ -13,8 +13,8 @@ CREATE TABLE IF NOT EXISTS sets (
     name TEXT PRIMARY KEY, owner TEXT NOT NULL, objective TEXT NOT NULL, submitted INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tasks (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, in_set TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL,
-    id BLOB NOT NULL, attempt INTEGER NOT NULL, node TEXT, why TEXT NOT NULL, estimate REAL,
+    number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, in_set TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL,
+    id BLOB NOT NULL, attempt INTEGER NOT NULL, node TEXT, why TEXT NOT NULL, cancelled INTEGER NOT NULL, estimate REAL,
     submitted INTEGER NOT NULL, started INTEGER, ended INTEGER, status INTEGER
 );
 CREATE TABLE IF NOT EXISTS replaced (id BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -83,10 +83,10 @@ impl Store {
 
     pub(crate) fn put_task(&self, task: &Task) -> Result<()> {
         let mut put = self.0.prepare_cached(
-            "INSERT INTO tasks (number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+            "INSERT INTO tasks (number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
              ON CONFLICT (number) DO UPDATE SET state = ?5, id = ?6, attempt = ?7, node = ?8, why = ?9, estimate = ?10,
-             started = ?12, ended = ?13, status = ?14",
+             started = ?12, ended = ?13, status = ?14, cancelled = ?15",
         )?;
         put.execute(params![
             task.number,
@@ -103,6 +103,7 @@ impl Store {
             task.started,
             task.ended,
             task.status,
+            task.cancelled,
         ])?;
         Ok(())
     }
@@ -140,7 +141,7 @@ impl Store {
 
     pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
         let mut find = self.0.prepare(
-            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status
+            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled
              FROM tasks ORDER BY number",
         )?;
         let mut rows = find.query([])?;
@@ -163,10 +164,17 @@ impl Store {
                 started: row.get(11)?,
                 ended: row.get(12)?,
                 status: row.get(13)?,
+                cancelled: row.get(14)?,
                 failures: 0,
             });
         }
         Ok(all)
+    }
+
+    /// The number of the next task: none that any task has ever had, as identities follow from it.
+    pub(crate) fn next(&self) -> Result<u64> {
+        let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'tasks'";
+        Ok(self.0.query_row(last, [], |row| row.get::<_, u64>(0))? + 1)
     }
 
     pub(crate) fn marks(&self, node: &str) -> Result<Marks> {

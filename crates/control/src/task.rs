@@ -30,6 +30,8 @@ pub(crate) struct Task {
     pub(crate) attempt: u32,
     pub(crate) node: Option<String>,
     pub(crate) why: String,
+    /// Nobody wants it any more; it may still run.
+    pub(crate) cancelled: bool,
     pub(crate) estimate: Option<f64>,
     pub(crate) submitted: u64,
     pub(crate) started: Option<u64>,
@@ -40,6 +42,11 @@ pub(crate) struct Task {
 }
 
 impl Task {
+    /// It is starting, or runs.
+    pub(crate) fn is_on_node(&self) -> bool {
+        matches!(self.state, TaskState::Starting | TaskState::Running)
+    }
+
     /// As nodes have it.
     pub(crate) fn spec(&self) -> Spec {
         let request = &self.request;
@@ -58,6 +65,7 @@ impl Task {
             publish: Vec::new(),
             origin: String::new(),
             started: 0,
+            placed: true,
         }
     }
 

@@ -168,7 +168,7 @@ pub struct Agent {
     pub(crate) arriving: Mutex<HashMap<TaskId, Visitors>>,
     /// Tasks of this node that have a standby, by name and the standby's node.
     pub(crate) protections: Mutex<BTreeMap<Couple, Arc<Protection>>>,
-    /// Those that are to have one as soon as it is there, by name.
+    /// Those that are to have one as soon as it is there.
     pub(crate) awaited: Mutex<BTreeMap<Couple, Arc<Awaited>>>,
     /// Copies of tasks that others have replaced.
     pub(crate) displaced: Mutex<HashMap<TaskId, Displaced>>,

@@ -368,6 +368,7 @@ mod tests {
                 publish: Vec::new(),
                 origin: "a".into(),
                 started: 0,
+                placed: false,
             };
             let task = TaskInfo {
                 spec,

@@ -3,19 +3,16 @@
 
 use crate::agent::{Agent, Entry, wanted};
 use crate::compiler;
-use crate::control::{BRIEFS, Brief, Order, Reply, Request};
-use crate::depart::{self, Told};
+use crate::control::{BRIEFS, Brief, Reply, Request};
 use crate::link::Link;
 use crate::local;
 use crate::peers::NodeMessage;
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use wayfare_engine::Form;
 use wayfare_snapshot::Digest;
@@ -42,7 +39,7 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`].
-    pub fn launch(self: &Arc<Self>, spec: Spec, module: Option<&[u8]>) -> Result<bool> {
+    pub(crate) fn launch(self: &Arc<Self>, spec: Spec, module: Option<&[u8]>) -> Result<bool> {
         spec.check()?;
         let has_dirs = !spec.dirs.is_empty() || !spec.volumes.is_empty();
         anyhow::ensure!(!has_dirs, "a task that another node places here has no directories");
@@ -61,7 +58,7 @@ impl Agent {
         Ok(true)
     }
 
-    /// What has become of the tasks, when something has changed since `seen`, or after a second.
+    /// What has become of the tasks that were placed here, when something has changed since `seen`, or after a second.
     pub(crate) async fn changes(&self, seen: u64) -> Reply {
         let mut changes = CHANGES.subscribe();
         if *changes.borrow() == seen {
@@ -70,7 +67,8 @@ impl Agent {
         }
         // Before the tasks are looked at.
         let seen = *changes.borrow();
-        let mut tasks: Vec<Brief> = self.tasks().iter().map(|entry| brief(entry)).collect();
+        let placed = self.tasks().into_iter().filter(|entry| entry.spec.placed);
+        let mut tasks: Vec<Brief> = placed.map(|entry| brief(&entry)).collect();
         // Whoever has taken note of those that are over removes them.
         tasks.sort_by_key(|task| task.state.is_alive());
         let more = tasks.len() > BRIEFS;
@@ -78,48 +76,41 @@ impl Agent {
         Reply::Changes { seen, tasks, more }
     }
 
+    /// Asks a node, which may be this one, as this machine's users do: by the agent's socket. The last answer, and what follows it.
+    async fn ask_as_user(&self, node: &str, request: Request) -> Result<(Reply, BufReader<UnixStream>)> {
+        let mut line = serde_json::to_vec(&Request::At { node: node.into(), request: Box::new(request) })?;
+        line.push(b'\n');
+        let mut stream = BufReader::new(UnixStream::connect(self.dirs.socket()).await?);
+        stream.get_mut().write_all(&line).await?;
+        loop {
+            let mut answer = Vec::new();
+            (&mut stream).take(local::LINE_MAX).read_until(b'\n', &mut answer).await?;
+            match serde_json::from_slice(&answer).context("the agent has ended")? {
+                // Of a move.
+                Reply::Moving { .. } => {}
+                Reply::Failed { error } => bail!(error),
+                reply => return Ok((reply, stream)),
+            }
+        }
+    }
+
     /// Asks a node, which may be this one; the answer.
     ///
     /// # Errors
     /// What it says, or that it is not there.
-    pub async fn ask_node(self: &Arc<Self>, node: &str, request: Request) -> Result<Reply> {
-        let reply = if self.identity()?.name == node {
-            local::answer(self, request).await?
-        } else {
-            let mut link = self.dial(node).await?;
-            link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&request)?).encode()).await?;
-            loop {
-                match replied(&mut link).await? {
-                    // Of a move.
-                    Reply::Moving { .. } => {}
-                    reply => break reply,
-                }
-            }
-        };
-        match reply {
-            Reply::Failed { error } => bail!(error),
-            reply => Ok(reply),
-        }
+    pub async fn ask_node(&self, node: &str, request: Request) -> Result<Reply> {
+        Ok(self.ask_as_user(node, request).await?.0)
     }
 
-    /// Has a node, which may be this one, move a task; how it went.
+    /// What a task on a node, which may be this one, has written; with `follow` what it will, too, until it ends. The stream is at
+    /// the log's first byte.
     ///
     /// # Errors
-    /// What it says, or that it is not there.
-    pub async fn move_from(self: &Arc<Self>, node: &str, order: Order) -> Result<Reply> {
-        if self.identity()?.name != node {
-            return self.ask_node(node, Request::Migrate { order }).await;
-        }
-        let (progress, mut told) = unbounded_channel();
-        let mut moving = tokio::spawn(depart::migrate(self.clone(), order, progress));
-        loop {
-            tokio::select! {
-                biased;
-                Some(told) = told.recv() => if let Told::Gone(report) = told {
-                    return Ok(Reply::Moved { report });
-                },
-                moved = &mut moving => return moved?.and_then(|()| bail!("the move went without a word")),
-            }
+    /// What the node says, or that it is not there.
+    pub async fn log_of(&self, node: &str, name: &str, follow: bool) -> Result<BufReader<UnixStream>> {
+        match self.ask_as_user(node, Request::Logs { name: name.into(), follow }).await? {
+            (Reply::Log, stream) => Ok(stream),
+            _ => bail!("it answered something else"),
         }
     }
 
@@ -128,17 +119,11 @@ impl Agent {
     /// # Errors
     /// That it is not there: it may have started the task all the same. Within that, why it has not.
     pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec) -> Result<Result<(), String>> {
-        let digest: Digest = spec.module.parse()?;
+        let (digest, wish): (Digest, _) = (spec.module.parse()?, Request::Launch { spec });
         if self.identity()?.name == node {
-            let agent = self.clone();
-            return Ok(match tokio::task::spawn_blocking(move || agent.launch(spec, None)).await? {
-                Ok(true) => Ok(()),
-                Ok(false) => Err(format!("the program {digest} is not here")),
-                Err(e) => Err(format!("{e:#}")),
-            });
+            return Ok(local::answer(self, wish).await.map(|_| ()).map_err(|e| format!("{e:#}")));
         }
         let mut link = self.dial(node).await?;
-        let wish = Request::Launch { spec };
         link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&wish)?).encode()).await?;
         loop {
             match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
@@ -163,36 +148,6 @@ impl Agent {
     }
 }
 
-impl Agent {
-    /// What a task on a node, which may be this one, has written; with `follow` what it will, too, until it ends. The stream is at
-    /// the log's first byte.
-    ///
-    /// # Errors
-    /// What the node says, or that it is not there.
-    pub async fn log_of(&self, node: &str, name: &str, follow: bool) -> Result<BufReader<UnixStream>> {
-        let request = Box::new(Request::Logs { name: name.into(), follow });
-        let mut line = serde_json::to_vec(&Request::At { node: node.into(), request })?;
-        line.push(b'\n');
-        let mut stream = BufReader::new(UnixStream::connect(self.dirs.socket()).await?);
-        stream.get_mut().write_all(&line).await?;
-        let mut answer = Vec::new();
-        (&mut stream).take(local::LINE_MAX).read_until(b'\n', &mut answer).await?;
-        match serde_json::from_slice(&answer).context("the agent has ended")? {
-            Reply::Log => Ok(stream),
-            Reply::Failed { error } => bail!(error),
-            _ => bail!("it answered something else"),
-        }
-    }
-}
-
-async fn replied(link: &mut Link) -> Result<Reply> {
-    match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
-        NodeMessage::Reply(reply) => Ok(serde_json::from_slice(&reply)?),
-        NodeMessage::Refused(why) => bail!(why),
-        _ => bail!("it answered something else"),
-    }
-}
-
 /// Starts a task that another node places here.
 ///
 /// # Errors
@@ -211,7 +166,5 @@ pub(crate) async fn launched(agent: &Arc<Agent>, spec: Spec, link: &mut Link) ->
 }
 
 fn brief(entry: &Entry) -> Brief {
-    let ran = entry.live().map_or(0, |live| live.ran().as_nanos() as u64);
-    let epoch = entry.epoch.load(Ordering::SeqCst);
-    Brief { id: entry.spec.id, name: entry.spec.name.clone(), state: entry.state(), epoch, ran }
+    Brief { id: entry.spec.id, name: entry.spec.name.clone(), state: entry.state() }
 }

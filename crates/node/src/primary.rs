@@ -236,13 +236,17 @@ impl Driver {
                 () = tokio::task::yield_now(), if can_copy => copier.run(|| self.primary.copy(&mut self.memory)),
             }
             let dismissed = *dismissed.borrow();
-            if let Some((to, epoch)) = self.goes_on_elsewhere() {
-                self.primary.handle_event(PrimaryEvent::Passed { to, epoch });
-            } else if let (Some(Leave::Renewed(epoch)), Ok(me)) = (dismissed, self.agent.identity()) {
-                self.primary.handle_event(PrimaryEvent::Passed { to: me.name, epoch });
-            } else if dismissed.is_some() || !self.entry.state().is_alive() {
-                self.primary.handle_event(PrimaryEvent::Dismissed);
+            if dismissed.is_none() && self.entry.state().is_alive() {
+                continue;
             }
+            let passed = match dismissed {
+                Some(Leave::Renewed(epoch)) => self.agent.identity().ok().map(|me| (me.name, epoch)),
+                _ => self.goes_on_elsewhere(),
+            };
+            self.primary.handle_event(match passed {
+                Some((to, epoch)) => PrimaryEvent::Passed { to, epoch },
+                None => PrimaryEvent::Dismissed,
+            });
         }
     }
 

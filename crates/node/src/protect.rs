@@ -297,12 +297,14 @@ impl Agent {
         let all = self.protections_of(name);
         if let Some(first) = all.first() {
             ensure!(!back || first.terms.home != me, "{name} is at home here, on {me}");
-            let wanted = |protection: &&Arc<Protection>| match back {
-                true => protection.terms.standby == protection.terms.home,
-                false => lock(&protection.pair).connected,
+            let to = if back {
+                let home = all.iter().find(|protection| protection.terms.standby == protection.terms.home);
+                home.with_context(|| self.awaits(name))?
+            } else {
+                // Without one that is there, the nearest says what is wrong.
+                all.iter().find(|protection| lock(&protection.pair).connected).unwrap_or(first)
             };
-            // Without one, the nearest says what is wrong.
-            return all.iter().find(wanted).unwrap_or(first).hand_over(true).await;
+            return to.hand_over(true).await;
         }
         ensure!(self.awaited_of(name).is_empty(), "{}", self.awaits(name));
         let held = lock(&self.standbys).values().find(|held| held.pair().name == name).cloned();

@@ -1,7 +1,7 @@
 //! A task that shows every step that was lost, doubled or computed on another memory: the guest `steady`.
 
 use super::Home;
-use super::cluster::Node;
+use super::cluster::{Node, PATIENCE, until};
 use std::sync::OnceLock;
 
 /// Mebibytes of the task, whose steps take a hundredth of a second and more.
@@ -37,4 +37,18 @@ pub fn is_unbroken_but_for_crashes(log: &str) {
 
 pub fn start(node: &Node, name: &str, steps: &str) {
     node.start(name, &["--cpus", "0.1", "--checkpoint-every", "1s"], "steady", &[SIZE, steps, PAUSE]);
+}
+
+/// Lines that a node's task has printed.
+pub fn lines(at: &Node, task: &str) -> usize {
+    at.output(task).lines().count()
+}
+
+/// It goes on there, from a state that was whole: nothing that it prints is wrong, and nothing is missing.
+#[track_caller]
+pub fn goes_on(at: &Node, task: &str) {
+    at.wait(task, "running");
+    let before = lines(at, task);
+    until("it prints", PATIENCE, || lines(at, task) > before + 5);
+    is_unbroken(&at.output(task));
 }

@@ -1,0 +1,325 @@
+//! What nodes say of themselves and of the tasks there, and what becomes of both: the part of the core that knows of nodes.
+
+use super::{AGAIN, Core, Deed, Start, clock, problem};
+use crate::store::Marks;
+use crate::task::{Task, hundredths};
+use anyhow::Result;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+use wayfare_api::{Event, NodeView, Problem, TaskState};
+use wayfare_cluster::control::{Brief, NodeInfo, State};
+use wayfare_sched::{Node, NodeId};
+use wayfare_transfer::TaskId;
+
+/// A task that could not be started so often in a row cannot be.
+const FAILURES: u32 = 5;
+/// Bytes that an embedded controller keeps for itself and its node's agent.
+const RESERVED: u64 = 64 << 20;
+
+pub(super) struct Member {
+    pub(super) info: NodeInfo,
+    pub(super) id: NodeId,
+    pub(super) marks: Marks,
+    pub(super) is_there: bool,
+    /// It did not answer when it was last told something.
+    pub(super) is_silent: bool,
+    pub(super) heard: Instant,
+}
+
+impl Core {
+    pub(super) fn node(&self, member: &Member) -> NodeView {
+        let name = &member.info.peer.name;
+        let (mut tasks, mut cores, mut memory) = (0, 0.0, 0);
+        for task in self.on(name) {
+            tasks += 1;
+            cores += task.request.cores;
+            memory += task.request.memory;
+        }
+        let room = member.info.room.unwrap_or_default();
+        NodeView {
+            name: name.clone(),
+            isa: member.info.peer.instruction_set().into(),
+            state: member.state().into(),
+            cores: f64::from(room.0) / 100.0,
+            memory: room.1,
+            cores_taken: cores,
+            memory_taken: memory,
+            tasks,
+            labels: member.marks.labels.clone(),
+            heard: Some(member.heard.elapsed().as_millis() as u64),
+        }
+    }
+
+    fn member(&mut self, name: &str) -> Result<&mut Member, Problem> {
+        self.nodes.get_mut(name).ok_or_else(|| problem(404, format!("no node named {name} is known")))
+    }
+
+    pub(super) fn cordon(&mut self, name: &str, cordoned: bool) -> Result<Result<(), Problem>> {
+        let now = self.now();
+        let member = match self.member(name) {
+            Ok(member) => member,
+            Err(e) => return Ok(Err(e)),
+        };
+        member.marks.cordoned = cordoned;
+        let (id, is_silent, marks) = (member.id, member.is_silent, member.marks.clone());
+        self.store.put_marks(name, &marks)?;
+        self.engine.handle_cordoned(now, id, cordoned || is_silent);
+        self.tell_node(name);
+        Ok(Ok(()))
+    }
+
+    pub(super) fn label(&mut self, name: &str, add: &[String], remove: &[String]) -> Result<Result<(), Problem>> {
+        let member = match self.member(name) {
+            Ok(member) => member,
+            Err(e) => return Ok(Err(e)),
+        };
+        member.marks.labels.retain(|label| !remove.contains(label) && !add.contains(label));
+        member.marks.labels.extend_from_slice(add);
+        member.marks.labels.sort();
+        let (marks, info) = (member.marks.clone(), member.info.clone());
+        self.store.put_marks(name, &marks)?;
+        // For the engine it is another node from now on, on which the same tasks run.
+        self.joined(info)?;
+        Ok(Ok(()))
+    }
+
+    pub(super) fn drain(&mut self, name: &str) -> Result<Result<Vec<(String, String)>, Problem>> {
+        if let Err(e) = self.cordon(name, true)? {
+            return Ok(Err(e));
+        }
+        let mut free: HashMap<String, (u32, u64)> = HashMap::new();
+        for member in self.nodes.values().filter(|m| m.is_there && !m.marks.cordoned) {
+            let view = self.node(member);
+            let cores = hundredths(view.cores).saturating_sub((view.cores_taken * 100.0).round() as u32);
+            free.insert(view.name, (cores, view.memory.saturating_sub(view.memory_taken)));
+        }
+        let mut moves = Vec::new();
+        for task in self.on(name).filter(|task| task.state == TaskState::Running) {
+            let (cores, memory) = (hundredths(task.request.cores), task.request.memory);
+            let demand = task.demand(wayfare_sched::Estimate::exact(1.0));
+            let fits = free.iter_mut().filter(|(node, room)| {
+                let node = self.nodes.get(*node).map(|member| member.as_node(&self.me));
+                room.0 >= cores && room.1 >= memory && node.is_some_and(|node| node.lacks(&demand).is_none())
+            });
+            // Where most is left.
+            if let Some((node, room)) = fits.max_by_key(|(_, room)| room.0) {
+                *room = (room.0 - cores, room.1 - memory);
+                moves.push((task.name.clone(), node.clone()));
+            }
+        }
+        Ok(Ok(moves))
+    }
+
+    pub(super) fn joined(&mut self, info: NodeInfo) -> Result<()> {
+        let (name, now) = (info.peer.name.clone(), self.now());
+        let marks = self.store.marks(&name)?;
+        let id = self.nodes.get(&name).map(|member| member.id).unwrap_or_else(|| {
+            self.next_node += 1;
+            NodeId(self.next_node)
+        });
+        let member = Member { info, id, marks, is_there: true, is_silent: false, heard: Instant::now() };
+        let node = member.as_node(&self.me);
+        self.nodes.insert(name.clone(), member);
+        self.engine.handle_joined(now, node);
+        self.tell_node(&name);
+        // What was said to run there does, until it says otherwise.
+        let there: Vec<u64> = self.on(&name).map(|task| task.number).collect();
+        for number in there {
+            self.awaited.remove(&number);
+            self.adopt(number, id)?;
+        }
+        Ok(())
+    }
+
+    /// The engine is told of a task that runs.
+    fn adopt(&mut self, number: u64, node: NodeId) -> Result<()> {
+        let now = self.now();
+        let Some(task) = self.tasks.get(&number) else { return Ok(()) };
+        let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
+        self.engine.handle_cancelled(now, demand.id);
+        self.engine.handle_ended(now, demand.id);
+        if !self.engine.handle_running(now, &owner, demand, node).unwrap_or(false) {
+            tracing::warn!(task = %task.name, "runs where there is no room for it");
+        }
+        // Whether its node was told is not known; it starts a task once, however often it is told.
+        if let (TaskState::Starting, Some(node)) = (task.state, &task.node) {
+            self.deeds.push(Deed::Launch { node: node.clone(), number, task: Box::new(task.spec()) });
+        }
+        Ok(())
+    }
+
+    pub(super) fn lost(&mut self, name: &str) -> Result<()> {
+        let now = self.now();
+        let Some(member) = self.nodes.get_mut(name).filter(|member| member.is_there) else { return Ok(()) };
+        member.is_there = false;
+        let id = member.id;
+        tracing::warn!(node = %name, "is lost: what ran there is started elsewhere");
+        self.engine.handle_lost(now, id);
+        self.tell_node(name);
+        let there: Vec<u64> = self.on(name).map(|task| task.number).collect();
+        for number in there {
+            self.start_over(number, &format!("{name} was lost"))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn launched(&mut self, id: TaskId, number: u64, result: Start) -> Result<()> {
+        let (now, of) = (self.now(), wayfare_sched::TaskId(number));
+        let Some(task) = self.tasks.get_mut(&number).filter(|task| task.id == id) else { return Ok(()) };
+        let why = match result {
+            Start::Done => {
+                task.failures = 0;
+                if task.state == TaskState::Starting {
+                    (task.state, task.started) = (TaskState::Running, Some(clock()));
+                    self.tell(number);
+                }
+                return Ok(());
+            }
+            // It has been heard that it runs, or has ended.
+            _ if task.state != TaskState::Starting => return Ok(()),
+            Start::Refused(why) => {
+                task.failures += 1;
+                why
+            }
+            Start::Unheard(why) => {
+                // Nothing new is started there before it is heard again; if it is not, it is lost.
+                if let Some(member) = task.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
+                    member.is_silent = true;
+                    let id = member.id;
+                    self.engine.handle_cordoned(now, id, true);
+                }
+                why
+            }
+        };
+        let why = format!("could not be started on {}: {why}", task.node.as_deref().unwrap_or("its node"));
+        tracing::warn!(task = %task.name, "{why}");
+        let gives_up = task.failures >= FAILURES;
+        self.engine.handle_ended(now, of);
+        if gives_up {
+            return self.end(number, TaskState::Failed, None, &why);
+        }
+        // Not at once, and not before others: the engine hears of it later.
+        self.start_over(number, &why)?;
+        self.later.push((Instant::now() + AGAIN, number));
+        Ok(())
+    }
+
+    pub(super) fn heard(&mut self, node: &str, briefs: &[Brief], all: bool) -> Result<()> {
+        let now = self.now();
+        let Some(member) = self.nodes.get_mut(node).filter(|member| member.is_there) else { return Ok(()) };
+        member.heard = Instant::now();
+        if std::mem::take(&mut member.is_silent) {
+            self.engine.handle_cordoned(now, member.id, member.marks.cordoned);
+        }
+        for brief in briefs {
+            match self.by_id.get(&brief.id).copied() {
+                Some(number) => self.heard_of(node, number, brief)?,
+                None if matches!(brief.state, State::Left { .. }) => {}
+                None if self.store.is_replaced(brief.id)? => {
+                    self.deeds.push(Deed::Discard { node: node.into(), name: brief.name.clone() });
+                }
+                // Somebody else's.
+                None => {}
+            }
+        }
+        if all {
+            let there: HashSet<TaskId> = briefs.iter().map(|brief| brief.id).collect();
+            let gone = |task: &&Task| task.state == TaskState::Running && !there.contains(&task.id);
+            let gone: Vec<(u64, TaskId)> = self.on(node).filter(gone).map(|task| (task.number, task.id)).collect();
+            for (number, id) in gone {
+                // It may be on its way from one node to another, and be seen at neither.
+                if !self.missing.insert(id) {
+                    self.missing.remove(&id);
+                    let now = self.now();
+                    self.engine.handle_failed(now, wayfare_sched::TaskId(number));
+                    self.start_over(number, &format!("{node} does not have it any more"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn heard_of(&mut self, node: &str, number: u64, brief: &Brief) -> Result<()> {
+        let now = self.now();
+        let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
+        self.missing.remove(&brief.id);
+        let of = wayfare_sched::TaskId(number);
+        if brief.state.is_alive() {
+            if task.state == TaskState::Starting {
+                (task.state, task.started) = (TaskState::Running, Some(clock()));
+                self.tell(number);
+            } else if task.state == TaskState::Running
+                && task.node.as_deref() != Some(node)
+                && brief.state == State::Running
+                && let Some(id) = self.nodes.get(node).map(|member| member.id)
+            {
+                task.why = format!("it was moved here from {}", task.node.as_deref().unwrap_or("another node"));
+                task.node = Some(node.into());
+                if !self.engine.handle_moved(now, of, id) {
+                    tracing::warn!("a task has come to {node}, where there is no room for it");
+                }
+                self.tell(number);
+            }
+            return Ok(());
+        }
+        let (state, status, why) = match &brief.state {
+            State::Exited { status: 0 } => (TaskState::Succeeded, Some(0), task.why.clone()),
+            State::Exited { status } => (TaskState::Failed, Some(*status), format!("it ended with status {status}")),
+            State::Stopped { .. } if task.cancelled => (TaskState::Cancelled, None, task.why.clone()),
+            State::Stopped { why } => (TaskState::Failed, None, format!("it was stopped: {why}")),
+            State::Trapped { why } => (TaskState::Failed, None, format!("it trapped: {why}")),
+            State::Failed { why } => (TaskState::Failed, None, why.clone()),
+            // It has moved on.
+            _ => return Ok(()),
+        };
+        if !task.state.is_over() {
+            if state == TaskState::Succeeded
+                && let Some(started) = task.started
+            {
+                let seconds = clock().saturating_sub(started).max(1) as f64 / 1e3;
+                let (image, class) = (task.request.image.clone(), task.class());
+                self.history.handle_run(&image, &class, seconds, 1.0);
+                self.store.put_run(&image, &class, seconds)?;
+            }
+            task.node = Some(node.into());
+            self.engine.handle_ended(now, of);
+            self.end(number, state, status, &why)?;
+        }
+        // Said again until it is forgotten there.
+        if self.collecting.insert(brief.id) {
+            self.deeds.push(Deed::Collect { node: node.into(), id: brief.id, name: brief.name.clone(), number });
+        }
+        Ok(())
+    }
+
+    fn tell_node(&mut self, name: &str) {
+        if let Some(member) = self.nodes.get(name) {
+            self.told.push(Event::Node { at: clock(), name: name.into(), state: member.state().into() });
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn state(&self) -> &'static str {
+        match (self.is_there, self.marks.cordoned) {
+            (false, _) => "lost",
+            (true, true) => "cordoned",
+            (true, false) => "ready",
+        }
+    }
+
+    pub(super) fn as_node(&self, controller: &str) -> Node {
+        let (cores, memory) = self.info.room.unwrap_or_default();
+        let is_initiator = self.info.peer.name == controller;
+        Node {
+            cores,
+            memory,
+            gpu: self.marks.labels.iter().any(|label| label == "gpu"),
+            labels: self.marks.labels.clone(),
+            cordoned: self.marks.cordoned,
+            is_initiator,
+            reserved_memory: if is_initiator { RESERVED } else { 0 },
+            ..Node::new(self.id.0, 1, 1)
+        }
+    }
+}
