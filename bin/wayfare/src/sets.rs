@@ -64,16 +64,17 @@ fn one(args: &Submit, image: &Path) -> SetRequest {
         name: args.name.clone().unwrap_or(stem),
         image: image.to_string_lossy().into_owned(),
         args: args.args.clone(),
-        env: BTreeMap::new(),
+        env: args.env.iter().cloned().collect(),
         cores: f64::from(args.cores) / 100.0,
         memory: args.memory,
-        gpu: false,
+        gpu: args.gpu,
         labels: args.label.clone(),
         local_only: args.local_only,
+        standby: args.standby,
         priority: args.priority,
-        deadline: None,
+        deadline: args.deadline.map(|deadline| deadline.as_secs_f64()),
         count: args.count,
-        estimate: None,
+        estimate: args.estimate.map(|estimate| estimate.as_secs_f64()),
     })
 }
 

@@ -2,13 +2,17 @@
 //! and whoever writes a client. What comes from outside is read here, into types, and checked; whoever has one of these has
 //! one that can be used.
 
+mod access;
+mod deed;
 mod problem;
 mod task;
 mod view;
 
+pub use access::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
+pub use deed::{Invitation, Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
 pub use problem::{Problem, Wrong, read};
-pub use task::{Objective, SetRequest, TaskRequest};
-pub use view::{Accepted, Event, NodeView, SetView, TaskState, TaskView};
+pub use task::{Objective, SetRequest, TaskRequest, check_name};
+pub use view::{Accepted, Event, Moment, NodeView, SetView, TaskState, TaskView};
 
 /// Longest body of a request, bytes.
 pub const BODY_MAX: usize = 16 << 20;

@@ -4,9 +4,10 @@ use crate::SET_MAX;
 use crate::problem::Wrong;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
+use utoipa::ToSchema;
 
 /// What a set is to be good at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Objective {
     /// That its last task ends as soon as can be.
@@ -17,12 +18,14 @@ pub enum Objective {
 }
 
 /// A task that somebody wants to have run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRequest {
     /// Its name; no two tasks that the controller knows have the same. With a count, `name-1` and so on.
+    #[schema(min_length = 1, max_length = 48, pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     pub name: String,
     /// The program: BLAKE3 of the module, 64 hexadecimal digits. In a file for `wayfare submit`, the module's path.
+    #[schema(pattern = "^[0-9a-fA-F]{64}$")]
     pub image: String,
     /// Its arguments.
     #[serde(default)]
@@ -32,9 +35,11 @@ pub struct TaskRequest {
     pub env: BTreeMap<String, String>,
     /// Processors that it counts for, 0.01 to 1024.
     #[serde(default = "one")]
+    #[schema(minimum = 0.01, maximum = 1024)]
     pub cores: f64,
     /// Bytes of memory that it may use, 64 KiB to 16 TiB.
     #[serde(default = "memory")]
+    #[schema(minimum = 65536, maximum = 17592186044416_i64)]
     pub memory: u64,
     /// It needs a GPU.
     #[serde(default)]
@@ -45,6 +50,9 @@ pub struct TaskRequest {
     /// It stays on the node of the controller.
     #[serde(default)]
     pub local_only: bool,
+    /// It keeps a warm standby on another node, from which it goes on if its node is lost.
+    #[serde(default)]
+    pub standby: bool,
     /// The higher the sooner.
     #[serde(default)]
     pub priority: i32,
@@ -53,6 +61,7 @@ pub struct TaskRequest {
     pub deadline: Option<f64>,
     /// How many of it.
     #[serde(default = "one_of_it")]
+    #[schema(minimum = 1, maximum = 100000)]
     pub count: u32,
     /// How many seconds it will run, about, if nothing is known of it yet.
     #[serde(default)]
@@ -72,15 +81,17 @@ fn one_of_it() -> u32 {
 }
 
 /// Tasks that belong together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetRequest {
     /// Its name; no two sets have the same.
+    #[schema(min_length = 1, max_length = 48, pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     pub name: String,
     /// What it is to be good at.
     #[serde(default)]
     pub objective: Objective,
     /// Its tasks.
+    #[schema(min_items = 1)]
     pub tasks: Vec<TaskRequest>,
 }
 
@@ -89,7 +100,11 @@ const NAME_MAX: usize = 48;
 /// Most arguments, variables and labels of a task, and bytes of all of them.
 const MANY: (usize, usize) = (256, 64 << 10);
 
-fn check_name(name: &str) -> Result<(), String> {
+/// Whether something may be called so.
+///
+/// # Errors
+/// Why not.
+pub fn check_name(name: &str) -> Result<(), String> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > NAME_MAX || name.starts_with(['.', '-']) || !name.chars().all(good) {
         return Err(format!("{name:?} cannot be a name: use up to {NAME_MAX} letters, digits, '-', '_' and '.'"));

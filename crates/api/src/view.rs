@@ -2,9 +2,10 @@
 
 use crate::task::Objective;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// It has no node yet.
@@ -13,6 +14,8 @@ pub enum TaskState {
     Starting,
     /// It runs.
     Running,
+    /// It runs, and is on its way to another node.
+    Moving,
     /// It has ended with status 0.
     Succeeded,
     /// It has ended otherwise, or cannot be run.
@@ -22,6 +25,17 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// All.
+    pub const ALL: [TaskState; 7] = [
+        TaskState::Waiting,
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Moving,
+        TaskState::Succeeded,
+        TaskState::Failed,
+        TaskState::Cancelled,
+    ];
+
     /// Nothing becomes of it any more.
     pub fn is_over(self) -> bool {
         matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled)
@@ -33,6 +47,7 @@ impl TaskState {
             TaskState::Waiting => "waiting",
             TaskState::Starting => "starting",
             TaskState::Running => "running",
+            TaskState::Moving => "moving",
             TaskState::Succeeded => "succeeded",
             TaskState::Failed => "failed",
             TaskState::Cancelled => "cancelled",
@@ -41,7 +56,7 @@ impl TaskState {
 }
 
 /// A task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
     /// Its name.
     pub name: String,
@@ -63,6 +78,16 @@ pub struct TaskView {
     pub state: TaskState,
     /// The node where it is, or was.
     pub node: Option<String>,
+    /// The node that it is on its way to.
+    pub to: Option<String>,
+    /// The node where it has a warm standby.
+    pub standby: Option<String>,
+    /// It was given to another node than the controller's.
+    pub offloaded: bool,
+    /// It needs a GPU.
+    pub gpu: bool,
+    /// Labels that its node must have.
+    pub labels: Vec<String>,
     /// Why there; or why it waits, or has failed.
     pub why: String,
     /// How often it was started, from its beginning or not.
@@ -80,7 +105,7 @@ pub struct TaskView {
 }
 
 /// A set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SetView {
     /// Its name.
     pub name: String,
@@ -107,7 +132,7 @@ pub struct SetView {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
@@ -129,10 +154,35 @@ pub struct NodeView {
     pub labels: Vec<String>,
     /// How many milliseconds ago it was heard.
     pub heard: Option<u64>,
+    /// Where it listens for other nodes.
+    pub address: String,
+    /// It has no operating system: tasks move there, and none begins there.
+    pub bare: bool,
+    /// The controller is there.
+    pub controller: bool,
+    /// Bytes of memory that tasks could take now, by its own word.
+    pub free: Option<u64>,
+    /// How long a question of the controller and its answer take, milliseconds.
+    pub rtt: Option<f64>,
+}
+
+/// Something that became of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Moment {
+    /// When, milliseconds since 1970.
+    pub at: u64,
+    /// Where it has stood since.
+    pub state: TaskState,
+    /// On which node.
+    pub node: Option<String>,
+    /// Why.
+    pub why: String,
+    /// How often it had been started.
+    pub attempt: u32,
 }
 
 /// A set was taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Accepted {
     /// The set.
     pub set: String,
@@ -141,29 +191,49 @@ pub struct Accepted {
 }
 
 /// Something has changed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Event {
-    /// A task stands elsewhere than before.
+    /// A task.
     Task {
-        /// Milliseconds since 1970.
+        /// When, milliseconds since 1970.
         at: u64,
-        /// Which.
+        /// As it is now.
+        task: TaskView,
+    },
+    /// A task was removed.
+    Removed {
+        /// When, milliseconds since 1970.
+        at: u64,
+        /// Its name.
         name: String,
-        /// Its set.
+        /// The set it belonged to.
         set: String,
-        /// Where it stands.
-        state: TaskState,
-        /// Its node.
-        node: Option<String>,
     },
-    /// A node does.
+    /// A node.
     Node {
-        /// Milliseconds since 1970.
+        /// When, milliseconds since 1970.
         at: u64,
-        /// Which.
-        name: String,
-        /// `ready`, `cordoned` or `lost`.
-        state: String,
+        /// As it is now.
+        node: NodeView,
     },
+    /// A node was removed.
+    Gone {
+        /// When, milliseconds since 1970.
+        at: u64,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Event {
+    /// What it is, as listeners choose by.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Task { .. } => "task",
+            Event::Removed { .. } => "removed",
+            Event::Node { .. } => "node",
+            Event::Gone { .. } => "gone",
+        }
+    }
 }

@@ -162,6 +162,8 @@ pub struct Brief {
     pub id: TaskId,
     /// Its name.
     pub name: String,
+    /// Its epoch: how often it has changed nodes.
+    pub epoch: u64,
     /// What it is doing.
     #[serde(flatten)]
     pub state: State,

@@ -2,17 +2,20 @@
 //! they change is written down together, and only then answered, told, and done on nodes. So whoever hears of something will
 //! hear of it after a crash as well, and a node is never told to start what is not on the disk.
 
+mod guard;
 mod nodes;
 
-use crate::store::Store;
+use crate::hub::Hub;
+use crate::metrics::{Counts, Metrics};
+use crate::store::{Store, Token};
 use crate::task::{Set, Task};
 use anyhow::Result;
 use nodes::Member;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{broadcast, mpsc, oneshot};
-use wayfare_api::{Accepted, Event, NodeView, Problem, SetRequest, SetView, TaskState, TaskView, Wrong};
+use tokio::sync::{mpsc, oneshot};
+use wayfare_api::{Accepted, Event, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskState, TaskView, Wrong};
 use wayfare_cluster::control::{Brief, NodeInfo};
 use wayfare_sched::engine::Settings;
 use wayfare_sched::{Action, Cluster, Engine, History, TaskSpec};
@@ -64,8 +67,49 @@ pub(crate) enum Command {
     Sets {
         answer: Answer<Vec<SetView>>,
     },
+    /// What became of a task.
+    History {
+        name: String,
+        answer: Answer<Vec<Moment>>,
+    },
+    /// Where a task is that is to move, and whether it has a standby: refused if the node cannot have it.
+    MayMove {
+        name: String,
+        to: String,
+        answer: Answer<(String, bool)>,
+    },
+    /// A task has moved because the controller has asked for it.
+    Carried {
+        name: String,
+        moved: Moved,
+    },
+    /// How many tasks stand where.
+    Counts {
+        answer: Answer<Counts>,
+    },
+    PutToken {
+        token: Token,
+        answer: Answer<()>,
+    },
+    EndToken {
+        name: String,
+        answer: Answer<()>,
+    },
     Nodes {
         answer: Answer<Vec<NodeView>>,
+    },
+    Node {
+        name: String,
+        answer: Answer<NodeView>,
+    },
+    /// Whether a node may be forgotten.
+    MayRemove {
+        name: String,
+        answer: Answer<()>,
+    },
+    RemoveNode {
+        name: String,
+        answer: Answer<()>,
     },
     Cordon {
         node: String,
@@ -78,14 +122,19 @@ pub(crate) enum Command {
         remove: Vec<String>,
         answer: Answer<()>,
     },
-    /// Where tasks of a node could go that is drained: each with its name on the node, and a node with room.
+    /// Where tasks of a node could go that is drained.
     Drain {
         node: String,
-        answer: Answer<Vec<(String, String)>>,
+        answer: Answer<Vec<Leaving>>,
     },
     /// A node is there, with so much room.
     Joined {
         info: NodeInfo,
+    },
+    /// What a node has, asked again; and how long that took.
+    Looked {
+        info: NodeInfo,
+        rtt: Duration,
     },
     /// What it says of its tasks; `all` if that is all of them.
     Heard {
@@ -103,12 +152,28 @@ pub(crate) enum Command {
         number: u64,
         result: Start,
     },
+    /// A task has got a standby, or not.
+    Protected {
+        id: TaskId,
+        number: u64,
+        standby: String,
+        result: Result<(), String>,
+    },
     /// The log of a task that has ended is here.
     Collected {
         id: TaskId,
     },
     /// Time passes.
     Tick,
+}
+
+/// A task that is to leave its node.
+pub(crate) struct Leaving {
+    pub(crate) name: String,
+    /// A node with room.
+    pub(crate) to: String,
+    /// It has a standby, which is taken away first.
+    pub(crate) guarded: bool,
 }
 
 /// What became of the word to start a task.
@@ -137,6 +202,14 @@ pub(crate) enum Deed {
         id: TaskId,
         name: String,
         number: u64,
+    },
+    /// It gets a standby.
+    Protect {
+        node: String,
+        id: TaskId,
+        number: u64,
+        name: String,
+        standby: String,
     },
     /// It goes on elsewhere, or has: it is stopped and forgotten there.
     Discard {
@@ -170,6 +243,11 @@ pub(crate) struct Core {
     awaited: HashMap<u64, String>,
     /// Tasks that are tried again then.
     later: Vec<(Instant, u64)>,
+    /// Tasks that are to have a standby; those that are being given one, or are tried again then; those that a standby is to go on
+    /// with, until when.
+    guarded: BTreeSet<u64>,
+    guarding: HashMap<u64, Instant>,
+    takeovers: HashMap<u64, Instant>,
     /// Logs that are being fetched.
     collecting: HashSet<TaskId>,
     /// Tasks that a node does not speak of, once.
@@ -177,7 +255,8 @@ pub(crate) struct Core {
     deeds: Vec<Deed>,
     told: Vec<Event>,
     changed: HashSet<u64>,
-    events: broadcast::Sender<Event>,
+    hub: Hub,
+    metrics: Arc<Metrics>,
     doer: mpsc::UnboundedSender<Deed>,
 }
 
@@ -194,7 +273,8 @@ impl Core {
     pub(crate) fn open(
         store: Store,
         me: String,
-        events: broadcast::Sender<Event>,
+        hub: Hub,
+        metrics: Arc<Metrics>,
         doer: mpsc::UnboundedSender<Deed>,
     ) -> Result<Core> {
         let mut history = History::default();
@@ -220,6 +300,9 @@ impl Core {
             unplaced: Vec::new(),
             awaited: HashMap::new(),
             later: Vec::new(),
+            guarded: BTreeSet::new(),
+            guarding: HashMap::new(),
+            takeovers: HashMap::new(),
             collecting: HashSet::new(),
             missing: HashSet::new(),
             deeds: Vec::new(),
@@ -227,7 +310,8 @@ impl Core {
             changed: HashSet::new(),
             tasks,
             store,
-            events,
+            hub,
+            metrics,
             doer,
         };
         for task in core.tasks.values().filter(|task| !task.state.is_over()) {
@@ -255,6 +339,10 @@ impl Core {
         if let Some(there) = self.is_there.remove(&number).and_then(|before| self.there.get_mut(&before)) {
             there.remove(&number);
         }
+        match self.tasks.get(&number).is_some_and(|task| task.request.standby) && now.is_some() {
+            true => self.guarded.insert(number),
+            false => self.guarded.remove(&number),
+        };
         if let Some(node) = now {
             self.there.entry(node.clone()).or_default().insert(number);
             self.is_there.insert(number, node);
@@ -297,9 +385,16 @@ impl Core {
                 self.store.put_task(task)?;
             }
         }
+        for event in &self.told {
+            if let Event::Task { at, task } = event
+                && let Some(number) = self.by_name.get(&task.name)
+            {
+                self.store.put_moment(*number, *at, task)?;
+            }
+        }
         self.store.commit()?;
         answers.into_iter().for_each(|answer| answer(self));
-        self.told.drain(..).for_each(|event| _ = self.events.send(event));
+        self.hub.tell(self.told.drain(..));
         self.deeds.drain(..).for_each(|deed| _ = self.doer.send(deed));
         Ok(())
     }
@@ -337,11 +432,37 @@ impl Core {
             Command::Nodes { answer } => {
                 look(answer, |core| Ok(core.nodes.values().map(|node| core.node(node)).collect()))
             }
+            Command::Node { name, answer } => look(answer, move |core| {
+                let found = core.nodes.get(&name).map(|member| core.node(member));
+                found.ok_or_else(|| problem(404, format!("no node named {name} is known")))
+            }),
+            Command::History { name, answer } => {
+                let found = self.find(&name).map(|task| task.number);
+                say(answer, found.map(|number| self.store.history(number)).map_or_else(|e| Ok(Err(e)), |h| h.map(Ok))?)
+            }
+            Command::MayMove { name, to, answer } => look(answer, move |core| core.may_move(&name, &to)),
+            Command::Carried { name, moved } => {
+                self.carried(&name, &moved)?;
+                None
+            }
+            Command::Counts { answer } => look(answer, |core| {
+                let mut counts: BTreeMap<TaskState, u64> = BTreeMap::new();
+                core.tasks.values().for_each(|task| *counts.entry(task.state).or_default() += 1);
+                Ok(TaskState::ALL.map(|state| (state, counts.get(&state).copied().unwrap_or(0))).to_vec())
+            }),
+            Command::PutToken { token, answer } => say(answer, self.put_token(&token)?),
+            Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
+            Command::MayRemove { name, answer } => look(answer, move |core| core.may_remove(&name)),
+            Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),
             Command::Joined { info } => {
                 self.joined(info)?;
+                None
+            }
+            Command::Looked { info, rtt } => {
+                self.looked(info, rtt)?;
                 None
             }
             Command::Heard { node, tasks, all } => {
@@ -354,6 +475,10 @@ impl Core {
             }
             Command::Launched { id, number, result } => {
                 self.launched(id, number, result)?;
+                None
+            }
+            Command::Protected { id, number, standby, result } => {
+                self.protected(id, number, standby, result);
                 None
             }
             Command::Collected { id } => {
@@ -373,7 +498,7 @@ impl Core {
     }
 
     fn view(&self, task: &Task) -> TaskView {
-        task.view(self.owner(task))
+        task.view(self.owner(task), &self.me)
     }
 
     fn list(&self, set: Option<&str>, state: Option<TaskState>) -> Result<Vec<TaskView>, Problem> {
@@ -422,6 +547,8 @@ impl Core {
                     id: TaskId([0; 16]),
                     attempt: 0,
                     node: None,
+                    to: None,
+                    standby: None,
                     why: "nothing has been decided yet".into(),
                     cancelled: false,
                     estimate: None,
@@ -430,6 +557,7 @@ impl Core {
                     ended: None,
                     status: None,
                     failures: 0,
+                    epoch: 0,
                 });
             }
             // One is as good as another.
@@ -447,11 +575,12 @@ impl Core {
         self.sets.insert(set.name.clone(), set);
         self.next += new.len() as u64;
         for task in new {
-            self.unplaced.push(task.number);
-            self.by_name.insert(task.name.clone(), task.number);
-            self.by_set.entry(task.set.clone()).or_default().insert(task.number);
-            self.changed.insert(task.number);
-            self.tasks.insert(task.number, task);
+            let number = task.number;
+            self.unplaced.push(number);
+            self.by_name.insert(task.name.clone(), number);
+            self.by_set.entry(task.set.clone()).or_default().insert(number);
+            self.tasks.insert(number, task);
+            self.tell(number);
         }
         Ok(Ok(accepted))
     }
@@ -465,6 +594,21 @@ impl Core {
     /// A task as the scheduler is told of it.
     fn demand(&self, task: &Task) -> TaskSpec {
         task.demand(self.history.estimate(&task.request.image, &task.class()))
+    }
+
+    fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {
+        if self.store.tokens()?.iter().any(|other| other.name == token.name) {
+            return Ok(Err(problem(409, format!("there is a token named {} already", token.name))));
+        }
+        self.store.put_token(token)?;
+        Ok(Ok(()))
+    }
+
+    fn end_token(&mut self, name: &str) -> Result<Result<(), Problem>> {
+        if !self.store.remove_token(name)? {
+            return Ok(Err(problem(404, format!("no token named {name} is known"))));
+        }
+        Ok(Ok(()))
     }
 
     fn owner(&self, task: &Task) -> &str {
@@ -481,7 +625,7 @@ impl Core {
                 self.unplaced.retain(|other| *other != number);
                 self.tell(number);
             }
-            TaskState::Starting | TaskState::Running => {
+            TaskState::Starting | TaskState::Running | TaskState::Moving => {
                 (task.cancelled, task.why) = (true, "cancelled".into());
                 self.changed.insert(number);
                 // Before the node has been heard of the engine does not know it.
@@ -506,6 +650,7 @@ impl Core {
         // Its node may have it still.
         self.store.put_replaced(task.id)?;
         self.tasks.remove(&task.number);
+        self.told.push(Event::Removed { at: clock(), name: name.into(), set: task.set.clone() });
         self.by_name.remove(name);
         self.by_id.remove(&task.id);
         let others = self.by_set.entry(task.set.clone()).or_default();
@@ -530,6 +675,9 @@ impl Core {
         } else {
             (task.state, task.started, task.why) = (TaskState::Waiting, None, why.into());
         }
+        (task.to, task.standby, task.epoch) = (None, None, 0);
+        self.guarding.remove(&number);
+        self.takeovers.remove(&number);
         self.tell(number);
         Ok(())
     }
@@ -537,7 +685,12 @@ impl Core {
     fn end(&mut self, number: u64, state: TaskState, status: Option<u32>, why: &str) -> Result<()> {
         if let Some(task) = self.tasks.get_mut(&number) {
             (task.state, task.status, task.why, task.ended) = (state, status, why.into(), Some(clock()));
+            (task.to, task.standby) = (None, None);
+            let ran = task.started.zip(task.ended).map(|(from, to)| to.saturating_sub(from));
+            self.metrics.ended(state, ran.filter(|_| state == TaskState::Succeeded));
             self.awaited.remove(&number);
+            self.takeovers.remove(&number);
+            self.guarding.remove(&number);
             self.tell(number);
         }
         Ok(())
@@ -547,6 +700,7 @@ impl Core {
         let now = Instant::now();
         let due = self.later.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
         self.unplaced.extend(due.collect::<Vec<_>>());
+        self.watch_over()?;
         if self.began.elapsed() > crate::LEASE * 2 && !self.awaited.is_empty() {
             for (number, node) in std::mem::take(&mut self.awaited) {
                 self.start_over(number, &format!("{node} was not heard of when the controller began"))?;
@@ -603,13 +757,7 @@ impl Core {
         self.changed.insert(number);
         self.index(number);
         if let Some(task) = self.tasks.get(&number) {
-            self.told.push(Event::Task {
-                at: clock(),
-                name: task.name.clone(),
-                set: task.set.clone(),
-                state: task.state,
-                node: task.node.clone(),
-            });
+            self.told.push(Event::Task { at: clock(), task: self.view(task) });
         }
     }
 }

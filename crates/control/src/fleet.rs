@@ -2,6 +2,7 @@
 
 use crate::LEASE;
 use crate::core::{Command, Deed, Start};
+use crate::http::protection;
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, mpsc};
-use wayfare_cluster::control::{NodeInfo, Reply, Request};
+use wayfare_cluster::control::{Brief, NodeInfo, Reply, Request, TaskInfo};
 use wayfare_node::agent::Agent;
 
 /// Between two looks at which nodes there are.
 const LOOK: Duration = Duration::from_secs(1);
+/// Between two questions to a node what it has.
+const LOOK_CLOSELY: Duration = Duration::from_secs(5);
+/// Between two questions to a machine without an operating system what runs there.
+const BARE: Duration = Duration::from_millis(500);
 /// A node that is asked again after it did not answer.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long an answer may take.
@@ -31,8 +36,7 @@ pub(crate) async fn look(agent: Arc<Agent>, core: mpsc::Sender<Command>) -> Resu
     let mut followed = HashSet::new();
     loop {
         if let Ok(Reply::Nodes { nodes }) = agent.ask_node(&me, Request::Nodes).await {
-            // Boards are no nodes for tasks that begin: they have no compiler.
-            for node in nodes.into_iter().filter(|node| !node.peer.is_bare()) {
+            for node in nodes {
                 if followed.insert(node.peer.name.clone()) {
                     tokio::spawn(follow(agent.clone(), node.peer.name, core.clone()));
                 }
@@ -54,14 +58,24 @@ async fn info(agent: &Arc<Agent>, node: &str) -> Result<NodeInfo> {
 
 /// Follows a node: what it has, and what becomes of the tasks there.
 async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
-    let (mut heard, mut seen, mut is_there) = (Instant::now(), 0, false);
+    let (mut heard, mut looked, mut seen, mut is_there) = (Instant::now(), Instant::now(), 0, false);
+    let mut is_bare = false;
     loop {
         let asked = async {
-            if !is_there {
+            if !is_there || looked.elapsed() > LOOK_CLOSELY {
+                looked = Instant::now();
                 let info = info(&agent, &node).await?;
-                core.send(Command::Joined { info }).await?;
+                is_bare = info.peer.is_bare();
+                let rtt = looked.elapsed();
+                if !is_there {
+                    core.send(Command::Joined { info: info.clone() }).await?;
+                }
+                core.send(Command::Looked { info, rtt }).await?;
             }
-            agent.ask_node(&node, Request::Changes { seen }).await
+            match is_bare {
+                false => agent.ask_node(&node, Request::Changes { seen }).await,
+                true => listed(&agent, &node, &mut seen).await,
+            }
         };
         match tokio::time::timeout(ANSWER, asked).await {
             Ok(Ok(Reply::Changes { seen: now, tasks, more })) => {
@@ -85,6 +99,19 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// What a node says that has no words for changes: a machine without an operating system.
+async fn listed(agent: &Arc<Agent>, node: &str, seen: &mut u64) -> Result<Reply> {
+    if *seen > 0 {
+        tokio::time::sleep(BARE).await;
+    }
+    let Reply::Tasks { tasks } = agent.ask_node(node, Request::List).await? else {
+        bail!("it answered something else")
+    };
+    let placed = tasks.into_iter().filter(|task| task.spec.placed);
+    let brief = |task: TaskInfo| Brief { id: task.spec.id, name: task.spec.name, epoch: task.epoch, state: task.state };
+    Ok(Reply::Changes { seen: *seen + 1, tasks: placed.map(brief).collect(), more: false })
 }
 
 /// Does what the core decides.
@@ -122,6 +149,16 @@ async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Send
             if let Err(e) = agent.ask_node(&node, Request::Stop { name: name.clone() }).await {
                 tracing::debug!(task = %name, %node, "cannot be stopped: {e:#}");
             }
+        }
+        Deed::Protect { node, id, number, name, standby } => {
+            let order = protection(&name, vec![standby.clone()]);
+            let asked = tokio::time::timeout(START, agent.ask_node(&node, Request::Protect { order })).await;
+            let result = match asked {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(e)) => Err(format!("{e:#}")),
+                Err(_) => Err(format!("{node} does not answer")),
+            };
+            let _ = core.send(Command::Protected { id, number, standby, result }).await;
         }
         Deed::Discard { node, name } => {
             tracing::info!(task = %name, %node, "goes on elsewhere, and is stopped there");

@@ -9,10 +9,14 @@
 mod core;
 mod fleet;
 mod http;
+mod hub;
+mod metrics;
 mod store;
 mod task;
 
 use crate::core::Core;
+use crate::hub::Hub;
+use crate::metrics::Metrics;
 use crate::store::Store;
 use anyhow::{Context, Result};
 use std::net::SocketAddr;
@@ -20,15 +24,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use wayfare_node::agent::Agent;
 
 /// A node that is not heard of for so long is lost, with what ran there.
 pub const LEASE: Duration = Duration::from_secs(5);
 /// Commands that may wait.
 const COMMANDS: usize = 16 << 10;
-/// Events that a slow listener may be behind.
-const EVENTS: usize = 4096;
 
 /// Where a controller's things are, below a node's directory.
 pub fn dir(root: &Path) -> PathBuf {
@@ -54,7 +56,8 @@ pub struct Controller {
     agent: Arc<Agent>,
     core: Core,
     commands: (mpsc::Sender<core::Command>, mpsc::Receiver<core::Command>),
-    events: broadcast::Sender<wayfare_api::Event>,
+    hub: Hub,
+    metrics: Arc<Metrics>,
     deeds: mpsc::UnboundedReceiver<core::Deed>,
     logs: PathBuf,
     listener: TcpListener,
@@ -74,11 +77,12 @@ impl Controller {
         let store = Store::open(&dir.join("controller.db"))?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let url = format!("http://{}", listener.local_addr()?);
-        let tokens = http::Tokens::open(&store, &access_file(root), &url)?;
-        let events = broadcast::Sender::new(EVENTS);
+        let tokens = http::Tokens::open(&store, &access_file(root), Access { url, token: String::new() })?;
+        let (hub, metrics) = (Hub::new(), Arc::new(Metrics::new()));
         let (doer, deeds) = mpsc::unbounded_channel();
-        let core = Core::open(store, agent.identity()?.name, events.clone(), doer)?;
-        Ok(Controller { agent, core, commands: mpsc::channel(COMMANDS), events, deeds, logs, listener, tokens })
+        let core = Core::open(store, agent.identity()?.name, hub.clone(), metrics.clone(), doer)?;
+        let commands = mpsc::channel(COMMANDS);
+        Ok(Controller { agent, core, commands, hub, metrics, deeds, logs, listener, tokens })
     }
 
     /// Where its API is.
@@ -97,7 +101,9 @@ impl Controller {
         let (to_core, commands) = self.commands;
         let app = http::App {
             core: to_core.clone(),
-            events: self.events,
+            hub: self.hub,
+            metrics: self.metrics,
+            is_secure: false,
             agent: self.agent.clone(),
             logs: self.logs.clone(),
             tokens: Arc::new(self.tokens),

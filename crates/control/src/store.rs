@@ -5,7 +5,7 @@ use crate::task::{Set, Task};
 use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, params};
 use std::path::Path;
-use wayfare_api::{Objective, TaskRequest, TaskState};
+use wayfare_api::{Moment, Objective, Role, TaskRequest, TaskState, TaskView};
 use wayfare_transfer::TaskId;
 
 const SCHEMA: &str = "
@@ -15,20 +15,44 @@ CREATE TABLE IF NOT EXISTS sets (
 CREATE TABLE IF NOT EXISTS tasks (
     number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, in_set TEXT NOT NULL, request TEXT NOT NULL, state TEXT NOT NULL,
     id BLOB NOT NULL, attempt INTEGER NOT NULL, node TEXT, why TEXT NOT NULL, cancelled INTEGER NOT NULL, estimate REAL,
-    submitted INTEGER NOT NULL, started INTEGER, ended INTEGER, status INTEGER
+    submitted INTEGER NOT NULL, started INTEGER, ended INTEGER, status INTEGER, standby TEXT
 );
 CREATE TABLE IF NOT EXISTS replaced (id BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY, cordoned INTEGER NOT NULL, labels TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (image TEXT NOT NULL, args TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS controller (salt BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS tokens (name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (
+    name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL, expires INTEGER
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS moments (
+    number INTEGER NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL, node TEXT, why TEXT NOT NULL, attempt INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS moments_of ON moments (number);
+";
+
+/// What tables of version 1 lack.
+const SINCE_1: &str = "
+ALTER TABLE tasks ADD COLUMN standby TEXT;
+ALTER TABLE tokens ADD COLUMN expires INTEGER;
+UPDATE tokens SET role = CASE role WHEN 'read' THEN 'view' WHEN 'submit' THEN 'operate' ELSE role END;
 ";
 
 /// The version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// The database.
 pub(crate) struct Store(Connection);
+
+/// Whose word counts.
+#[derive(Clone)]
+pub(crate) struct Token {
+    pub(crate) name: String,
+    /// BLAKE3 of the token.
+    pub(crate) hash: [u8; 32],
+    pub(crate) role: Role,
+    /// Milliseconds since 1970.
+    pub(crate) expires: Option<u64>,
+}
 
 /// A node, as its owner has it.
 #[derive(Clone, Default)]
@@ -51,6 +75,9 @@ impl Store {
             let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
             ensure!(version <= VERSION, "it is of a newer version of Wayfare");
             db.execute_batch(SCHEMA)?;
+            if version == 1 {
+                db.execute_batch(SINCE_1)?;
+            }
             db.pragma_update(None, "user_version", VERSION)?;
             Ok(db)
         };
@@ -83,10 +110,10 @@ impl Store {
 
     pub(crate) fn put_task(&self, task: &Task) -> Result<()> {
         let mut put = self.0.prepare_cached(
-            "INSERT INTO tasks (number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+            "INSERT INTO tasks (number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled, standby)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT (number) DO UPDATE SET state = ?5, id = ?6, attempt = ?7, node = ?8, why = ?9, estimate = ?10,
-             started = ?12, ended = ?13, status = ?14, cancelled = ?15",
+             started = ?12, ended = ?13, status = ?14, cancelled = ?15, standby = ?16",
         )?;
         put.execute(params![
             task.number,
@@ -104,6 +131,7 @@ impl Store {
             task.ended,
             task.status,
             task.cancelled,
+            task.standby,
         ])?;
         Ok(())
     }
@@ -120,6 +148,7 @@ impl Store {
 
     pub(crate) fn remove_task(&self, number: u64) -> Result<()> {
         self.0.prepare_cached("DELETE FROM tasks WHERE number = ?1")?.execute([number])?;
+        self.0.prepare_cached("DELETE FROM moments WHERE number = ?1")?.execute([number])?;
         Ok(())
     }
 
@@ -141,7 +170,7 @@ impl Store {
 
     pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
         let mut find = self.0.prepare(
-            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled
+            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled, standby
              FROM tasks ORDER BY number",
         )?;
         let mut rows = find.query([])?;
@@ -165,7 +194,10 @@ impl Store {
                 ended: row.get(12)?,
                 status: row.get(13)?,
                 cancelled: row.get(14)?,
+                standby: row.get(15)?,
+                to: None,
                 failures: 0,
+                epoch: 0,
             });
         }
         Ok(all)
@@ -210,16 +242,67 @@ impl Store {
         Ok(all.collect::<Result<_, _>>()?)
     }
 
-    pub(crate) fn put_token(&self, name: &str, hash: [u8; 32], role: &str) -> Result<()> {
-        let mut put = self.0.prepare_cached("INSERT INTO tokens (name, hash, role) VALUES (?1, ?2, ?3)")?;
-        put.execute(params![name, hash, role]).with_context(|| format!("there is a token named {name} already"))?;
+    pub(crate) fn remove_marks(&self, node: &str) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM nodes WHERE name = ?1")?.execute([node])?;
         Ok(())
     }
 
-    /// Names, hashes and roles.
-    pub(crate) fn tokens(&self) -> Result<Vec<(String, [u8; 32], String)>> {
-        let mut find = self.0.prepare("SELECT name, hash, role FROM tokens ORDER BY name")?;
-        let all = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        Ok(all.collect::<Result<_, _>>()?)
+    /// What became of a task.
+    pub(crate) fn put_moment(&self, number: u64, at: u64, task: &TaskView) -> Result<()> {
+        let mut put = self.0.prepare_cached(
+            "INSERT INTO moments (number, at, state, node, why, attempt) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        put.execute(params![number, at, task.state.name(), task.node, task.why, task.attempt])?;
+        Ok(())
+    }
+
+    /// All that became of a task, the earliest first.
+    pub(crate) fn history(&self, number: u64) -> Result<Vec<Moment>> {
+        let mut find = self
+            .0
+            .prepare_cached("SELECT at, state, node, why, attempt FROM moments WHERE number = ?1 ORDER BY rowid")?;
+        let mut rows = find.query([number])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(1)?;
+            let state = TaskState::ALL.into_iter().find(|state| state.name() == name);
+            all.push(Moment {
+                at: row.get(0)?,
+                state: state.with_context(|| format!("a task cannot be {name}"))?,
+                node: row.get(2)?,
+                why: row.get(3)?,
+                attempt: row.get(4)?,
+            });
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn put_token(&self, token: &Token) -> Result<()> {
+        let mut put =
+            self.0.prepare_cached("INSERT INTO tokens (name, hash, role, expires) VALUES (?1, ?2, ?3, ?4)")?;
+        put.execute(params![token.name, token.hash, token.role.name(), token.expires])?;
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub(crate) fn remove_token(&self, name: &str) -> Result<bool> {
+        Ok(self.0.prepare_cached("DELETE FROM tokens WHERE name = ?1")?.execute([name])? > 0)
+    }
+
+    pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
+        let mut find = self.0.prepare_cached("SELECT name, hash, role, expires FROM tokens ORDER BY name")?;
+        let mut rows = find.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(2)?;
+            let role = Role::ALL.into_iter().find(|role| role.name() == name);
+            all.push(Token {
+                name: row.get(0)?,
+                hash: row.get(1)?,
+                role: role.with_context(|| format!("{name} is no role"))?,
+                expires: row.get(3)?,
+            });
+        }
+        Ok(all)
     }
 }

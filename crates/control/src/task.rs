@@ -29,6 +29,10 @@ pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) attempt: u32,
     pub(crate) node: Option<String>,
+    /// The node that it is on its way to.
+    pub(crate) to: Option<String>,
+    /// The node where it has a standby.
+    pub(crate) standby: Option<String>,
     pub(crate) why: String,
     /// Nobody wants it any more; it may still run.
     pub(crate) cancelled: bool,
@@ -39,12 +43,14 @@ pub(crate) struct Task {
     pub(crate) status: Option<u32>,
     /// How often in a row it could not be started.
     pub(crate) failures: u32,
+    /// How often it had changed nodes when it was heard of last.
+    pub(crate) epoch: u64,
 }
 
 impl Task {
     /// It is starting, or runs.
     pub(crate) fn is_on_node(&self) -> bool {
-        matches!(self.state, TaskState::Starting | TaskState::Running)
+        matches!(self.state, TaskState::Starting | TaskState::Running | TaskState::Moving)
     }
 
     /// As nodes have it.
@@ -92,7 +98,8 @@ impl Task {
         self.request.args.join(" ")
     }
 
-    pub(crate) fn view(&self, owner: &str) -> TaskView {
+    /// `controller`: its node.
+    pub(crate) fn view(&self, owner: &str, controller: &str) -> TaskView {
         TaskView {
             name: self.name.clone(),
             set: self.set.clone(),
@@ -104,6 +111,11 @@ impl Task {
             priority: self.request.priority,
             state: self.state,
             node: self.node.clone(),
+            to: self.to.clone(),
+            standby: self.standby.clone(),
+            offloaded: self.node.as_ref().is_some_and(|node| node != controller),
+            gpu: self.request.gpu,
+            labels: self.request.labels.clone(),
             why: self.why.clone(),
             attempt: self.attempt,
             estimate: self.estimate,
@@ -144,7 +156,7 @@ impl Set {
             view.total += 1;
             *match task.state {
                 TaskState::Waiting => &mut view.waiting,
-                TaskState::Starting | TaskState::Running => &mut view.running,
+                TaskState::Starting | TaskState::Running | TaskState::Moving => &mut view.running,
                 TaskState::Succeeded => &mut view.succeeded,
                 TaskState::Failed => &mut view.failed,
                 TaskState::Cancelled => &mut view.cancelled,

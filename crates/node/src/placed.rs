@@ -6,6 +6,7 @@ use crate::compiler;
 use crate::control::{BRIEFS, Brief, Reply, Request};
 use crate::link::Link;
 use crate::local;
+use crate::membership;
 use crate::peers::NodeMessage;
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
@@ -114,6 +115,22 @@ impl Agent {
         }
     }
 
+    /// Invites a machine: the word for `wayfare node join`, good for one node and so long.
+    ///
+    /// # Errors
+    /// On a node without the cluster's key.
+    pub fn invite(&self, valid: Duration) -> Result<String> {
+        Ok(format!("{}@{}", membership::invite(&self.dirs, valid)?, self.settings.address))
+    }
+
+    /// Ends a node's membership.
+    ///
+    /// # Errors
+    /// As [`Agent::invite`].
+    pub fn expel(&self, name: &str) -> Result<()> {
+        membership::revoke(&self.dirs, name)
+    }
+
     /// Starts a task on a node, which may be this one; the module is sent where that lacks it.
     ///
     /// # Errors
@@ -166,5 +183,6 @@ pub(crate) async fn launched(agent: &Arc<Agent>, spec: Spec, link: &mut Link) ->
 }
 
 fn brief(entry: &Entry) -> Brief {
-    Brief { id: entry.spec.id, name: entry.spec.name.clone(), state: entry.state() }
+    let epoch = entry.epoch.load(std::sync::atomic::Ordering::SeqCst);
+    Brief { id: entry.spec.id, name: entry.spec.name.clone(), epoch, state: entry.state() }
 }

@@ -5,6 +5,7 @@ use crate::units;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `wayfare up`.
 #[derive(Debug, Args)]
@@ -69,6 +70,21 @@ pub struct Submit {
     /// Memory that it may use
     #[arg(long, default_value = "256MiB", value_parser = units::size, requires = "image")]
     pub memory: u64,
+    /// It needs a GPU: a node with the label gpu
+    #[arg(long, requires = "image")]
+    pub gpu: bool,
+    /// It keeps a warm standby on another node, from which it goes on if its node is lost
+    #[arg(long, requires = "image")]
+    pub standby: bool,
+    /// Until when it is to be over, from now; late ones are counted
+    #[arg(long, value_parser = units::duration, requires = "image")]
+    pub deadline: Option<Duration>,
+    /// How long it will run, about, if that is not known yet
+    #[arg(long, value_parser = units::duration, requires = "image")]
+    pub estimate: Option<Duration>,
+    /// A variable of its environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable, requires = "image")]
+    pub env: Vec<(String, String)>,
     /// The higher the sooner
     #[arg(long, default_value_t = 0, requires = "image", allow_negative_numbers = true)]
     pub priority: i32,
@@ -84,6 +100,11 @@ pub struct Submit {
     /// Its arguments
     #[arg(trailing_var_arg = true, requires = "image")]
     pub args: Vec<String>,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("this is no variable: use NAME=VALUE")?;
+    Ok((name.into(), value.into()))
 }
 
 /// `wayfare tasks`.

@@ -1,11 +1,11 @@
 //! What nodes say of themselves and of the tasks there, and what becomes of both: the part of the core that knows of nodes.
 
-use super::{AGAIN, Core, Deed, Start, clock, problem};
+use super::{AGAIN, Core, Deed, Leaving, Start, clock, problem};
 use crate::store::Marks;
 use crate::task::{Task, hundredths};
 use anyhow::Result;
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wayfare_api::{Event, NodeView, Problem, TaskState};
 use wayfare_cluster::control::{Brief, NodeInfo, State};
 use wayfare_sched::{Node, NodeId};
@@ -24,6 +24,8 @@ pub(super) struct Member {
     /// It did not answer when it was last told something.
     pub(super) is_silent: bool,
     pub(super) heard: Instant,
+    /// How long a question and its answer took last.
+    pub(super) rtt: Option<Duration>,
 }
 
 impl Core {
@@ -35,7 +37,7 @@ impl Core {
             cores += task.request.cores;
             memory += task.request.memory;
         }
-        let room = member.info.room.unwrap_or_default();
+        let room = member.room();
         NodeView {
             name: name.clone(),
             isa: member.info.peer.instruction_set().into(),
@@ -47,6 +49,11 @@ impl Core {
             tasks,
             labels: member.marks.labels.clone(),
             heard: Some(member.heard.elapsed().as_millis() as u64),
+            address: member.info.peer.address.clone(),
+            bare: member.info.peer.is_bare(),
+            controller: *name == self.me,
+            free: member.info.free,
+            rtt: member.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
         }
     }
 
@@ -83,7 +90,7 @@ impl Core {
         Ok(Ok(()))
     }
 
-    pub(super) fn drain(&mut self, name: &str) -> Result<Result<Vec<(String, String)>, Problem>> {
+    pub(super) fn drain(&mut self, name: &str) -> Result<Result<Vec<Leaving>, Problem>> {
         if let Err(e) = self.cordon(name, true)? {
             return Ok(Err(e));
         }
@@ -104,7 +111,7 @@ impl Core {
             // Where most is left.
             if let Some((node, room)) = fits.max_by_key(|(_, room)| room.0) {
                 *room = (room.0 - cores, room.1 - memory);
-                moves.push((task.name.clone(), node.clone()));
+                moves.push(Leaving { name: task.name.clone(), to: node.clone(), guarded: task.standby.is_some() });
             }
         }
         Ok(Ok(moves))
@@ -117,7 +124,7 @@ impl Core {
             self.next_node += 1;
             NodeId(self.next_node)
         });
-        let member = Member { info, id, marks, is_there: true, is_silent: false, heard: Instant::now() };
+        let member = Member { info, id, marks, is_there: true, is_silent: false, heard: Instant::now(), rtt: None };
         let node = member.as_node(&self.me);
         self.nodes.insert(name.clone(), member);
         self.engine.handle_joined(now, node);
@@ -129,6 +136,16 @@ impl Core {
             self.adopt(number, id)?;
         }
         Ok(())
+    }
+
+    /// A node has been asked again what it has.
+    pub(super) fn looked(&mut self, info: NodeInfo, rtt: Duration) -> Result<()> {
+        let Some(member) = self.nodes.get_mut(&info.peer.name).filter(|member| member.is_there) else { return Ok(()) };
+        member.rtt = Some(rtt);
+        let is_other = member.info.room != info.room;
+        member.info = info.clone();
+        // For the engine it is another node from now on.
+        if is_other { self.joined(info) } else { Ok(()) }
     }
 
     /// The engine is told of a task that runs.
@@ -154,10 +171,11 @@ impl Core {
         member.is_there = false;
         let id = member.id;
         tracing::warn!(node = %name, "is lost: what ran there is started elsewhere");
+        let there: Vec<u64> = self.on(name).map(|task| task.number).collect();
+        let waits: Vec<bool> = there.iter().map(|number| self.awaits_takeover(*number)).collect();
         self.engine.handle_lost(now, id);
         self.tell_node(name);
-        let there: Vec<u64> = self.on(name).map(|task| task.number).collect();
-        for number in there {
+        for (number, _) in there.into_iter().zip(waits).filter(|(_, waits)| !waits) {
             self.start_over(number, &format!("{name} was lost"))?;
         }
         Ok(())
@@ -171,6 +189,7 @@ impl Core {
                 task.failures = 0;
                 if task.state == TaskState::Starting {
                     (task.state, task.started) = (TaskState::Running, Some(clock()));
+                    self.metrics.started(clock().saturating_sub(task.submitted));
                     self.tell(number);
                 }
                 return Ok(());
@@ -244,21 +263,46 @@ impl Core {
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
         self.missing.remove(&brief.id);
         let of = wayfare_sched::TaskId(number);
+        if brief.epoch < task.epoch {
+            // A copy that has been taken over, and does not know it yet.
+            return Ok(());
+        }
+        task.epoch = brief.epoch;
         if brief.state.is_alive() {
-            if task.state == TaskState::Starting {
-                (task.state, task.started) = (TaskState::Running, Some(clock()));
-                self.tell(number);
-            } else if task.state == TaskState::Running
-                && task.node.as_deref() != Some(node)
-                && brief.state == State::Running
-                && let Some(id) = self.nodes.get(node).map(|member| member.id)
-            {
-                task.why = format!("it was moved here from {}", task.node.as_deref().unwrap_or("another node"));
-                task.node = Some(node.into());
-                if !self.engine.handle_moved(now, of, id) {
-                    tracing::warn!("a task has come to {node}, where there is no room for it");
+            let is_here = task.node.as_deref() == Some(node);
+            match (&brief.state, task.state) {
+                (_, TaskState::Starting) => {
+                    (task.state, task.started) = (TaskState::Running, Some(clock()));
+                    self.metrics.started(clock().saturating_sub(task.submitted));
+                    self.tell(number);
                 }
-                self.tell(number);
+                (State::Running, TaskState::Running | TaskState::Moving) if !is_here => {
+                    let from = task.node.as_deref().unwrap_or("another node");
+                    if task.standby.as_deref() == Some(node) {
+                        task.why = format!("it went on here when {from} was lost");
+                        // Which stands by in its turn when it is back.
+                        task.standby = task.node.clone();
+                    } else {
+                        task.why = format!("it was moved here from {from}");
+                    }
+                    self.arrived(number, node);
+                    self.tell(number);
+                }
+                (State::Running, TaskState::Moving) => {
+                    (task.state, task.to) = (TaskState::Running, None);
+                    self.tell(number);
+                }
+                (State::Running, _) if self.takeovers.remove(&number).is_some() => {
+                    // Its node was not lost, only silent.
+                    task.why = format!("{node} was not heard of for a while");
+                    self.arrived(number, node);
+                    self.tell(number);
+                }
+                (State::Moving { to }, TaskState::Running) if is_here => {
+                    (task.state, task.to) = (TaskState::Moving, Some(to.clone()));
+                    self.tell(number);
+                }
+                _ => {}
             }
             return Ok(());
         }
@@ -294,7 +338,7 @@ impl Core {
 
     fn tell_node(&mut self, name: &str) {
         if let Some(member) = self.nodes.get(name) {
-            self.told.push(Event::Node { at: clock(), name: name.into(), state: member.state().into() });
+            self.told.push(Event::Node { at: clock(), node: self.node(member) });
         }
     }
 }
@@ -308,15 +352,22 @@ impl Member {
         }
     }
 
+    /// Hundredths of processors, and bytes of memory, that it has for tasks.
+    pub(super) fn room(&self) -> (u32, u64) {
+        let whole = || (self.info.processors.unwrap_or(1) * 100, self.info.free.unwrap_or(0));
+        self.info.room.unwrap_or_else(whole)
+    }
+
     pub(super) fn as_node(&self, controller: &str) -> Node {
-        let (cores, memory) = self.info.room.unwrap_or_default();
+        let (cores, memory) = self.room();
         let is_initiator = self.info.peer.name == controller;
         Node {
             cores,
             memory,
             gpu: self.marks.labels.iter().any(|label| label == "gpu"),
             labels: self.marks.labels.clone(),
-            cordoned: self.marks.cordoned,
+            // Tasks come to a machine without a compiler by moves only.
+            cordoned: self.marks.cordoned || self.info.peer.is_bare(),
             is_initiator,
             reserved_memory: if is_initiator { RESERVED } else { 0 },
             ..Node::new(self.id.0, 1, 1)

@@ -1,0 +1,182 @@
+//! Tasks that move on order, and tasks that keep a warm standby: who stands by for them, and what becomes of them when their node is
+//! lost. The nodes themselves go on with a task whose node is gone; the controller gives them time for it.
+
+use super::{Core, Deed, clock, problem};
+use crate::task::Task;
+use anyhow::Result;
+use std::time::{Duration, Instant};
+use wayfare_api::{Moved, Problem, TaskState};
+use wayfare_transfer::TaskId;
+
+/// From one attempt to give a task a standby to the next.
+const AGAIN: Duration = Duration::from_secs(5);
+/// How long the first sync may take.
+const ASKING: Duration = Duration::from_secs(60);
+/// How long a standby may take to go on with a task whose node is lost, from when that is known.
+const TAKEOVER: Duration = Duration::from_secs(15);
+
+impl Core {
+    /// Where a task is that is to move to a node, if it may.
+    pub(super) fn may_move(&self, name: &str, to: &str) -> Result<(String, bool), Problem> {
+        let task = self.find(name)?;
+        let (TaskState::Running, Some(from)) = (task.state, &task.node) else {
+            return Err(problem(409, format!("{name} does not run: it is {}", task.state.name())));
+        };
+        let member = self.nodes.get(to).ok_or_else(|| problem(404, format!("no node named {to} is known")))?;
+        if from == to {
+            return Err(problem(409, format!("{name} runs on {to} already")));
+        }
+        if !member.is_there {
+            return Err(problem(409, format!("{to} is lost")));
+        }
+        let (node, demand) = (member.as_node(&self.me), task.demand(wayfare_sched::Estimate::exact(1.0)));
+        if let Some(why) = node.lacks(&demand) {
+            return Err(problem(409, format!("{to} cannot have {name}: {why}")));
+        }
+        let view = self.node(member);
+        if view.cores_taken + task.request.cores > view.cores + 1e-6
+            || view.memory_taken.saturating_add(task.request.memory) > view.memory
+        {
+            return Err(problem(409, format!("{to} has no room for {name} now: other tasks run there")));
+        }
+        Ok((from.clone(), task.standby.is_some()))
+    }
+
+    /// A task has moved, as was asked for; its node has said so, or will.
+    pub(super) fn carried(&mut self, name: &str, moved: &Moved) -> Result<()> {
+        let Some(number) = self.by_name.get(name).copied() else { return Ok(()) };
+        let Some(task) = self.tasks.get_mut(&number).filter(|task| !task.state.is_over()) else { return Ok(()) };
+        let mib = moved.bytes as f64 / f64::from(1 << 20);
+        task.why = format!(
+            "it was moved here from {}: it stood still for {:.1} ms, {mib:.1} MiB were sent",
+            moved.from, moved.downtime
+        );
+        // It was taken away for the move.
+        task.standby = None;
+        self.arrived(number, &moved.to);
+        self.tell(number);
+        Ok(())
+    }
+
+    /// A task runs on another node than before.
+    pub(super) fn arrived(&mut self, number: u64, node: &str) {
+        let now = self.now();
+        let Some(id) = self.nodes.get(node).map(|member| member.id) else { return };
+        self.takeovers.remove(&number);
+        let Some(task) = self.tasks.get_mut(&number) else { return };
+        (task.node, task.state, task.to) = (Some(node.into()), TaskState::Running, None);
+        if self.engine.handle_moved(now, wayfare_sched::TaskId(number), id) {
+            return;
+        }
+        let Some(task) = self.tasks.get(&number) else { return };
+        let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
+        if !self.engine.handle_running(now, &owner, demand, id).unwrap_or(false) {
+            tracing::warn!(task = %task.name, "has come to {node}, where there is no room for it");
+        }
+    }
+
+    /// The node of a task is lost: whether its standby is waited for.
+    pub(super) fn awaits_takeover(&mut self, number: u64) -> bool {
+        let now = self.now();
+        let Some(task) = self.tasks.get_mut(&number) else { return false };
+        let is_there = |node: &String| self.nodes.get(node).is_some_and(|member| member.is_there);
+        let Some(standby) = task.standby.clone().filter(is_there) else { return false };
+        if task.cancelled {
+            return false;
+        }
+        task.why = format!("{} is lost, and {standby} is to go on with it", task.node.as_deref().unwrap_or("its node"));
+        // Nobody else is to start it meanwhile.
+        let of = wayfare_sched::TaskId(number);
+        self.engine.handle_cancelled(now, of);
+        self.engine.handle_ended(now, of);
+        self.takeovers.insert(number, Instant::now() + TAKEOVER);
+        self.tell(number);
+        true
+    }
+
+    /// Gives standbys to tasks that lack one; starts those anew that no standby went on with.
+    pub(super) fn watch_over(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let late: Vec<u64> = self.takeovers.extract_if(|_, by| *by <= now).map(|(number, _)| number).collect();
+        for number in late {
+            self.start_over(number, "its node was lost, and its standby did not go on with it")?;
+            self.unplaced.push(number);
+        }
+        let lacks = |task: &&Task| {
+            task.request.standby
+                && task.standby.is_none()
+                && task.state == TaskState::Running
+                && !task.cancelled
+                && self.guarding.get(&task.number).is_none_or(|at| *at <= now)
+        };
+        let lacking: Vec<u64> =
+            self.guarded.iter().filter_map(|n| self.tasks.get(n)).filter(lacks).map(|t| t.number).collect();
+        for number in lacking {
+            let Some(task) = self.tasks.get(&number) else { continue };
+            let demand = task.demand(wayfare_sched::Estimate::exact(1.0));
+            let fits = |member: &&super::Member| {
+                member.is_there
+                    && !member.is_silent
+                    && !member.marks.cordoned
+                    && Some(&member.info.peer.name) != task.node.as_ref()
+                    && member.as_node(&self.me).lacks(&demand).is_none()
+            };
+            let most = self.nodes.values().filter(fits).max_by_key(|member| member.info.free.unwrap_or(0));
+            let (Some(node), Some(standby)) = (&task.node, most.map(|member| member.info.peer.name.clone())) else {
+                continue;
+            };
+            self.deeds.push(Deed::Protect {
+                node: node.clone(),
+                id: task.id,
+                number,
+                name: task.name.clone(),
+                standby,
+            });
+            self.guarding.insert(number, now + ASKING);
+        }
+        Ok(())
+    }
+
+    /// A task has got a standby, or not.
+    pub(super) fn protected(&mut self, id: TaskId, number: u64, standby: String, result: Result<(), String>) {
+        self.guarding.remove(&number);
+        let Some(task) = self.tasks.get_mut(&number).filter(|task| task.id == id && !task.state.is_over()) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                task.standby = Some(standby);
+                self.tell(number);
+            }
+            Err(why) => {
+                tracing::warn!(task = %task.name, "has no standby on {standby}: {why}");
+                self.guarding.insert(number, Instant::now() + AGAIN);
+            }
+        }
+    }
+
+    /// Whether a node may be forgotten.
+    pub(super) fn may_remove(&self, name: &str) -> Result<(), Problem> {
+        let member = self.nodes.get(name).ok_or_else(|| problem(404, format!("no node named {name} is known")))?;
+        if member.info.peer.name == self.me {
+            return Err(problem(409, format!("{name} is the controller's own node")));
+        }
+        if self.on(name).next().is_some() {
+            return Err(problem(409, format!("tasks run on {name}: drain it first")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_node(&mut self, name: &str) -> Result<Result<(), Problem>> {
+        if let Err(e) = self.may_remove(name) {
+            return Ok(Err(e));
+        }
+        let now = self.now();
+        if let Some(member) = self.nodes.remove(name) {
+            self.engine.handle_lost(now, member.id);
+        }
+        self.store.remove_marks(name)?;
+        self.told.push(wayfare_api::Event::Gone { at: clock(), name: name.into() });
+        Ok(Ok(()))
+    }
+}

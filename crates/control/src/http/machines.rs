@@ -1,0 +1,189 @@
+//! Nodes: looked at, cordoned, drained, labelled, invited, removed.
+
+use super::access::Who;
+use super::{App, Failed, Named, Said, failed, work};
+use crate::core::{Command, Leaving};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use std::time::Duration;
+use wayfare_api::{Invitation, Labels, NodeView, OnNode, Problem, Role};
+use wayfare_cluster::control::{Reply, Request as OfNode, State as At, TaskInfo};
+
+/// How long an invitation holds.
+const INVITED: Duration = Duration::from_secs(3600);
+/// How long a node may take to say what runs there.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The nodes.
+#[utoipa::path(get, path = "/v1/nodes", tag = "nodes", responses(
+    (status = 200, body = Vec<NodeView>),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Vec<NodeView>>, Failed> {
+    app.ask(|answer| Command::Nodes { answer }).await.map(Json)
+}
+
+/// A node.
+#[utoipa::path(get, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 200, body = NodeView),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn node(State(app): State<App>, Named(name): Named<String>) -> Result<Json<NodeView>, Failed> {
+    app.ask(|answer| Command::Node { name, answer }).await.map(Json)
+}
+
+/// What runs on a node, or has ended there, whoever has started it: asked now.
+#[utoipa::path(get, path = "/v1/nodes/{name}/tasks", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 200, body = Vec<OnNode>),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn on_node(State(app): State<App>, Named(name): Named<String>) -> Result<Json<Vec<OnNode>>, Failed> {
+    let node = name.clone();
+    app.ask(|answer| Command::Node { name: node, answer }).await?;
+    match tokio::time::timeout(ANSWER, app.agent.ask_node(&name, OfNode::List)).await {
+        Ok(Ok(Reply::Tasks { tasks })) => Ok(Json(tasks.into_iter().map(on).collect())),
+        Ok(Ok(_)) => Err(failed(502, format!("{name} answered something else"))),
+        Ok(Err(e)) => Err(failed(502, format!("{name}: {e:#}"))),
+        Err(_) => Err(failed(504, format!("{name} does not answer"))),
+    }
+}
+
+fn on(task: TaskInfo) -> OnNode {
+    let state = match task.state {
+        At::Running => "running",
+        At::Moving { .. } => "moving",
+        At::Unknown { .. } => "unknown",
+        At::Exited { .. } => "exited",
+        At::Trapped { .. } => "trapped",
+        At::Stopped { .. } => "stopped",
+        At::Left { .. } => "left",
+        At::Failed { .. } => "failed",
+    };
+    OnNode {
+        name: task.spec.name,
+        state: state.into(),
+        placed: task.spec.placed,
+        ran: task.ran as f64 / 1e6,
+        memory: task.memory,
+        log: task.log_bytes,
+        epoch: task.epoch,
+        target: task.target,
+    }
+}
+
+/// Lets nothing new begin on a node.
+#[utoipa::path(post, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn cordon(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(node): Named<String>,
+) -> Result<StatusCode, Failed> {
+    who.may(Role::Admin)?;
+    app.ask(|answer| Command::Cordon { node, cordoned: true, answer }).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Lets tasks begin on a node again.
+#[utoipa::path(delete, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn uncordon(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(node): Named<String>,
+) -> Result<StatusCode, Failed> {
+    who.may(Role::Admin)?;
+    app.ask(|answer| Command::Cordon { node, cordoned: false, answer }).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Cordons a node, and moves what runs there, task by task, while it runs; what cannot go stays. The answer says what has gone
+/// where.
+#[utoipa::path(post, path = "/v1/nodes/{name}/drain", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 200, body = Vec<String>),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn drain(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(node): Named<String>,
+) -> Result<Json<Vec<String>>, Failed> {
+    who.may(Role::Admin)?;
+    let moves = app.ask(|answer| Command::Drain { node: node.clone(), answer }).await?;
+    let mut moved = Vec::new();
+    for Leaving { name, to, guarded } in moves {
+        match work::carry(&app, &name, &node, &to, guarded).await {
+            Ok(_) => moved.push(format!("{name} to {to}")),
+            // It may have ended meanwhile.
+            Err(e) => tracing::warn!(task = %name, "is not moved away from {node}: {e:#}"),
+        }
+    }
+    Ok(Json(moved))
+}
+
+/// Labels a node.
+#[utoipa::path(post, path = "/v1/nodes/{name}/labels", tag = "nodes", params(("name" = String, Path)),
+    request_body = Labels, responses(
+    (status = 204),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn label(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(node): Named<String>,
+    Said(Labels { add, remove }): Said<Labels>,
+) -> Result<StatusCode, Failed> {
+    who.may(Role::Admin)?;
+    let is_wrong = |label: &&String| label.is_empty() || label.len() > 64 || label.chars().any(char::is_whitespace);
+    if let Some(wrong) = add.iter().find(is_wrong) {
+        return Err(failed(422, format!("{wrong:?} cannot be a label: use 1 to 64 characters without spaces")));
+    }
+    if add.len() > 64 {
+        return Err(failed(422, format!("{} labels are more than 64", add.len())));
+    }
+    app.ask(|answer| Command::Label { node, add, remove, answer }).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Forgets a node that is lost and does not come back: its certificate is revoked.
+#[utoipa::path(delete, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)), responses(
+    (status = 204),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn remove(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<String>,
+) -> Result<StatusCode, Failed> {
+    who.may(Role::Admin)?;
+    let node = name.clone();
+    app.ask(|answer| Command::MayRemove { name: node, answer }).await?;
+    app.agent.expel(&name).map_err(|e| failed(502, format!("{e:#}")))?;
+    app.ask(|answer| Command::RemoveNode { name, answer }).await.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Invites a machine: the answer says what to type on it, within an hour.
+#[utoipa::path(post, path = "/v1/invitations", tag = "nodes", responses(
+    (status = 201, body = Invitation),
+    (status = "4XX", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", body = Problem, content_type = "application/problem+json"),
+))]
+pub(super) async fn invite(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+) -> Result<(StatusCode, Json<Invitation>), Failed> {
+    who.may(Role::Admin)?;
+    let join = app.agent.invite(INVITED).map_err(|e| failed(502, format!("{e:#}")))?;
+    let command = format!("wayfare node join {join} --name NAME && wayfare node serve --listen 0.0.0.0:7600");
+    Ok((StatusCode::CREATED, Json(Invitation { join, command, ttl: INVITED.as_secs() })))
+}
