@@ -77,14 +77,16 @@ pub enum Command {
     Wait(Wait),
     /// Cancel a task of the controller
     Cancel(Cancel),
+    /// Make and end tokens, by which others may ask the controller
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Make and join clusters, and serve as a node
     #[command(subcommand)]
     Node(NodeCommand),
     /// List the nodes of the cluster
     Nodes(Nodes),
-    /// Decide about a task of the agent
-    #[command(subcommand)]
-    Task(TaskCommand),
+    /// Show a task of the controller, why it is where it is, and what became of it; or decide about one of the agent
+    Task(Task),
     /// Make images that machines without an operating system boot
     #[command(subcommand)]
     Unikernel(UnikernelCommand),

@@ -4,6 +4,7 @@
 //! files into images, `registry` and `control` are how one `wayfare` finds and asks another, `running` is what both
 //! `run` and `resume` end in.
 
+mod access;
 mod api;
 mod bench;
 mod capture;
@@ -34,7 +35,7 @@ mod up;
 mod watched;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
+use cli::{Cli, Command, SimulateCommand, SnapshotCommand, Task, TaskCommand, UnikernelCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -64,7 +65,9 @@ fn main() -> ExitCode {
         Command::Cancel(args) => sets::cancel(&args),
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
-        Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),
+        Command::Task(Task { command: Some(TaskCommand::Resolve(args)), .. }) => tasks::resolve(&args),
+        Command::Task(Task { show, .. }) => sets::show(show.as_ref()),
+        Command::Token(command) => access::run(command),
         Command::Unikernel(UnikernelCommand::Build(args)) => unikernel::build(&args),
         Command::Unikernel(UnikernelCommand::Run(args)) => unikernel::run(&args),
         Command::Compile(args) => compile::run(&args),
