@@ -17,6 +17,7 @@ mod migrate;
 mod mounts;
 mod node;
 mod output;
+mod plan;
 mod protect;
 mod ps;
 mod registry;
@@ -27,6 +28,7 @@ mod sets;
 mod simulate;
 mod snapshots;
 mod standing;
+mod svg;
 mod tasks;
 mod unikernel;
 mod units;
@@ -34,7 +36,7 @@ mod up;
 mod watched;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
+use cli::{Cli, Command, Simulate, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Failover(args) => protect::failover(&args),
         Command::Failback(args) => protect::failback(&args),
         Command::Up(args) => up::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Submit(args) => sets::submit(&args),
         Command::Tasks(args) => sets::list(&args),
         Command::Wait(args) => sets::wait(&args),
@@ -71,8 +74,13 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),
         Command::Snapshot(SnapshotCommand::Squash(args)) => snapshots::squash(&args),
-        Command::Simulate(SimulateCommand::Naps(args)) => simulate::run(&args),
-        Command::Simulate(SimulateCommand::Link(args)) => simulate::link(&args),
+        Command::Simulate(Simulate { command, cluster }) => match command {
+            None => simulate::sched::run(&cluster),
+            Some(SimulateCommand::Table(args)) => simulate::sched::table(&args),
+            Some(SimulateCommand::Sched(args)) => simulate::sched::run(&args),
+            Some(SimulateCommand::Naps(args)) => simulate::run(&args),
+            Some(SimulateCommand::Link(args)) => simulate::link(&args),
+        },
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions(shell),
     };

@@ -24,12 +24,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     let api = Api::of(args.at.state.as_deref())?;
     let (mut set, beside) = match (&args.file, &args.image) {
         (Some(file), _) => {
-            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
-            let set: SetRequest = wayfare_api::read(&text).map_err(|wrong| Problem {
-                status: 400,
-                title: format!("{} cannot be read", file.display()),
-                errors: vec![wrong],
-            })?;
+            let set: SetRequest = read_json(file)?;
             (set, file.parent().unwrap_or(Path::new(".")).to_path_buf())
         }
         (None, Some(image)) => (one(args, image), PathBuf::new()),
@@ -37,7 +32,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     };
     let mut digests = BTreeMap::new();
     for task in &mut set.tasks {
-        if task.image.len() == 64 && task.image.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if is_digest(&task.image) {
             continue;
         }
         let digest = match digests.get(&task.image) {
@@ -56,6 +51,21 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     }
     output::print(&format!("{}: {}\n", accepted.set, output::count(accepted.tasks, "task")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file of JSON.
+///
+/// # Errors
+/// Names the file, the field and the line.
+pub fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let title = || format!("{} cannot be read", file.display());
+    Ok(wayfare_api::read(&text).map_err(|wrong| Problem { status: 400, title: title(), errors: vec![wrong] })?)
+}
+
+/// Whether a program is named by its digest, not by its path.
+pub fn is_digest(image: &str) -> bool {
+    image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn one(args: &Submit, image: &Path) -> SetRequest {

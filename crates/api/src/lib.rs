@@ -2,10 +2,12 @@
 //! and whoever writes a client. What comes from outside is read here, into types, and checked; whoever has one of these has
 //! one that can be used.
 
+mod plan;
 mod problem;
 mod task;
 mod view;
 
+pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
 pub use task::{Objective, SetRequest, TaskRequest};
 pub use view::{Accepted, Event, NodeView, SetView, TaskState, TaskView};

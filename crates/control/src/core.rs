@@ -3,6 +3,7 @@
 //! hear of it after a crash as well, and a node is never told to start what is not on the disk.
 
 mod nodes;
+mod scene;
 
 use crate::store::Store;
 use crate::task::{Set, Task};
@@ -66,6 +67,11 @@ pub(crate) enum Command {
     },
     Nodes {
         answer: Answer<Vec<NodeView>>,
+    },
+    /// What a plan for a set is made of.
+    Scene {
+        set: SetRequest,
+        answer: Answer<crate::plan::Scene>,
     },
     Cordon {
         node: String,
@@ -337,6 +343,7 @@ impl Core {
             Command::Nodes { answer } => {
                 look(answer, |core| Ok(core.nodes.values().map(|node| core.node(node)).collect()))
             }
+            Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),

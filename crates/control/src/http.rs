@@ -1,6 +1,8 @@
 //! The HTTP API: who may ask, what is asked, and how it is answered. What is asked is read into types and checked before anybody
 //! else sees it.
 
+mod plan;
+
 use crate::Access;
 use crate::core::{Answer, Command, clock};
 use crate::fleet::log_path;
@@ -163,6 +165,7 @@ pub(crate) fn router(app: App) -> Router {
     let protected = Router::new()
         .route("/v1/sets", get(sets).post(submit))
         .route("/v1/sets/{name}", get(set))
+        .route("/v1/plan", post(plan::plan))
         .route("/v1/tasks", get(tasks).post(submit_one))
         .route("/v1/tasks/{name}", get(task).delete(remove))
         .route("/v1/tasks/{name}/cancel", post(cancel))

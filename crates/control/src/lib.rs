@@ -9,6 +9,7 @@
 mod core;
 mod fleet;
 mod http;
+pub mod plan;
 mod store;
 mod task;
 

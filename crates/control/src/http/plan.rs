@@ -1,0 +1,35 @@
+//! `POST /v1/plan`.
+
+use super::{App, Failed, failed, read};
+use crate::core::Command;
+use crate::plan;
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use wayfare_api::{PlanRequest, PlanView};
+
+/// Plans that are made at once: each may keep a processor busy for seconds.
+static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// How long one may wait for its turn.
+const TURN: Duration = Duration::from_secs(20);
+
+/// Anybody who may look may ask: nothing comes of it.
+pub(super) async fn plan(State(app): State<App>, body: Bytes) -> Result<Json<PlanView>, Failed> {
+    let request: PlanRequest = read(&body)?;
+    let policy = plan::check(&request).map_err(Failed)?;
+    let turn = tokio::time::timeout(TURN, AT_ONCE.acquire()).await;
+    let Ok(Ok(permit)) = turn else { return Err(failed(503, "too many plans are being made: ask again")) };
+    let set = request.set.clone();
+    let scene = app.ask(|answer| Command::Scene { set, answer }).await?;
+    // The permit goes along: a client that hangs up does not end the work.
+    let made = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        plan::make(&request, policy, scene)
+    });
+    match made.await {
+        Ok(made) => made.map(Json).map_err(Failed),
+        Err(_) => Err(failed(500, "the plan could not be made")),
+    }
+}
