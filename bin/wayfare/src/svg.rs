@@ -11,9 +11,8 @@ pub const GRID: &str = "#e5e7eb";
 /// What is wrong.
 pub const WRONG: &str = "#b91c1c";
 /// Kinds of things, told apart by most eyes.
-pub const KINDS: [&str; 10] = [
-    "#4c78a8", "#f0a04b", "#6aa84f", "#c9597b", "#72b7b2", "#9671b5", "#d9bf3f", "#9d755d", "#e58fa5", "#8c9bab",
-];
+pub const KINDS: [&str; 10] =
+    ["#4c78a8", "#f0a04b", "#6aa84f", "#c9597b", "#72b7b2", "#9671b5", "#d9bf3f", "#9d755d", "#e58fa5", "#8c9bab"];
 
 /// A chart of that size.
 pub struct Chart(String);

@@ -4,7 +4,8 @@
 use crate::task::{self, demand};
 use std::collections::HashMap;
 use wayfare_api::{
-    NodeRequest, Objective, PlanNode, PlanRequest, PlanView, PlannedTask, Problem, RefusedTask, SetRequest, Taken, Wrong,
+    NodeRequest, Objective, PlanNode, PlanRequest, PlanView, PlannedTask, Problem, RefusedTask, SetRequest, Taken,
+    Wrong,
 };
 use wayfare_sched::units::seconds;
 use wayfare_sched::{Cluster, Estimate, History, Node, Plan, Policy, TaskSpec, bounds};

@@ -111,9 +111,8 @@ impl<'a> List<'a> {
             before.extend(node.taken().map(|busy| (n as u32, busy)));
         }
         let rate = |&(n, busy): &(u32, Busy)| cluster.nodes[n as usize].speed() * f64::from(busy.cores) / 100.0;
-        let running = before.iter().fold((0.0, 0.0), |sum: (f64, f64), b| {
-            (sum.0 + rate(b), sum.1 + rate(b) * seconds(b.1.end))
-        });
+        let running =
+            before.iter().fold((0.0, 0.0), |sum: (f64, f64), b| (sum.0 + rate(b), sum.1 + rate(b) * seconds(b.1.end)));
         let open = || cluster.nodes.iter().filter(|n| !n.cordoned);
         let mut list = Self {
             cluster,
@@ -142,7 +141,8 @@ impl<'a> List<'a> {
         let mut ends: BinaryHeap<Reverse<(Nanos, u32)>> = BinaryHeap::new();
         // What ran before the plan began stands behind all placements.
         ends.extend(self.before.iter().enumerate().map(|(i, b)| Reverse((b.1.end, BEFORE + i as u32))));
-        let open = |n: &u32| !self.cluster.nodes[*n as usize].cordoned && self.cluster.nodes[*n as usize].usable_cores() > 0;
+        let open =
+            |n: &u32| !self.cluster.nodes[*n as usize].cordoned && self.cluster.nodes[*n as usize].usable_cores() > 0;
         let mut order: Vec<u32> = (0..self.nodes.len() as u32).filter(open).collect();
         order.sort_by(|&a, &b| self.nodes[b as usize].speed.total_cmp(&self.nodes[a as usize].speed));
         let mut now = 0;

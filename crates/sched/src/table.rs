@@ -1,10 +1,10 @@
 //! Table 5-3 of the thesis: how much sooner its sets of tasks end when they are offloaded, for any policy, beside what it prints.
 
+use crate::bounds;
 use crate::model::{Estimate, TaskSpec};
 use crate::plan::{Objective, Policy, plan};
 use crate::rng::Rng;
 use crate::simulate::{MIX, acceleration, outcomes, run, tasks_of, thesis_cluster};
-use crate::bounds;
 use alloc::vec::Vec;
 
 /// Numbers of tasks of its sets.
@@ -86,10 +86,7 @@ pub fn rows(experiment: &Experiment, policies: &[Policy]) -> Vec<Row> {
             size,
             set,
             local: local.value(Objective::Makespan),
-            bounds: (
-                bounds::makespan(&cluster, &tasks, &actual),
-                bounds::mean_response(&cluster, &tasks, &actual),
-            ),
+            bounds: (bounds::makespan(&cluster, &tasks, &actual), bounds::mean_response(&cluster, &tasks, &actual)),
             foreseen: foreseen[0].min(foreseen[1]),
             off: policies.iter().map(off).collect(),
         }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use wayfare_sched::rng::Rng;
 use wayfare_sched::units::{SECOND, nanos, seconds};
 use wayfare_sched::{
-    Busy, Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan, simulate,
-    tune,
+    Busy, Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan,
+    simulate, tune,
 };
 
 const OBJECTIVES: [Objective; 2] = [Objective::Makespan, Objective::MeanResponse];

@@ -57,13 +57,20 @@ pub fn svg(view: &PlanView, programs: &BTreeMap<String, String>) -> String {
             out.text((left - 10.0, top + height / 2.0 + 1.0), "end", INK, 12.0, &name);
             if *height >= 30.0 {
                 let cores = if node.cores == 1.0 { "core" } else { "cores" };
-                out.text((left - 10.0, top + height / 2.0 + 15.0), "end", PALE, 10.5, &format!("{} {cores}", node.cores));
+                out.text(
+                    (left - 10.0, top + height / 2.0 + 15.0),
+                    "end",
+                    PALE,
+                    10.5,
+                    &format!("{} {cores}", node.cores),
+                );
             }
         }
         let mut lanes = Lanes::new(node.cores);
         for taken in &node.taken {
             let pieces = lanes.take(0.0, taken.end_s, taken.cores);
-            let title = format!("{}, which runs already: until {}, {} cores", taken.name, span(taken.end_s), taken.cores);
+            let title =
+                format!("{}, which runs already: until {}, {} cores", taken.name, span(taken.end_s), taken.cores);
             let place = Place { x: (x(0.0), x(taken.end_s)), top, per_core: height / node.cores };
             boxed(&mut out, &pieces, &place, (TAKEN, &taken.name, false), &title);
         }
@@ -100,7 +107,8 @@ fn bound(view: &PlanView) -> f64 {
 
 fn title(view: &PlanView) -> (String, String) {
     let tasks = count(view.tasks.len() as u64, "task");
-    let main = format!("{}: {tasks} on {} in {}", view.set, count(view.nodes.len() as u64, "node"), span(view.makespan_s));
+    let main =
+        format!("{}: {tasks} on {} in {}", view.set, count(view.nodes.len() as u64, "node"), span(view.makespan_s));
     let mut detail = match view.objective {
         Objective::Makespan => {
             format!("{}, for the makespan; no plan could do it in less than {}", view.policy, span(view.lower_bound_s))
@@ -112,7 +120,9 @@ fn title(view: &PlanView) -> (String, String) {
             span(view.lower_bound_s)
         ),
     };
-    for (n, what) in [(view.late, "late"), (view.refused.len() as u64, "refused"), (view.waiting, "of others planned too")] {
+    for (n, what) in
+        [(view.late, "late"), (view.refused.len() as u64, "refused"), (view.waiting, "of others planned too")]
+    {
         if n > 0 {
             let _ = write!(detail, "; {n} {what}");
         }
@@ -198,7 +208,15 @@ fn axis(out: &mut Chart, span_s: f64, x: &impl Fn(f64) -> f64, (top, bottom): (f
         _ => (1.0, "seconds"),
     };
     let step = step(span_s / unit, 14.0);
-    let digits = if step < 0.01 { 3 } else if step < 0.1 { 2 } else if step < 1.0 { 1 } else { 0 };
+    let digits = if step < 0.01 {
+        3
+    } else if step < 0.1 {
+        2
+    } else if step < 1.0 {
+        1
+    } else {
+        0
+    };
     for i in 0..=(span_s / unit / step + 1e-9) as u32 {
         let at = f64::from(i) * step;
         out.line((x(at * unit), top), (x(at * unit), bottom), GRID, 0.8, "");
@@ -221,7 +239,13 @@ fn boxed(out: &mut Chart, pieces: &[(f64, f64)], place: &Place, (colour, name, l
     let wide = (to - from).max(0.6);
     let mut group = format!("<g><title>{}</title>", escape(title));
     let edge = if late { WRONG } else { "white" };
-    let thick = if late { 1.6 } else if wide > 4.0 { 0.8 } else { 0.3 };
+    let thick = if late {
+        1.6
+    } else if wide > 4.0 {
+        0.8
+    } else {
+        0.3
+    };
     for (at, cores) in pieces {
         let _ = write!(
             group,

@@ -157,7 +157,7 @@ fn chart(args: &SimulateTable, rows: &[Row]) -> String {
             out.raw(&format!("<g><title>{}: A {a:.2} %, makespan / bound {ratio:.3}</title>", args.policy[p]));
             out.rect((here, y(a)), (bar - 1.0, y(0.0) - y(a)), colour);
             if bar >= 22.0 {
-                out.text((here + bar / 2.0 - 0.5, y(a) + 13.0), "middle", "white", 9.5, &format!("{a:.0}"));
+                out.text((here + bar / 2.0 - 0.5, y(0.0) - 8.0), "middle", "white", 9.5, &format!("{a:.0}"));
             }
             out.raw("</g>");
         }
