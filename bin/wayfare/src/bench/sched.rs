@@ -11,8 +11,9 @@ use wayfare_sched::table::{self, Experiment, PRINTED, SIZES};
 use wayfare_sched::{Action, Cluster, Engine, NodeId, Objective, Policy, TaskId, TaskSpec, bounds, engine, plan};
 
 /// What `--only` may name, and what measures it.
-const PARTS: [(&str, fn(&Bench) -> Vec<Row>); 4] =
-    [("table", table), ("planning", planning), ("scale", scale), ("events", events)];
+type Part = (&'static str, fn(&Bench) -> Vec<Row>);
+
+const PARTS: [Part; 4] = [("table", table), ("planning", planning), ("scale", scale), ("events", events)];
 
 /// The rows of the table.
 ///
