@@ -2,6 +2,7 @@
 
 mod control;
 mod node;
+mod plan;
 mod protect;
 mod simulate;
 mod unikernel;
@@ -10,6 +11,7 @@ use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use control::*;
 pub use node::*;
+pub use plan::*;
 pub use protect::*;
 pub use simulate::*;
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ pub enum Command {
     Failback(Failback),
     /// Run a cluster on this machine, with a controller that has sets of tasks run
     Up(Up),
+    /// Show where and when the tasks of a set would run, and why
+    Plan(Plan),
     /// Have a set of tasks, or a task, run by the cluster
     Submit(Submit),
     /// List the controller's tasks
@@ -98,8 +102,7 @@ pub enum Command {
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
     /// Try out policies in simulated time
-    #[command(subcommand)]
-    Simulate(SimulateCommand),
+    Simulate(Simulate),
     /// Measure what Wayfare costs
     Bench(crate::bench::Bench),
     /// Print a completion script for a shell

@@ -1,6 +1,6 @@
 //! `wayfare node ...`: becoming a node, and being one.
 
-use crate::cli::{Format, Init, Invite, Join, NodeCommand, Nodes, Revoke, Rotate, Serve};
+use crate::cli::{Init, Invite, Join, Listing, NodeCommand, Nodes, Revoke, Rotate, Serve};
 use crate::client::Client;
 use crate::output::{self, Paint};
 use crate::sets;

@@ -1,7 +1,7 @@
 //! `wayfare submit`, `tasks`, `wait`, `cancel`: sets of tasks, which the controller has run.
 
 use crate::api::Api;
-use crate::cli::{Cancel, Cordon, Format, Label, Listing, Marked, ShowTask, Submit, Tasks, Wait};
+use crate::cli::{Cancel, Cordon, Format, Label, Listing, Marked, Submit, Task, Tasks, Wait};
 use crate::output::{self, Paint};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,12 +24,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     let api = Api::of(args.at.state.as_deref())?;
     let (mut set, beside) = match (&args.file, &args.image) {
         (Some(file), _) => {
-            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
-            let set: SetRequest = wayfare_api::read(&text).map_err(|wrong| Problem {
-                status: 400,
-                title: format!("{} cannot be read", file.display()),
-                errors: vec![wrong],
-            })?;
+            let set: SetRequest = read_json(file)?;
             (set, file.parent().unwrap_or(Path::new(".")).to_path_buf())
         }
         (None, Some(image)) => (one(args, image), PathBuf::new()),
@@ -37,7 +32,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     };
     let mut digests = BTreeMap::new();
     for task in &mut set.tasks {
-        if task.image.len() == 64 && task.image.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if is_digest(&task.image) {
             continue;
         }
         let digest = match digests.get(&task.image) {
@@ -56,6 +51,21 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     }
     output::print(&format!("{}: {}\n", accepted.set, output::count(accepted.tasks, "task")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file of JSON.
+///
+/// # Errors
+/// Names the file, the field and the line.
+pub fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let title = || format!("{} cannot be read", file.display());
+    Ok(wayfare_api::read(&text).map_err(|wrong| Problem { status: 400, title: title(), errors: vec![wrong] })?)
+}
+
+/// Whether a program is named by its digest, not by its path.
+pub fn is_digest(image: &str) -> bool {
+    image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn one(args: &Submit, image: &Path) -> SetRequest {
@@ -158,11 +168,11 @@ fn row(task: &TaskView, wide: bool) -> Vec<String> {
 ///
 /// # Errors
 /// When there is none of this name, or the controller does not answer.
-pub fn show(args: Option<&ShowTask>) -> Result<ExitCode> {
-    let args = args.context("no task is named")?;
+pub fn show(args: &Task) -> Result<ExitCode> {
+    let name = args.name.as_deref().unwrap_or_default();
     let api = Api::of(args.at.state.as_deref())?;
-    let task: TaskView = api.get(&format!("/v1/tasks/{}", args.name))?;
-    let history: Vec<Moment> = api.get(&format!("/v1/tasks/{}/history", args.name))?;
+    let task: TaskView = api.get(&format!("/v1/tasks/{name}"))?;
+    let history: Vec<Moment> = api.get(&format!("/v1/tasks/{name}/history"))?;
     if args.output == Format::Json {
         output::print_json(&json!({ "task": task, "history": history }))?;
         return Ok(ExitCode::SUCCESS);

@@ -8,7 +8,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use support::cluster::{PATIENCE, until};
-use support::steady::goes_on;
 use support::up::{Up, printed, set};
 
 /// What an access file of another user's is called for.
@@ -169,7 +168,8 @@ fn a_task_with_a_standby_goes_on_when_its_node_is_lost() {
     let (node, standby) = (task()["node"].as_str().unwrap().to_string(), task()["standby"].as_str().unwrap().to_string());
     let pairs = up.ask("GET", "/v1/standbys", b"").1;
     assert_eq!((&pairs[0]["primary"], &pairs[0]["standby"]), (&json!(node), &json!(standby)), "{pairs}");
-    goes_on(&up.home, "night-steady");
+    let printed_so_far = || up.run(&["logs", "night-steady"]).ok().stdout.lines().count();
+    until("it has come some way", PATIENCE, || printed_so_far() > 50);
     let number = node.strip_prefix("node").unwrap().parse().unwrap();
     kill_process(up.pid_of(number), Signal::KILL).unwrap();
     until("it goes on", PATIENCE, || task()["node"] == json!(standby));

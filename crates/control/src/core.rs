@@ -4,6 +4,7 @@
 
 mod guard;
 mod nodes;
+mod scene;
 
 use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
@@ -110,6 +111,11 @@ pub(crate) enum Command {
     RemoveNode {
         name: String,
         answer: Answer<()>,
+    },
+    /// What a plan for a set is made of.
+    Scene {
+        set: SetRequest,
+        answer: Answer<crate::plan::Scene>,
     },
     Cordon {
         node: String,
@@ -454,6 +460,7 @@ impl Core {
             Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
             Command::MayRemove { name, answer } => look(answer, move |core| core.may_remove(&name)),
             Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
+            Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),

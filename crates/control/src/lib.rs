@@ -11,6 +11,7 @@ mod fleet;
 mod http;
 mod hub;
 mod metrics;
+pub mod plan;
 mod store;
 mod task;
 mod tls;

@@ -140,23 +140,17 @@ pub enum Listing {
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
-    arg_required_else_help = true,
+    subcommand_negates_reqs = true,
     after_help = "Examples:\n  wayfare task queens-3\n  wayfare task queens-3 -o json"
 )]
 pub struct Task {
     #[command(subcommand)]
     pub command: Option<TaskCommand>,
     #[command(flatten)]
-    pub show: Option<ShowTask>,
-}
-
-/// `wayfare task NAME`.
-#[derive(Debug, Args)]
-pub struct ShowTask {
-    #[command(flatten)]
     pub at: At,
     /// The task
-    pub name: String,
+    #[arg(required = true)]
+    pub name: Option<String>,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
