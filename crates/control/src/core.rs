@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use wayfare_api::{Accepted, Event, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskState, TaskView, Wrong};
 use wayfare_cluster::control::{Brief, NodeInfo};
 use wayfare_sched::engine::Settings;
-use wayfare_sched::{Action, Cluster, Engine, History, TaskSpec};
+use wayfare_sched::{Action, Cluster, Engine, History, Objective, TaskSpec};
 use wayfare_transfer::TaskId;
 
 /// Commands that are looked at together.
@@ -600,7 +600,11 @@ impl Core {
 
     /// A task as the scheduler is told of it.
     fn demand(&self, task: &Task) -> TaskSpec {
-        task.demand(self.history.estimate(&task.request.image, &task.class()))
+        let objective = self.sets.get(&task.set).map(|set| match set.objective {
+            wayfare_api::Objective::Makespan => Objective::Makespan,
+            wayfare_api::Objective::MeanResponse => Objective::MeanResponse,
+        });
+        TaskSpec { objective, ..task.demand(self.history.estimate(&task.request.image, &task.class())) }
     }
 
     fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {

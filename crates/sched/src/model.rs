@@ -5,6 +5,7 @@
 //! controller on the initiator, for want of which the thesis's estimates were spoiled (5.2.3).
 
 use crate::Nanos;
+use crate::plan::Objective;
 use crate::units::{Bytes, Cores, nanos, within};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -63,6 +64,9 @@ pub struct TaskSpec {
     pub deadline: Option<Nanos>,
     /// How long it will run.
     pub work: Estimate,
+    /// For an [`Engine`](crate::Engine): what its set is to be good at, if that is another than the engine's. Tasks for which the mean
+    /// response counts come before those of the same owner and priority of which only the last one's end does.
+    pub objective: Option<Objective>,
 }
 
 impl TaskSpec {
@@ -80,6 +84,7 @@ impl TaskSpec {
             priority: 0,
             deadline: None,
             work: Estimate::exact(seconds),
+            objective: None,
         }
     }
 

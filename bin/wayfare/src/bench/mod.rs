@@ -44,7 +44,7 @@ pub struct Bench {
     pub guests: PathBuf,
     /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
     /// unikernel: size, memory, boot, programs, transfer, downtime; of naps: networks, recorded,
-    /// pause, takeover, overhead; of sched: table, planning, scale, events, latency, rate, idle
+    /// pause, takeover, overhead; of sched: table, planning, scale, events, real, latency, rate, idle
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program

@@ -13,11 +13,12 @@ use wayfare_sched::{Action, Cluster, Engine, NodeId, Objective, Policy, TaskId, 
 /// What `--only` may name, and what measures it.
 type Part = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("table", |args| Ok(table(args))),
     ("planning", |args| Ok(planning(args))),
     ("scale", |args| Ok(scale(args))),
     ("events", |args| Ok(events(args))),
+    ("real", control::real),
     ("latency", control::latency),
     ("rate", control::rate),
     ("idle", control::idle),
