@@ -63,6 +63,9 @@ pub fn check(request: &PlanRequest) -> Result<Policy, Problem> {
     if let Err(e) = &policy {
         errors.push(Wrong::new("policy", e.to_string()));
     }
+    if i64::try_from(request.seed).is_err() {
+        errors.push(Wrong::new("seed", format!("{} is more than {}", request.seed, i64::MAX)));
+    }
     match policy {
         Ok(policy) if errors.is_empty() => Ok(policy),
         _ => Err(Problem { status: 422, title: "this cannot be planned".into(), errors }),

@@ -228,7 +228,7 @@ pub(super) async fn has_image(Named(name): Named<String>) -> Result<StatusCode, 
 /// Brings a program: a WebAssembly module. It is compiled before the answer.
 #[utoipa::path(put, path = "/v1/images/{digest}", tag = "work",
     params(("digest" = String, Path, description = "BLAKE3 of the module, 64 hexadecimal digits")),
-    request_body(content = Vec<u8>, content_type = "application/wasm"), responses(
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
     (status = 204),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
