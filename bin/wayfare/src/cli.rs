@@ -27,6 +27,8 @@ Examples:
   wayfare capture app -o app.snap
   wayfare inspect app.snap
   wayfare resume app.snap --dir data::/data
+  wayfare up --nodes 3
+  wayfare submit set.json
 
 Exit status: the program's own; 1 on a failure, 2 on wrong usage, 75 when the program was captured and
 goes on elsewhere, 134 when it trapped.")]
@@ -89,7 +91,7 @@ pub enum Command {
     Node(NodeCommand),
     /// List the nodes of the cluster
     Nodes(Nodes),
-    /// Show a task of the controller, why it is where it is, and what became of it; or decide about one of the agent
+    /// Show a task of the controller, and what became of it
     Task(Task),
     /// Make images that machines without an operating system boot
     #[command(subcommand)]
