@@ -74,6 +74,7 @@ fn main() -> ExitCode {
         Command::Simulate(SimulateCommand::Naps(args)) => simulate::run(&args),
         Command::Simulate(SimulateCommand::Link(args)) => simulate::link(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Openapi => output::print(&(wayfare_control::openapi() + "\n")).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => completions(shell),
     };
     match result {

@@ -1,0 +1,190 @@
+// What the cluster is, as far as the page knows, and how that is kept true: all once, then every change as it happens. Tasks stand in
+// a plain map, and what is shown is told at most every few hundredths of a second, so that ten thousand changes are one drawing.
+import { signal } from '@preact/signals';
+import { ask, session, Problem, type Change, type Node, type Standby, type Task, type Who } from './api';
+
+export const who = signal<Who | null | undefined>(undefined);
+export const connection = signal<'connecting' | 'live' | 'lost'>('connecting');
+/** Grows when anything of the two maps has changed. */
+export const version = signal(0);
+export const tasks = new Map<string, Task>();
+export const nodes = new Map<string, Node>();
+export const standbys = signal<Standby[]>([]);
+
+/** A task that went from one node to another. */
+export interface Flight {
+  task: string;
+  from: string;
+  to: string;
+  at: number;
+}
+/** Those that were seen last, for the map. */
+export const flights = signal<Flight[]>([]);
+const FLIGHTS = 24;
+
+/** What a change makes of what is known; gives where a task has gone, if it has. */
+export function apply(change: Change, all: Map<string, Task>, machines: Map<string, Node>): Flight | undefined {
+  switch (change.kind) {
+    case 'task': {
+      const before = all.get(change.task.name);
+      all.set(change.task.name, change.task);
+      const { node, to, state, name } = change.task;
+      if (state === 'moving' && node && to && before?.state !== 'moving') return { task: name, from: node, to, at: change.at };
+      // A failover, or a move that was seen only when it was over.
+      const alive = state === 'running' || state === 'starting' || state === 'moving';
+      if (alive && before?.node && node && before.node !== node && before.state !== 'moving') {
+        return { task: name, from: before.node, to: node, at: change.at };
+      }
+      return undefined;
+    }
+    case 'removed':
+      all.delete(change.name);
+      return undefined;
+    case 'node':
+      machines.set(change.node.name, change.node);
+      return undefined;
+    case 'gone':
+      machines.delete(change.name);
+      return undefined;
+  }
+}
+
+/** What tasks have of each node, now: the controller tells of a node only when the node itself changes. */
+export function taken(all: Iterable<Task>): Map<string, { tasks: Task[]; cores: number; memory: number }> {
+  const by = new Map<string, { tasks: Task[]; cores: number; memory: number }>();
+  for (const task of all) {
+    if (!task.node || (task.state !== 'running' && task.state !== 'starting' && task.state !== 'moving')) continue;
+    const at = by.get(task.node);
+    if (at) {
+      at.tasks.push(task);
+      at.cores += task.cores;
+      at.memory += task.memory;
+    } else by.set(task.node, { tasks: [task], cores: task.cores, memory: task.memory });
+  }
+  return by;
+}
+
+let timer: ReturnType<typeof setTimeout> | undefined;
+function changed() {
+  timer ??= setTimeout(() => {
+    timer = undefined;
+    version.value++;
+  }, 30);
+}
+
+let source: EventSource | undefined;
+let last = '';
+let behind: Change[] | undefined;
+
+function hear(change: Change) {
+  if (behind) return void behind.push(change);
+  const flight = apply(change, tasks, nodes);
+  if (flight) flights.value = [...flights.value.slice(1 - FLIGHTS), flight];
+  changed();
+}
+
+/** Asks for all, while changes wait. */
+async function anew() {
+  behind = [];
+  const [some, machines] = await Promise.all([ask('get', '/v1/tasks', {}), ask('get', '/v1/nodes', {})]);
+  tasks.clear();
+  nodes.clear();
+  for (const task of some) tasks.set(task.name, task);
+  for (const node of machines) nodes.set(node.name, node);
+  const waiting = behind ?? [];
+  behind = undefined;
+  for (const change of waiting) apply(change, tasks, nodes);
+  changed();
+}
+
+function listen() {
+  source?.close();
+  if (document.hidden) return;
+  const from = last;
+  const mine = new EventSource(from ? `/v1/events?after=${encodeURIComponent(from)}` : '/v1/events');
+  source = mine;
+  const all = () => anew().catch(() => mine === source && setTimeout(listen, 1000));
+  mine.onopen = () => {
+    connection.value = 'live';
+    // After a pause what was missed comes by itself.
+    if (!last) void all();
+  };
+  mine.onerror = () => {
+    connection.value = 'lost';
+    // The browser tries again by itself, unless the answer was a refusal.
+    if (mine.readyState === EventSource.CLOSED && mine === source) {
+      setTimeout(() => mine === source && void check().then(listen), 1000);
+    }
+  };
+  for (const kind of ['task', 'removed', 'node', 'gone']) {
+    mine.addEventListener(kind, (event) => {
+      if (event.lastEventId) last = event.lastEventId;
+      hear(JSON.parse(event.data));
+    });
+  }
+  mine.addEventListener('missed', () => void all());
+}
+
+/** Figures that the controller has, but does not tell of when they change. */
+async function look() {
+  if (document.hidden || !who.value) return;
+  try {
+    for (const node of await ask('get', '/v1/nodes', {})) nodes.set(node.name, node);
+    standbys.value = await ask('get', '/v1/standbys', {});
+    changed();
+  } catch {
+    // The events' connection tells.
+  }
+}
+
+/** Who asks; none if nobody is signed in. */
+export async function check(): Promise<void> {
+  try {
+    who.value = await ask('get', '/v1/session', {});
+  } catch (e) {
+    if (e instanceof Problem && e.status === 401) who.value = null;
+    else throw e;
+  }
+}
+
+export async function signIn(token: string): Promise<void> {
+  who.value = await ask('post', '/v1/session', {}, { token });
+  begin();
+}
+
+export async function signOut(): Promise<void> {
+  await ask('delete', '/v1/session', {});
+  session.ended();
+}
+
+session.ended = () => {
+  source?.close();
+  source = undefined;
+  last = '';
+  tasks.clear();
+  nodes.clear();
+  standbys.value = [];
+  who.value = null;
+};
+
+let began = false;
+export function begin() {
+  listen();
+  void look();
+  if (began) return;
+  began = true;
+  setInterval(look, 3000);
+  // A browser has six connections for each address: a page that nobody sees gives its own back.
+  document.addEventListener('visibilitychange', () => {
+    if (!who.value) return;
+    if (document.hidden) {
+      source?.close();
+      source = undefined;
+    } else {
+      listen();
+      void look();
+    }
+  });
+}
+
+export const may = (role: 'operate' | 'admin') => who.value?.role === 'admin' || who.value?.role === role;
