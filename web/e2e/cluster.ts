@@ -1,14 +1,15 @@
 // A cluster for a file of tests: `wayfare up` with a directory and ports of its own.
-import { test as base, expect, type Page } from '@playwright/test';
+import { test as base, expect, type BrowserContext, type Page } from '@playwright/test';
 import { blake3 } from '@noble/hashes/blake3';
 import { bytesToHex } from '@noble/hashes/utils';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { extname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const target = resolve(process.env.WAYFARE_TARGET ?? join(__dirname, '../../target'));
+const target = resolve(process.env.WAYFARE_TARGET ?? fileURLToPath(new URL('../../target', import.meta.url)));
 export const shots = join(target, 'web-shots');
 export const guest = (name: string) => join(target, 'guests', `${name}.wasm`);
 
@@ -87,6 +88,7 @@ export class Cluster {
   }
 
   async down() {
+    if (this.child.exitCode !== null) return;
     const ended = new Promise((go) => this.child.once('exit', go));
     this.child.kill('SIGTERM');
     await ended;
@@ -94,7 +96,26 @@ export class Cluster {
   }
 }
 
+const KINDS: Record<string, string> = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.html': 'text/html' };
+
+/** For work on the page: with PAGE_FROM its files come from there, and the program need not be built for each change. */
+export async function fresh(context: BrowserContext) {
+  const from = process.env.PAGE_FROM;
+  if (!from) return;
+  await context.route(/^http:\/\/127\.0\.0\.1:\d+\/(?!v1|openapi)/, async (route) => {
+    const { pathname } = new URL(route.request().url());
+    const file = pathname.startsWith('/assets/') ? pathname : '/index.html';
+    const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'";
+    const headers = { 'content-type': KINDS[extname(file)] ?? '', 'content-security-policy': policy };
+    await route.fulfill({ body: readFileSync(join(from, file)), headers });
+  });
+}
+
 export const test = base.extend<object, { cluster: Cluster }>({
+  context: async ({ context }, use) => {
+    await fresh(context);
+    await use(context);
+  },
   cluster: [
     async ({}, use) => {
       mkdirSync(shots, { recursive: true });

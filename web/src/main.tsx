@@ -8,7 +8,7 @@ import { Overview } from './overview';
 import { go, here, parts } from './router';
 import { SignIn } from './signin';
 import { Standbys } from './standbys';
-import { begin, check, connection, may, signIn, signOut, who } from './store';
+import { begin, check, connection, loaded, may, signIn, signOut, who } from './store';
 import { Submit } from './submit';
 import { OneTask } from './task';
 import { Tasks } from './tasks';
@@ -92,7 +92,7 @@ function Frame() {
         </div>
       </header>
       <main id="main" tabIndex={-1}>
-        <Page />
+        {loaded.value && <Page />}
       </main>
     </>
   );

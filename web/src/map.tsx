@@ -5,7 +5,8 @@ import type { Node, Task } from './api';
 import { bytes, cores, rate, span } from './format';
 import { t } from './i18n';
 import { natural } from './select';
-import { flights, nodes, standbys, tasks, version, type Flight } from './store';
+import { type Flight } from './changes';
+import { flights, nodes, standbys, tasks, version } from './store';
 import { Bar, Mark, NodeState } from './ui';
 
 type By = Map<string, { tasks: Task[]; cores: number; memory: number }>;
@@ -38,8 +39,10 @@ export function ClusterMap({ by }: { by: By }) {
   useLayoutEffect(() => {
     const element = ref.current!;
     const map = new Map<string, Box>();
+    const around = element.getBoundingClientRect();
     for (const card of element.querySelectorAll<HTMLElement>('[data-node]')) {
-      map.set(card.dataset.node!, { x: card.offsetLeft + card.offsetWidth / 2, y: card.offsetTop + card.offsetHeight / 2 });
+      const box = card.getBoundingClientRect();
+      map.set(card.dataset.node!, { x: box.left - around.left + box.width / 2, y: box.top - around.top + box.height / 2 });
     }
     setBoxes({ map, width: element.clientWidth, height: element.scrollHeight });
   }, [names, width, wide]);

@@ -4,7 +4,8 @@ import { ask, type Moment, type Task } from './api';
 import { bytes, cores, span } from './format';
 import { t } from './i18n';
 import { natural } from './select';
-import { nodes, taken, tasks, version } from './store';
+import { taken } from './changes';
+import { nodes, tasks, version } from './store';
 import { Act, Dialog, NodeState, say } from './ui';
 
 export async function move(name: string, to: string) {

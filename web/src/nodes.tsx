@@ -6,7 +6,8 @@ import { t } from './i18n';
 import { go } from './router';
 import { Rows } from './rows';
 import { natural } from './select';
-import { may, nodes, taken, tasks, version } from './store';
+import { taken } from './changes';
+import { may, nodes, tasks, version } from './store';
 import { Act, Bar, Copied, Dialog, NodeState, say, Sure, Title } from './ui';
 
 export function Nodes() {

@@ -4,7 +4,8 @@ import { bytes, cores, span } from './format';
 import { t } from './i18n';
 import { ClusterMap } from './map';
 import { STATES } from './select';
-import { nodes, standbys, taken, tasks, version } from './store';
+import { taken } from './changes';
+import { nodes, standbys, tasks, version } from './store';
 import { Bar, Mark, Title } from './ui';
 import type { State } from './api';
 
@@ -43,7 +44,7 @@ export function Overview() {
           ))}
         </dl>
         <div class="totals">
-          <Bar label={t('Nodes ready')} part={sums.ready} of={nodes.size} text={`${sums.ready} / ${nodes.size}`} />
+          <Bar good label={t('Nodes ready')} part={sums.ready} of={nodes.size} text={`${sums.ready} / ${nodes.size}`} />
           <Bar label={t('Processors')} part={sums.coresTaken} of={sums.cores} text={`${cores(sums.coresTaken)} / ${cores(sums.cores)}`} />
           <Bar label={t('Memory')} part={sums.memoryTaken} of={sums.memory} text={`${bytes(sums.memoryTaken)} / ${bytes(sums.memory)}`} />
         </div>

@@ -46,6 +46,7 @@ export function select(tasks: Iterable<Task>, choice: Choice, now: number): Task
     found.push(task);
   }
   const sign = choice.down ? -1 : 1;
+  if (choice.sort === 'name') return found.sort((a, b) => sign * natural(a.name, b.name));
   const keys = new Map(found.map((task) => [task, key(task, choice.sort, now)]));
   return found.sort((a, b) => {
     const [x, y] = [keys.get(a)!, keys.get(b)!];

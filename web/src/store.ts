@@ -2,67 +2,21 @@
 // a plain map, and what is shown is told at most every few hundredths of a second, so that ten thousand changes are one drawing.
 import { signal } from '@preact/signals';
 import { ask, session, Problem, type Change, type Node, type Standby, type Task, type Who } from './api';
+import { apply, type Flight } from './changes';
 
 export const who = signal<Who | null | undefined>(undefined);
 export const connection = signal<'connecting' | 'live' | 'lost'>('connecting');
 /** Grows when anything of the two maps has changed. */
 export const version = signal(0);
+/** All has been heard once. */
+export const loaded = signal(false);
 export const tasks = new Map<string, Task>();
 export const nodes = new Map<string, Node>();
 export const standbys = signal<Standby[]>([]);
 
-/** A task that went from one node to another. */
-export interface Flight {
-  task: string;
-  from: string;
-  to: string;
-  at: number;
-}
 /** Those that were seen last, for the map. */
 export const flights = signal<Flight[]>([]);
 const FLIGHTS = 24;
-
-/** What a change makes of what is known; gives where a task has gone, if it has. */
-export function apply(change: Change, all: Map<string, Task>, machines: Map<string, Node>): Flight | undefined {
-  switch (change.kind) {
-    case 'task': {
-      const before = all.get(change.task.name);
-      all.set(change.task.name, change.task);
-      const { node, to, state, name } = change.task;
-      if (state === 'moving' && node && to && before?.state !== 'moving') return { task: name, from: node, to, at: change.at };
-      // A failover, or a move that was seen only when it was over.
-      const alive = state === 'running' || state === 'starting' || state === 'moving';
-      if (alive && before?.node && node && before.node !== node && before.state !== 'moving') {
-        return { task: name, from: before.node, to: node, at: change.at };
-      }
-      return undefined;
-    }
-    case 'removed':
-      all.delete(change.name);
-      return undefined;
-    case 'node':
-      machines.set(change.node.name, change.node);
-      return undefined;
-    case 'gone':
-      machines.delete(change.name);
-      return undefined;
-  }
-}
-
-/** What tasks have of each node, now: the controller tells of a node only when the node itself changes. */
-export function taken(all: Iterable<Task>): Map<string, { tasks: Task[]; cores: number; memory: number }> {
-  const by = new Map<string, { tasks: Task[]; cores: number; memory: number }>();
-  for (const task of all) {
-    if (!task.node || (task.state !== 'running' && task.state !== 'starting' && task.state !== 'moving')) continue;
-    const at = by.get(task.node);
-    if (at) {
-      at.tasks.push(task);
-      at.cores += task.cores;
-      at.memory += task.memory;
-    } else by.set(task.node, { tasks: [task], cores: task.cores, memory: task.memory });
-  }
-  return by;
-}
 
 let timer: ReturnType<typeof setTimeout> | undefined;
 function changed() {
@@ -94,6 +48,7 @@ async function anew() {
   const waiting = behind ?? [];
   behind = undefined;
   for (const change of waiting) apply(change, tasks, nodes);
+  loaded.value = true;
   changed();
 }
 
@@ -161,6 +116,7 @@ session.ended = () => {
   source?.close();
   source = undefined;
   last = '';
+  loaded.value = false;
   tasks.clear();
   nodes.clear();
   standbys.value = [];

@@ -51,14 +51,14 @@ export function NodeState({ state }: { state: string }) {
 }
 
 /** How much of something is taken: a bar, and what it says. */
-export function Bar({ part, of, label, text }: { part: number; of: number; label: string; text: string }) {
+export function Bar({ part, of, label, text, good }: { part: number; of: number; label: string; text: string; good?: boolean }) {
   const share = of > 0 ? Math.min(1, part / of) : 0;
   return (
     <div class="bar" role="meter" aria-label={label} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(share * 100)} aria-valuetext={text}>
       <span class="bar-label">{label}</span>
       <span class="bar-text">{text}</span>
       <span class="bar-track">
-        <span class={share > 0.9 ? 'bar-fill is-full' : 'bar-fill'} style={{ width: `${share * 100}%` }} />
+        <span class={share > 0.9 && !good ? 'bar-fill is-full' : 'bar-fill'} style={{ width: `${share * 100}%` }} />
       </span>
     </div>
   );
