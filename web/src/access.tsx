@@ -29,10 +29,10 @@ export function Access() {
       <table>
         <thead>
           <tr>
-            <th>{t('Name')}</th>
-            <th>{t('Role')}</th>
-            <th>{t('Holds until')}</th>
-            <th />
+            <th scope="col">{t('Name')}</th>
+            <th scope="col">{t('Role')}</th>
+            <th scope="col">{t('Holds until')}</th>
+            <td />
           </tr>
         </thead>
         <tbody>

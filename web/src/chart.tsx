@@ -4,6 +4,8 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { theme } from './theme';
 
+const HEIGHT = 120;
+
 export interface Series {
   label: string;
   colour: string;
@@ -22,8 +24,8 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
     const made = new uPlot(
       {
         width: element.clientWidth || 320,
-        height: 150,
-        legend: { show: true, live: true },
+        height: HEIGHT,
+        legend: { show: series.length > 1, live: true },
         cursor: { y: false },
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
         series: [
@@ -45,7 +47,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
       element,
     );
     plot.current = made;
-    const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: 150 }));
+    const observer = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
     observer.observe(element);
     return () => {
       observer.disconnect();
@@ -56,7 +58,9 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
   const last = series.map(({ label, values }) => `${label} ${values.at(-1) == null ? '—' : show(values.at(-1)!)}`).join(', ');
   return (
     <figure class="chart">
-      <figcaption>{title}</figcaption>
+      <figcaption>
+        {title} {series.length === 1 && series[0]!.values.at(-1) != null && <b>{show(series[0]!.values.at(-1)!)}</b>}
+      </figcaption>
       <div ref={ref} role="img" aria-label={`${title}: ${last}`} />
     </figure>
   );

@@ -52,19 +52,21 @@ export function ClusterMap({ by }: { by: By }) {
   const centre = all.find((node) => node.controller) ?? all[0]!;
   const others = all.filter((node) => node !== centre);
   const height = others.length > 6 ? 680 : others.length > 3 ? 560 : 480;
+  const isThree = others.length === 2;
   const place = (i: number): Box => {
-    // The first at the left: with two, the three stand in a row.
+    if (isThree) return { x: i ? 0.8 : 0.2, y: 0.74 };
+    // The first at the left.
     const angle = Math.PI + (2 * Math.PI * i) / others.length;
     return { x: 0.5 + 0.36 * Math.cos(angle), y: 0.5 + 0.34 * Math.sin(angle) };
   };
-  const isRow = others.length <= 2;
+  const isRow = others.length === 1;
   const style = (node: Node) => {
     if (!wide) return undefined;
-    const at = node === centre ? { x: 0.5, y: 0.5 } : place(others.indexOf(node));
+    const at = node === centre ? { x: isRow ? 0.75 : 0.5, y: isThree ? 0.24 : 0.5 } : place(others.indexOf(node));
     return { left: `${at.x * 100}%`, top: `${at.y * 100}%` };
   };
   return (
-    <div ref={ref} class={wide ? 'map is-around' : 'map'} style={wide ? { height: `${isRow ? 240 : height}px` } : undefined}>
+    <div ref={ref} class={wide ? 'map is-around' : 'map'} style={wide ? { height: `${isRow ? 190 : isThree ? 380 : height}px` } : undefined}>
       {wide && <Links boxes={boxes.map} centre={centre} others={others} />}
       {all.map((node) => (
         <Card key={node.name} node={node} on={by.get(node.name)} style={style(node)} />
@@ -112,7 +114,17 @@ function Links({ boxes, centre, others }: { boxes: Map<string, Box>; centre: Nod
     <svg class="links" aria-hidden="true">
       {others.map((node) => {
         const to = boxes.get(node.name);
-        return to && <line key={node.name} class={node.state === 'lost' ? 'link is-lost' : 'link'} x1={from.x} y1={from.y} x2={to.x} y2={to.y} />;
+        if (!to) return null;
+        return (
+          <g key={node.name}>
+            <line class={node.state === 'lost' ? 'link is-lost' : 'link'} x1={from.x} y1={from.y} x2={to.x} y2={to.y} />
+            {node.rtt != null && node.state !== 'lost' && (
+              <text x={(from.x + to.x) / 2} y={(from.y + to.y) / 2 + 4}>
+                {span(node.rtt)}
+              </text>
+            )}
+          </g>
+        );
       })}
       {pairs.map((pair) => {
         const [a, b] = [boxes.get(pair.primary)!, boxes.get(pair.standby)!];

@@ -31,12 +31,12 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
       <table class="menu">
         <thead>
           <tr>
-            <th>{t('Node')}</th>
-            <th>{t('State')}</th>
-            <th>{t('Processors free')}</th>
-            <th>{t('Memory free')}</th>
-            <th>{t('Round trip')}</th>
-            <th />
+            <th scope="col">{t('Node')}</th>
+            <th scope="col">{t('State')}</th>
+            <th scope="col">{t('Processors free')}</th>
+            <th scope="col">{t('Memory free')}</th>
+            <th scope="col">{t('Round trip')}</th>
+            <td />
           </tr>
         </thead>
         <tbody>

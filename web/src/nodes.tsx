@@ -35,13 +35,13 @@ export function Nodes() {
         columns={7}
         head={
           <tr>
-            <th class="col-name">{t('Name')}</th>
-            <th class="col-state">{t('State')}</th>
-            <th>{t('Machine')}</th>
-            <th class="col-meter">{t('Processors')}</th>
-            <th class="col-meter">{t('Memory')}</th>
-            <th class="number">{t('Tasks')}</th>
-            <th class="number">{t('Round trip')}</th>
+            <th scope="col" class="col-name">{t('Name')}</th>
+            <th scope="col" class="col-state">{t('State')}</th>
+            <th scope="col">{t('Machine')}</th>
+            <th scope="col" class="col-meter">{t('Processors')}</th>
+            <th scope="col" class="col-meter">{t('Memory')}</th>
+            <th scope="col" class="number">{t('Tasks')}</th>
+            <th scope="col" class="number">{t('Round trip')}</th>
           </tr>
         }
         row={(node) => {
@@ -272,12 +272,12 @@ function There({ name, lost }: { name: string; lost: boolean }) {
           <table>
             <thead>
               <tr>
-                <th>{t('Name')}</th>
-                <th>{t('State')}</th>
-                <th class="number">{t('Has run')}</th>
-                <th class="number">{t('Memory')}</th>
-                <th class="number">{t('Has written')}</th>
-                <th>{t('Started by')}</th>
+                <th scope="col">{t('Name')}</th>
+                <th scope="col">{t('State')}</th>
+                <th scope="col" class="number">{t('Has run')}</th>
+                <th scope="col" class="number">{t('Memory')}</th>
+                <th scope="col" class="number">{t('Has written')}</th>
+                <th scope="col">{t('Started by')}</th>
               </tr>
             </thead>
             <tbody>

@@ -33,16 +33,18 @@ export function Overview() {
     <>
       <Title text={t('Overview')} />
       <section class="figures" aria-label={t('Figures')}>
-        <dl class="counts">
+        <ul class="counts">
           {STATES.map((state) => (
-            <a key={state} href={`/tasks?state=${state}`} class={sums.counts.get(state) ? '' : 'is-none'}>
-              <dt>
-                <Mark state={state} /> {t(state)}
-              </dt>
-              <dd data-count={state}>{sums.counts.get(state)}</dd>
-            </a>
+            <li key={state}>
+              <a href={`/tasks?state=${state}`} class={sums.counts.get(state) ? '' : 'is-none'}>
+                <span>
+                  <Mark state={state} /> {t(state)}
+                </span>
+                <b data-count={state}>{sums.counts.get(state)}</b>
+              </a>
+            </li>
           ))}
-        </dl>
+        </ul>
         <div class="totals">
           <Bar good label={t('Nodes ready')} part={sums.ready} of={nodes.size} text={`${sums.ready} / ${nodes.size}`} />
           <Bar label={t('Processors')} part={sums.coresTaken} of={sums.cores} text={`${cores(sums.coresTaken)} / ${cores(sums.cores)}`} />

@@ -292,8 +292,9 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
         <input type="file" accept=".json,application/json" onChange={(e) => void open(e.currentTarget.files)} />
       </label>
       <Editor area={area} text={text} set={change} bad={new Set(faults.map((fault) => fault.place?.line ?? 0))} />
+      <div role="status">
       {faults.length > 0 && (
-        <ul class="faults" role="alert">
+        <ul class="faults">
           {faults.slice(0, 20).map((fault, i) => (
             <li key={i}>
               {fault.place && (
@@ -307,6 +308,7 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
           {faults.length > 20 && <li>{t('and {n} more', { n: faults.length - 20 })}</li>}
         </ul>
       )}
+      </div>
       <p class="actions">
         <button class="main" disabled={busy || !now.set} onClick={() => void submit()}>
           {count > 0 ? t('Submit {n} tasks', { n: count }) : t('Submit')}

@@ -233,7 +233,7 @@ function Figures({ task }: { task: Task }) {
         <p class="quiet">{alive ? t('Its node is being asked.') : t('It does not run.')}</p>
       ) : (
         <>
-          <Chart title={t('Processors')} times={times} series={[{ label: t('processors'), colour: '--blue', values: of('cpu') }]} show={(n) => n.toFixed(2)} />
+          <Chart title={t('Run time, seconds a second')} times={times} series={[{ label: t('run time'), colour: '--blue', values: of('cpu') }]} show={(n) => n.toFixed(2)} />
           <Chart title={t('Memory')} times={times} series={[{ label: t('memory'), colour: '--green', values: of('memory') }]} show={bytes} />
           {guarded && (
             <>

@@ -72,12 +72,12 @@ export function Tasks({ query }: { query: URLSearchParams }) {
   const head = (
     <tr>
       {operates && (
-        <th class="check">
+        <th scope="col" class="check">
           <input type="checkbox" aria-label={t('Choose all that are shown')} checked={all} onChange={() => setChosen(all ? new Set() : new Set(found.map((task) => task.name)))} />
         </th>
       )}
       {COLUMNS.map(([column, text]) => (
-        <th key={column} class={`col-${column}`} aria-sort={choice.sort === column ? (choice.down ? 'descending' : 'ascending') : undefined}>
+        <th scope="col" key={column} class={`col-${column}`} aria-sort={choice.sort === column ? (choice.down ? 'descending' : 'ascending') : undefined}>
           <button class="plain" onClick={() => change({ sort: column, down: choice.sort === column ? !choice.down : column === 'submitted' || column === 'time' })}>
             {column === 'submitted' ? t('Submitted, and why') : t(text)}
             {choice.sort === column && <span aria-hidden="true">{choice.down ? ' ↓' : ' ↑'}</span>}
