@@ -24,7 +24,7 @@ function watched(page: Page): string[] {
   page.on('pageerror', (e) => wrong.push(e.message));
   page.on('console', (message) => {
     const text = message.text();
-    if (message.type() === 'error' && !/status of 4\d\d|ERR_/.test(text)) wrong.push(text);
+    if (message.type() === 'error' && !/status of (4|502|504)|ERR_/.test(text)) wrong.push(text);
   });
   page.on('request', (request) => {
     const host = new URL(request.url()).hostname;

@@ -4,7 +4,8 @@ import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { theme } from './theme';
 
-const HEIGHT = 120;
+const HEIGHT = 104;
+const SHOWN_S = 60;
 
 export interface Series {
   label: string;
@@ -27,7 +28,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
         height: HEIGHT,
         legend: { show: series.length > 1, live: true },
         cursor: { y: false },
-        scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
+        scales: { x: { range: (_, least, most) => [Math.min(least, most - SHOWN_S), most] }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
         series: [
           { value: (_, at) => (at == null ? '' : new Date(at * 1000).toLocaleTimeString()) },
           ...series.map(({ label, colour }) => ({
@@ -39,7 +40,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
           })),
         ],
         axes: [
-          { ...axis, values: (_, all) => all.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })), space: 80 },
+          { ...axis, size: 24, values: (_, all) => all.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })), space: 80 },
           { ...axis, size: 70, values: (_, all) => all.map((v) => show(v)), space: 28 },
         ],
       },

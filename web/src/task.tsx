@@ -144,7 +144,7 @@ function Timeline({ task, now }: { task: Task; now: number }) {
     <section>
       <h2>{t('What became of it')}</h2>
       <Lanes all={all} now={now} />
-      <ol class="timeline">
+      <ol class="timeline" tabIndex={0}>
         {all.map((moment, i) => (
           <li key={i}>
             <time dateTime={new Date(moment.at).toISOString()}>{time(moment.at, now)}</time>
