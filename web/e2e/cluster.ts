@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const target = resolve(process.env.WAYFARE_TARGET ?? fileURLToPath(new URL('../../target', import.meta.url)));
+export const target = resolve(process.env.WAYFARE_TARGET ?? fileURLToPath(new URL('../../target', import.meta.url)));
 export const shots = join(target, 'web-shots');
 export const guest = (name: string) => join(target, 'guests', `${name}.wasm`);
 

@@ -62,13 +62,13 @@ function Frame() {
         {t('Skip to the content')}
       </a>
       <header class="top">
-        <a class="brand" href="/">
+        <a class="brand" href="/" aria-label="Wayfare">
           <svg viewBox="0 0 32 32" aria-hidden="true">
             <path d="M7 21h7c4 0 3-10 7-10h3" />
             <circle cx="7" cy="21" r="4" />
             <circle cx="25" cy="11" r="4" class="far" />
           </svg>
-          Wayfare
+          <span>Wayfare</span>
         </a>
         <nav aria-label={t('Pages')}>
           {link('', t('Overview'))}

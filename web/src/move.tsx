@@ -33,9 +33,9 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
           <tr>
             <th scope="col">{t('Node')}</th>
             <th scope="col">{t('State')}</th>
-            <th scope="col">{t('Processors free')}</th>
-            <th scope="col">{t('Memory free')}</th>
-            <th scope="col">{t('Round trip')}</th>
+            <th scope="col" class="number">{t('Processors free')}</th>
+            <th scope="col" class="number">{t('Memory free')}</th>
+            <th scope="col" class="number">{t('Round trip')}</th>
             <td />
           </tr>
         </thead>

@@ -214,7 +214,9 @@ function Figures({ task }: { task: Task }) {
       last = { ran: on.ran, at };
       const pair = standbys.value.find((pair) => pair.task === task.name);
       const sample = { at: at / 1000, cpu, memory: on.memory, age: pair?.age ?? null, interval: pair?.interval ?? null, link: pair?.bandwidth ?? null };
-      setSamples((was) => [...was.slice(1 - KEPT), sample]);
+      // A chart of one point would have no width.
+      const blank = { at: sample.at - 60, cpu: null, memory: null, age: null, interval: null, link: null };
+      setSamples((was) => (was.length ? [...was.slice(1 - KEPT), sample] : [blank, sample]));
     };
     void look();
     const timer = setInterval(look, 1000);
