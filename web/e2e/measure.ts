@@ -106,11 +106,14 @@ test('the page', async ({ browser }) => {
       return events;
     };
     const stop = new AbortController();
-    await open(stop.signal);
+    // What nobody holds is closed.
+    const held = [await open(stop.signal)];
     await page.waitForTimeout(1000);
     const before = rss(pid);
-    for (let i = 0; i < 100; i++) await open(stop.signal);
+    for (let i = 0; i < 100; i++) held.push(await open(stop.signal));
+    for (let i = 0; i < 20; i++) await cluster.submit({ name: `told-${i}`, image: steady, args: ['1', '1', '1'] });
     await page.waitForTimeout(1000);
+    if (held.some((events) => events.bodyUsed)) throw new Error('a page is not open any more');
     row('memory of the controller, 100 pages more', rss(pid) - before, 'MiB', 20);
     stop.abort();
 

@@ -1,6 +1,7 @@
 // The page: what it begins with, its frame, and which part of it is shown.
 import { render } from 'preact';
-import { useEffect } from 'preact/hooks';
+import type { ComponentType } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
 import { Access } from './access';
 import { language, speak, t } from './i18n';
 import { Nodes, OneNode } from './nodes';
@@ -9,11 +10,23 @@ import { go, here, parts } from './router';
 import { SignIn } from './signin';
 import { Standbys } from './standbys';
 import { begin, check, connection, loaded, may, signIn, signOut, who } from './store';
-import { Submit } from './submit';
-import { OneTask } from './task';
 import { Tasks } from './tasks';
 import { theme, type Theme } from './theme';
 import { complain, Title, Toasts } from './ui';
+
+/** A part of the page that comes when it is first looked at: charts and digests are most of what there is to load. */
+function later<P extends object>(get: () => Promise<ComponentType<P>>): ComponentType<P> {
+  let got: ComponentType<P> | undefined;
+  return function Later(props: P) {
+    const [Part, set] = useState(() => got);
+    useEffect(() => {
+      if (!got) get().then((part) => set(() => (got = part)), complain);
+    }, []);
+    return Part ? <Part {...props} /> : null;
+  };
+}
+const OneTask = later(() => import('./task').then((part) => part.OneTask));
+const Submit = later(() => import('./submit').then((part) => part.Submit));
 
 function Page() {
   const { path, query } = parts(here.value);
@@ -134,8 +147,9 @@ async function enter() {
     await signIn(token).catch(complain);
     if (who.value) return;
   }
+  // All that will be needed is asked for together; nobody who is not signed in gets any of it.
+  begin();
   await check();
-  if (who.value) begin();
 }
 
 async function enterAtLast() {
@@ -146,7 +160,8 @@ async function enterAtLast() {
   }
 }
 
+// What is to be shown is asked for before anything is drawn.
+void enterAtLast();
 const app = document.getElementById('app')!;
 app.textContent = '';
 render(<Whole />, app);
-void enterAtLast();

@@ -3,6 +3,7 @@ import { bytes, cores, rate, size, span, words } from './format';
 import { visible, ROW } from './rows';
 import { natural, ran, select, type Choice } from './select';
 import { apply, taken } from './changes';
+import { lanes } from './planned';
 import type { Node, Task } from './api';
 
 const task = (name: string, more: Partial<Task> = {}): Task => ({
@@ -66,4 +67,15 @@ it('of a long table only the rows exist that are seen', () => {
   expect(visible(1000 * ROW, 10 * ROW, 10_000)).toEqual({ first: 992, last: 1018 });
   // One that has become short.
   expect(visible(1000 * ROW, 10 * ROW, 3)).toEqual({ first: 0, last: 3 });
+});
+
+it('planned tasks lie in lanes in which none overlaps another, those of a node together', () => {
+  const at = (name: string, node: string, start_s: number, end_s: number) => ({ name, node, start_s, end_s, late: false, why: '' });
+  const all = lanes([at('d', 'b', 0, 5), at('a', 'a', 0, 4), at('c', 'a', 4, 6), at('b', 'a', 1, 2)]);
+  expect(all.map((lane) => [lane.node, lane.tasks.map((task) => task.name).join()])).toEqual([
+    ['a', 'a,c'],
+    ['a', 'b'],
+    ['b', 'd'],
+  ]);
+  expect(lanes([])).toEqual([]);
 });

@@ -29,6 +29,7 @@ function changed() {
 let source: EventSource | undefined;
 let last = '';
 let behind: Change[] | undefined;
+let asked = 0;
 
 function hear(change: Change) {
   if (behind) return void behind.push(change);
@@ -39,14 +40,17 @@ function hear(change: Change) {
 
 /** Asks for all, while changes wait. */
 async function anew() {
-  behind = [];
+  behind ??= [];
+  const mine = ++asked;
   const [some, machines] = await Promise.all([ask('get', '/v1/tasks', {}), ask('get', '/v1/nodes', {})]);
+  // Only the newest answer counts: one that was asked for before the events came may be older than they are.
+  if (mine !== asked && (loaded.value || !source)) return;
   tasks.clear();
   nodes.clear();
   for (const task of some) tasks.set(task.name, task);
   for (const node of machines) nodes.set(node.name, node);
   const waiting = behind ?? [];
-  behind = undefined;
+  if (mine === asked) behind = undefined;
   for (const change of waiting) apply(change, tasks, nodes);
   loaded.value = true;
   changed();
@@ -58,6 +62,8 @@ function listen() {
   const from = last;
   const mine = new EventSource(from ? `/v1/events?after=${encodeURIComponent(from)}` : '/v1/events');
   source = mine;
+  // The first answer is for the eye: what changes until the events are there is not in it, so all is asked for again then.
+  if (!from && !loaded.value) void anew().catch(() => {});
   const all = () => anew().catch(() => mine === source && setTimeout(listen, 1000));
   mine.onopen = () => {
     connection.value = 'live';
@@ -68,7 +74,7 @@ function listen() {
     connection.value = 'lost';
     // The browser tries again by itself, unless the answer was a refusal.
     if (mine.readyState === EventSource.CLOSED && mine === source) {
-      setTimeout(() => mine === source && void check().then(listen), 1000);
+      setTimeout(() => mine === source && void check().then(() => who.value && listen(), listen), 1000);
     }
   };
   for (const kind of ['task', 'removed', 'node', 'gone']) {
@@ -117,6 +123,8 @@ session.ended = () => {
   source = undefined;
   last = '';
   loaded.value = false;
+  asked++;
+  behind = undefined;
   tasks.clear();
   nodes.clear();
   standbys.value = [];

@@ -8,20 +8,21 @@ import { bytes, size, words } from './format';
 import { t } from './i18n';
 import { find, type Place } from './json';
 import { go } from './router';
+import { Preview } from './plan';
 import { check, type Schemas } from './schema';
 import { tasks } from './store';
 import { complain, say, Title } from './ui';
 import { wanted, type Fault, type Program } from './wanted';
 
-/** The API's description of values. */
-function useSchemas(): Schemas {
-  const [schemas, set] = useState<Schemas>({});
+/** The API's description of values; and whether it makes plans. */
+function useDescription(): { schemas: Schemas; plans: boolean } {
+  const [known, set] = useState<{ schemas: Schemas; plans: boolean }>({ schemas: {}, plans: false });
   useEffect(() => {
     fetch('/openapi.json')
       .then((answer) => answer.json())
-      .then((text) => set(text.components.schemas), complain);
+      .then((text) => set({ schemas: text.components.schemas, plans: '/v1/plan' in text.paths }), complain);
   }, []);
-  return schemas;
+  return known;
 }
 
 interface Chosen extends Program {
@@ -29,7 +30,7 @@ interface Chosen extends Program {
 }
 
 export function Submit() {
-  const schemas = useSchemas();
+  const { schemas, plans } = useDescription();
   const [many, setMany] = useState(false);
   const [programs, setPrograms] = useState<Chosen[]>([]);
   return (
@@ -44,7 +45,7 @@ export function Submit() {
         </button>
       </div>
       <Programs all={programs} set={setPrograms} />
-      {many ? <Many programs={programs} schemas={schemas} /> : <One programs={programs} schemas={schemas} />}
+      {many ? <Many programs={programs} schemas={schemas} plans={plans} /> : <One programs={programs} schemas={schemas} />}
     </>
   );
 }
@@ -252,7 +253,7 @@ const EXAMPLE = `{
 }
 `;
 
-function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
+function Many({ programs, schemas, plans }: { programs: Chosen[]; schemas: Schemas; plans: boolean }) {
   const [text, setText] = useState(EXAMPLE);
   const [said, setSaid] = useState<Fault[]>([]);
   const [busy, setBusy] = useState(false);
@@ -293,8 +294,8 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
       </label>
       <Editor area={area} text={text} set={change} bad={new Set(faults.map((fault) => fault.place?.line ?? 0))} />
       <div role="status">
-      {faults.length > 0 && (
-        <ul class="faults">
+        {faults.length > 0 && (
+          <ul class="faults">
           {faults.slice(0, 20).map((fault, i) => (
             <li key={i}>
               {fault.place && (
@@ -309,6 +310,7 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
         </ul>
       )}
       </div>
+      {plans && now.set && <Preview set={now.set} />}
       <p class="actions">
         <button class="main" disabled={busy || !now.set} onClick={() => void submit()}>
           {count > 0 ? t('Submit {n} tasks', { n: count }) : t('Submit')}
