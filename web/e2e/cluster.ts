@@ -28,7 +28,8 @@ export class Cluster {
     readonly url: string,
     readonly token: string,
     readonly state: string,
-    readonly child: ChildProcess,
+    public child: ChildProcess,
+    private readonly args: string[],
   ) {}
 
   static async up(nodes = 3, more: string[] = []): Promise<Cluster> {
@@ -36,6 +37,14 @@ export class Cluster {
     chmodSync(state, 0o700);
     const [listen, api] = [await freePort(), await freePort()];
     const args = ['up', '--nodes', String(nodes), '--listen', `127.0.0.1:${listen}`, '--api', `127.0.0.1:${api}`, ...more];
+    const child = await Cluster.start(state, args);
+    const { token } = JSON.parse(readFileSync(join(state, 'controller/access.json'), 'utf8'));
+    const cluster = new Cluster(`http://127.0.0.1:${api}`, token, state, child, args);
+    await expect.poll(async () => (await cluster.ask<unknown[]>('GET', '/v1/nodes')).body.length).toBe(nodes);
+    return cluster;
+  }
+
+  private static async start(state: string, args: string[]): Promise<ChildProcess> {
     const child = spawn(join(target, 'release/wayfare'), args, { env: { ...process.env, WAYFARE_STATE: state, XDG_CACHE_HOME: join(state, 'cache') } });
     let said = '';
     await new Promise<void>((go, fail) => {
@@ -50,10 +59,7 @@ export class Cluster {
       child.stderr!.on('data', (chunk: Buffer) => (said += chunk));
       child.once('exit', () => fail(new Error(`wayfare up has ended: ${said}`)));
     });
-    const { token } = JSON.parse(readFileSync(join(state, 'controller/access.json'), 'utf8'));
-    const cluster = new Cluster(`http://127.0.0.1:${api}`, token, state, child);
-    await expect.poll(async () => (await cluster.ask<unknown[]>('GET', '/v1/nodes')).body.length).toBe(nodes);
-    return cluster;
+    return child;
   }
 
   async ask<T>(method: string, path: string, body?: unknown): Promise<Said<T>> {
@@ -87,11 +93,20 @@ export class Cluster {
     process.kill(Number(readFileSync(join(this.state, `nodes/${n}/agent.pid`), 'utf8')), 'SIGKILL');
   }
 
-  async down() {
+  async end() {
     if (this.child.exitCode !== null) return;
     const ended = new Promise((go) => this.child.once('exit', go));
     this.child.kill('SIGTERM');
     await ended;
+  }
+
+  /** As after `end`: the same directory, the same ports. */
+  async again() {
+    this.child = await Cluster.start(this.state, this.args);
+  }
+
+  async down() {
+    await this.end();
     rmSync(this.state, { recursive: true, force: true });
   }
 }

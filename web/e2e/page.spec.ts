@@ -328,8 +328,15 @@ test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
   }
 });
 
-test('when the controller goes, the page says so', async ({ page, cluster }) => {
-  await enter(page, cluster);
-  await cluster.down();
+test('when the controller goes, the page says so, and when it is back all is seen again', async ({ page, cluster }) => {
+  test.setTimeout(90_000);
+  await enter(page, cluster, '/tasks');
+  const count = await page.locator('tr[data-task]').count();
+  await cluster.end();
   await expect(page.locator('.live.is-lost')).toHaveText('connection lost');
+  await cluster.again();
+  await expect(page.locator('.live.is-live')).toBeVisible({ timeout: 30_000 });
+  await cluster.submit({ name: 'after', image: await cluster.program('queens'), args: ['6'] });
+  await expect(row(page, 'after').locator('.state')).toHaveText('succeeded', { timeout: 40_000 });
+  await expect(page.locator('tr[data-task]')).toHaveCount(count + 1);
 });

@@ -40,7 +40,7 @@ export function Access() {
             <tr key={token.name}>
               <td>{token.name}</td>
               <td>{t(token.role)}</td>
-              <td>{token.expires != null ? time(token.expires) : t('it is ended')}</td>
+              <td>{token.expires != null ? time(token.expires) : t('without end')}</td>
               <td>
                 <Act disabled={token.name === who.value?.name} act={() => ask('delete', '/v1/tokens/{name}', { name: token.name }).then(look)} done={t('{name} is ended.', { name: token.name })}>
                   {t('End')}
@@ -51,7 +51,7 @@ export function Access() {
         </tbody>
       </table>
       <h2>{t('New token')}</h2>
-      <div class="fields">
+      <div class="fields form">
         <label>
           {t('Name')}
           <input value={name} maxLength={48} spellcheck={false} onInput={(e) => setName(e.currentTarget.value)} />

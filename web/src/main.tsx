@@ -39,7 +39,7 @@ function Page() {
     case 'submit':
       return <Submit />;
     case 'nodes':
-      return second ? <OneNode key={second} name={second} /> : <Nodes />;
+      return second ? <OneNode key={second} name={second} /> : <Nodes query={query} />;
     case 'standbys':
       return <Standbys />;
     case 'access':
@@ -117,7 +117,7 @@ export function Choices() {
       <label class="choice">
         <span class="hidden">{t('Colours')}</span>
         <select value={theme.value} onChange={(e) => (theme.value = e.currentTarget.value as Theme)}>
-          <option value="auto">{t('as the system')}</option>
+          <option value="auto">{t('system')}</option>
           <option value="light">{t('light')}</option>
           <option value="dark">{t('dark')}</option>
         </select>

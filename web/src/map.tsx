@@ -4,6 +4,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Node, Task } from './api';
 import { bytes, cores, rate, span } from './format';
 import { t } from './i18n';
+import { go } from './router';
 import { natural } from './select';
 import { type Flight } from './changes';
 import { flights, nodes, standbys, tasks, version } from './store';
@@ -245,7 +246,7 @@ function Squares({ all, by }: { all: Node[]; by: By }) {
         onMouseLeave={() => setOver(undefined)}
         onClick={(e) => {
           const node = find(e);
-          if (node) location.assign(`/nodes/${encodeURIComponent(node.name)}`);
+          if (node) go(`/nodes/${encodeURIComponent(node.name)}`);
         }}
       />
     </>

@@ -10,9 +10,9 @@ import { taken } from './changes';
 import { may, nodes, tasks, version } from './store';
 import { Act, Bar, Copied, Dialog, NodeState, say, Sure, Title } from './ui';
 
-export function Nodes() {
+export function Nodes({ query }: { query: URLSearchParams }) {
   void version.value;
-  const [text, setText] = useState('');
+  const [text, setText] = useState(query.get('text') ?? '');
   const [adding, setAdding] = useState(false);
   const by = taken(tasks.values());
   const all = [...nodes.values()].filter((node) => `${node.name} ${node.isa} ${node.state} ${node.labels.join(' ')}`.toLowerCase().includes(text.toLowerCase())).sort((a, b) => natural(a.name, b.name));

@@ -11,6 +11,8 @@ import type { State } from './api';
 
 /** A standby's state that is older than this many of its intervals is worth a look. */
 const STALE = 4;
+/** Of each kind. */
+const SHOWN = 5;
 
 export function Overview() {
   const at = version.value;
@@ -65,11 +67,13 @@ function Attention() {
   const pairs = standbys.value;
   const all = useMemo(() => {
     const found: { key: string; text: string; why: string; to: string }[] = [];
+    let lost = 0;
     for (const node of nodes.values()) {
-      if (node.state === 'lost') {
+      if (node.state === 'lost' && lost++ < SHOWN) {
         found.push({ key: `n${node.name}`, text: t('{name} is lost', { name: node.name }), why: node.heard == null ? '' : t('not heard for {span}', { span: span(node.heard) }), to: `/nodes/${encodeURIComponent(node.name)}` });
       }
     }
+    if (lost > SHOWN) found.push({ key: '-', text: t('{n} more are lost', { n: lost - SHOWN }), why: '', to: '/nodes?text=lost' });
     for (const pair of pairs) {
       const late = pair.age != null && pair.interval != null && pair.age > STALE * pair.interval && pair.age > 10_000;
       if (pair.connected && !late) continue;
@@ -79,9 +83,9 @@ function Attention() {
     let failed = 0;
     const newest = [...tasks.values()].filter((task) => task.state === 'failed').sort((a, b) => (b.ended ?? 0) - (a.ended ?? 0));
     for (const task of newest) {
-      if (failed++ < 5) found.push({ key: task.name, text: t('{name} has failed', { name: task.name }), why: task.why, to: `/tasks/${encodeURIComponent(task.name)}` });
+      if (failed++ < SHOWN) found.push({ key: task.name, text: t('{name} has failed', { name: task.name }), why: task.why, to: `/tasks/${encodeURIComponent(task.name)}` });
     }
-    if (failed > 5) found.push({ key: '+', text: t('{n} more have failed', { n: failed - 5 }), why: '', to: '/tasks?state=failed' });
+    if (failed > SHOWN) found.push({ key: '+', text: t('{n} more have failed', { n: failed - SHOWN }), why: '', to: '/tasks?state=failed' });
     return found;
   }, [at, pairs, t('Overview')]);
   return (

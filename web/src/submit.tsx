@@ -340,7 +340,7 @@ function Editor({ area, text, set, bad }: { area: { current: HTMLTextAreaElement
         spellcheck={false}
         aria-label={t('The set, as JSON')}
         aria-invalid={bad.size ? true : undefined}
-        rows={16}
+        rows={12}
         value={text}
         onInput={(e) => set(e.currentTarget.value)}
         onScroll={(e) => gutter.current && (gutter.current.scrollTop = e.currentTarget.scrollTop)}

@@ -22,7 +22,7 @@ const NONE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Wayf
 needed for it (Node.js), builds it and then the program. The API is here all the same: <a href=/openapi.json>/openapi.json</a>.";
 
 /// Where the page's router shows something: whatever stands behind.
-const PLACES: [&str; 6] = ["tasks", "submit", "nodes", "standbys", "access", "sets"];
+const PLACES: [&str; 5] = ["tasks", "submit", "nodes", "standbys", "access"];
 
 /// Nothing from elsewhere, no script or style in the markup, in nobody's frame.
 const GUARDS: [(HeaderName, &str); 5] = [
