@@ -289,6 +289,17 @@ test('what a role may not do is not offered', async ({ page, cluster }) => {
   await page.goto(`${cluster.url}/tasks/sim`);
   await expect(page.locator('.title .state')).toHaveText('running');
   await expect(page.locator('main .actions')).toHaveCount(0);
+  // Who operates does what there is to do with tasks, and nothing with nodes and tokens.
+  const operator = (await cluster.ask<{ token: string }>('POST', '/v1/tokens', { name: 'operator', role: 'operate' })).body.token;
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await enter(page, cluster, '/nodes/node1', operator);
+  await expect(page.locator('.title .state')).toHaveText('ready');
+  await expect(page.locator('main .actions')).toHaveCount(0);
+  await expect(page.getByRole('link', { name: 'Access' })).toHaveCount(0);
+  await page.getByRole('link', { name: 'Submit' }).click();
+  await expect(page.getByRole('tab', { name: 'One task' })).toBeVisible();
+  await page.goto(`${cluster.url}/tasks/sim`);
+  await expect(page.getByRole('button', { name: 'Move to…' })).toBeEnabled();
   expect(wrong).toEqual([]);
 });
 

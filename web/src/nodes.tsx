@@ -4,7 +4,7 @@ import { ask, type Node, type OnNode } from './api';
 import { bytes, cores, span } from './format';
 import { t } from './i18n';
 import { go } from './router';
-import { Rows } from './rows';
+import { Rows, slot } from './rows';
 import { natural } from './select';
 import { taken } from './changes';
 import { may, nodes, tasks, version } from './store';
@@ -44,10 +44,10 @@ export function Nodes({ query }: { query: URLSearchParams }) {
             <th scope="col" class="number">{t('Round trip')}</th>
           </tr>
         }
-        row={(node) => {
+        row={(node, i) => {
           const on = by.get(node.name);
           return (
-            <tr key={node.name} data-row={node.name}>
+            <tr key={slot(i)} data-row={node.name}>
               <td class="col-name">
                 <a href={`/nodes/${encodeURIComponent(node.name)}`}>{node.name}</a>
                 {node.controller && <span class="tag is-quiet">{t('controller')}</span>}

@@ -3,6 +3,8 @@ import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 
 export const ROW = 34;
+/** Rows that are there are used again for others, by turns: to make new ones is what takes long. More than are ever seen. */
+export const slot = (index: number) => index % 256;
 /** Rows beyond the edges. */
 const MORE = 8;
 

@@ -5,7 +5,7 @@ import { span } from './format';
 import { t, type Text } from './i18n';
 import { MoveTo } from './move';
 import { go } from './router';
-import { Rows } from './rows';
+import { Rows, slot } from './rows';
 import { isOver, ran, select, STATES, type Choice, type Column } from './select';
 import { may, tasks, version } from './store';
 import { Act, Mark, say, StateBadge, Sure, Title, useNow } from './ui';
@@ -132,7 +132,7 @@ export function Tasks({ query }: { query: URLSearchParams }) {
         items={found}
         columns={COLUMNS.length + (operates ? 1 : 0)}
         head={head}
-        row={(task, i) => <Row key={task.name} task={task} index={i} now={now} chosen={chosen.has(task.name)} mark={operates ? mark : undefined} />}
+        row={(task, i) => <Row key={slot(i)} task={task} index={i} now={now} chosen={chosen.has(task.name)} mark={operates ? mark : undefined} />}
       />
       {!found.length && <p class="empty quiet">{tasks.size ? t('No task is like that.') : t('No tasks yet.')}</p>}
       {deleting && (
