@@ -1,5 +1,7 @@
 // Builds the page into target/web, outside of git, from where `cargo build` takes it into the program. Each file has a copy that
 // Brotli has packed beside it: packed once here, and not by the controller for each who asks.
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { constants, brotliCompressSync } from 'node:zlib';
 import { defineConfig, type Plugin } from 'vite';
 
@@ -7,12 +9,11 @@ function packed(): Plugin {
   return {
     name: 'packed',
     apply: 'build',
-    enforce: 'post',
-    generateBundle(_, bundle) {
-      for (const [name, file] of Object.entries(bundle)) {
-        const bytes = Buffer.from(file.type === 'chunk' ? file.code : file.source);
-        const source = brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
-        this.emitFile({ type: 'asset', fileName: `${name}.br`, source });
+    // When they are written: before, others may still change what is in them.
+    async writeBundle({ dir = '.' }, bundle) {
+      for (const name of Object.keys(bundle)) {
+        const packed = brotliCompressSync(await readFile(join(dir, name)), { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
+        await writeFile(join(dir, `${name}.br`), packed);
       }
     },
   };
