@@ -4,13 +4,17 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::Body;
 use ureq::http::Response;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use wayfare_api::Problem;
 use wayfare_control::{Access, access_file};
 use wayfare_node::Dirs;
 
+/// Names an access file: who has one need be no node.
+pub const ACCESS: &str = "WAYFARE_ACCESS";
 /// Longest answer that is read as a whole.
 const ANSWER_MAX: u64 = 256 << 20;
 
@@ -21,20 +25,35 @@ pub struct Api {
 }
 
 impl Api {
-    /// The controller of a node's directory.
+    /// The controller of a node's directory; or the one that the access file says which the environment names.
     ///
     /// # Errors
     /// When there is none.
     pub fn of(state: Option<&Path>) -> Result<Api> {
-        let dirs = Dirs::locate(state)?;
-        let file = access_file(dirs.root());
+        let file = match (state, std::env::var_os(ACCESS)) {
+            (None, Some(file)) => file.into(),
+            _ => access_file(Dirs::locate(state)?.root()),
+        };
         let text = std::fs::read(&file).with_context(|| {
-            format!("no controller has been in {}: start one with `wayfare up`", dirs.root().display())
+            format!("{}: no controller has been there: start one with `wayfare up`", file.display())
         })?;
-        let access = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
-        let config =
+        let access: Access = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+        let mut config =
             ureq::Agent::config_builder().http_status_as_error(false).timeout_connect(Some(Duration::from_secs(5)));
+        if let Some(ca) = &access.ca {
+            let ca = Certificate::from_pem(ca.as_bytes()).with_context(|| file.display().to_string())?;
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let tls = TlsConfig::builder()
+                .root_certs(RootCerts::new_with_certs(&[ca.to_owned()]))
+                .unversioned_rustls_crypto_provider(provider);
+            config = config.tls_config(tls.build());
+        }
         Ok(Api { access, agent: config.build().into() })
+    }
+
+    /// How a holder of another token finds this controller.
+    pub fn access(&self, token: &str) -> Access {
+        Access { token: token.into(), ..self.access.clone() }
     }
 
     fn url(&self, path: &str) -> String {

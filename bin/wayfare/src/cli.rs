@@ -2,6 +2,7 @@
 
 mod control;
 mod node;
+mod plan;
 mod protect;
 mod simulate;
 mod unikernel;
@@ -10,6 +11,7 @@ use crate::units;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use control::*;
 pub use node::*;
+pub use plan::*;
 pub use protect::*;
 pub use simulate::*;
 use std::path::PathBuf;
@@ -69,6 +71,8 @@ pub enum Command {
     Failback(Failback),
     /// Run a cluster on this machine, with a controller that has sets of tasks run
     Up(Up),
+    /// Show where and when the tasks of a set would run, and why
+    Plan(Plan),
     /// Have a set of tasks, or a task, run by the cluster
     Submit(Submit),
     /// List the controller's tasks
@@ -77,14 +81,16 @@ pub enum Command {
     Wait(Wait),
     /// Cancel a task of the controller
     Cancel(Cancel),
+    /// Make and end tokens, by which others may ask the controller
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Make and join clusters, and serve as a node
     #[command(subcommand)]
     Node(NodeCommand),
     /// List the nodes of the cluster
     Nodes(Nodes),
-    /// Decide about a task of the agent
-    #[command(subcommand)]
-    Task(TaskCommand),
+    /// Show a task of the controller, why it is where it is, and what became of it; or decide about one of the agent
+    Task(Task),
     /// Make images that machines without an operating system boot
     #[command(subcommand)]
     Unikernel(UnikernelCommand),
@@ -96,8 +102,7 @@ pub enum Command {
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
     /// Try out policies in simulated time
-    #[command(subcommand)]
-    Simulate(SimulateCommand),
+    Simulate(Simulate),
     /// Measure what Wayfare costs
     Bench(crate::bench::Bench),
     /// Print the description of the controller's HTTP API

@@ -4,6 +4,7 @@
 //! files into images, `registry` and `control` are how one `wayfare` finds and asks another, `running` is what both
 //! `run` and `resume` end in.
 
+mod access;
 mod api;
 mod bench;
 mod capture;
@@ -17,6 +18,7 @@ mod migrate;
 mod mounts;
 mod node;
 mod output;
+mod plan;
 mod protect;
 mod ps;
 mod registry;
@@ -27,6 +29,7 @@ mod sets;
 mod simulate;
 mod snapshots;
 mod standing;
+mod svg;
 mod tasks;
 mod unikernel;
 mod units;
@@ -34,7 +37,7 @@ mod up;
 mod watched;
 
 use clap::{CommandFactory, Parser};
-use cli::{Cli, Command, SimulateCommand, SnapshotCommand, TaskCommand, UnikernelCommand};
+use cli::{Cli, Command, Simulate, SimulateCommand, SnapshotCommand, Task, TaskCommand, UnikernelCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -58,21 +61,29 @@ fn main() -> ExitCode {
         Command::Failover(args) => protect::failover(&args),
         Command::Failback(args) => protect::failback(&args),
         Command::Up(args) => up::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Submit(args) => sets::submit(&args),
         Command::Tasks(args) => sets::list(&args),
         Command::Wait(args) => sets::wait(&args),
         Command::Cancel(args) => sets::cancel(&args),
         Command::Node(command) => node::run(command),
         Command::Nodes(args) => node::list(&args),
-        Command::Task(TaskCommand::Resolve(args)) => tasks::resolve(&args),
+        Command::Task(Task { command: Some(TaskCommand::Resolve(args)), .. }) => tasks::resolve(&args),
+        Command::Task(args) => sets::show(&args),
+        Command::Token(command) => access::run(command),
         Command::Unikernel(UnikernelCommand::Build(args)) => unikernel::build(&args),
         Command::Unikernel(UnikernelCommand::Run(args)) => unikernel::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),
         Command::Snapshot(SnapshotCommand::Squash(args)) => snapshots::squash(&args),
-        Command::Simulate(SimulateCommand::Naps(args)) => simulate::run(&args),
-        Command::Simulate(SimulateCommand::Link(args)) => simulate::link(&args),
+        Command::Simulate(Simulate { command, cluster }) => match command {
+            None => simulate::sched::run(&cluster),
+            Some(SimulateCommand::Table(args)) => simulate::sched::table(&args),
+            Some(SimulateCommand::Sched(args)) => simulate::sched::run(&args),
+            Some(SimulateCommand::Naps(args)) => simulate::run(&args),
+            Some(SimulateCommand::Link(args)) => simulate::link(&args),
+        },
         Command::Bench(args) => bench::run(&args),
         Command::Openapi => output::print(&(wayfare_control::openapi() + "\n")).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => completions(shell),

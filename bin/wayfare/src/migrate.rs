@@ -2,7 +2,8 @@
 
 use crate::cli::{Format, Migrate, Mode, OnStall};
 use crate::client::{Client, Refused};
-use crate::output;
+use crate::tasks::of_controller;
+use crate::{output, sets};
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -16,6 +17,10 @@ use wayfare_transfer::message::Mode as Wire;
 /// # Errors
 /// When it stays here, with the reason.
 pub fn run(args: &Migrate) -> Result<ExitCode> {
+    // The controller finds its own tasks, sees to it that there is room, and takes a standby along.
+    if let Some((api, task)) = of_controller(&args.asked, &args.name) {
+        return sets::migrate(&api, &task, &args.to, args.output);
+    }
     let order = Order {
         name: args.name.clone(),
         to: args.to.clone(),

@@ -1,6 +1,6 @@
 //! `wayfare node ...`: becoming a node, and being one.
 
-use crate::cli::{Format, Init, Invite, Join, NodeCommand, Nodes, Revoke, Rotate, Serve};
+use crate::cli::{Init, Invite, Join, Listing, NodeCommand, Nodes, Revoke, Rotate, Serve};
 use crate::client::Client;
 use crate::output::{self, Paint};
 use crate::sets;
@@ -28,6 +28,7 @@ pub fn run(command: NodeCommand) -> Result<ExitCode> {
         NodeCommand::Cordon(args) => sets::cordon(&args),
         NodeCommand::Drain(args) => sets::drain(&args),
         NodeCommand::Label(args) => sets::label(&args),
+        NodeCommand::Rm(args) => sets::forget(&args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -146,9 +147,12 @@ fn system(node: &NodeInfo) -> &'static str {
 /// # Errors
 /// When no agent is at work.
 pub fn list(args: &Nodes) -> Result<ExitCode> {
+    if args.output == Listing::Wide {
+        return sets::nodes(args.asked.at.state.as_deref());
+    }
     let (_, reply) = Client::ask_at(&args.asked, Request::Nodes)?;
     let Reply::Nodes { nodes } = reply else { bail!("the agent answered something else") };
-    if args.output == Format::Json {
+    if args.output == Listing::Json {
         let json = |node: &NodeInfo| -> Result<serde_json::Value> {
             let mut json = serde_json::to_value(node)?;
             json["isa"] = node.peer.instruction_set().into();

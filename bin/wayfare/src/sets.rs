@@ -1,7 +1,7 @@
 //! `wayfare submit`, `tasks`, `wait`, `cancel`: sets of tasks, which the controller has run.
 
 use crate::api::Api;
-use crate::cli::{Cancel, Cordon, Format, Label, Marked, Submit, Tasks, Wait};
+use crate::cli::{Cancel, Cordon, Format, Label, Listing, Marked, Submit, Task, Tasks, Wait};
 use crate::output::{self, Paint};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use wayfare_api::{Accepted, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView};
+use wayfare_api::{Accepted, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView};
 use wayfare_snapshot::Digest;
 
 /// Between two looks at a set that is waited for.
@@ -24,12 +24,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     let api = Api::of(args.at.state.as_deref())?;
     let (mut set, beside) = match (&args.file, &args.image) {
         (Some(file), _) => {
-            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
-            let set: SetRequest = wayfare_api::read(&text).map_err(|wrong| Problem {
-                status: 400,
-                title: format!("{} cannot be read", file.display()),
-                errors: vec![wrong],
-            })?;
+            let set: SetRequest = read_json(file)?;
             (set, file.parent().unwrap_or(Path::new(".")).to_path_buf())
         }
         (None, Some(image)) => (one(args, image), PathBuf::new()),
@@ -37,7 +32,7 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     };
     let mut digests = BTreeMap::new();
     for task in &mut set.tasks {
-        if task.image.len() == 64 && task.image.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if is_digest(&task.image) {
             continue;
         }
         let digest = match digests.get(&task.image) {
@@ -56,6 +51,21 @@ pub fn submit(args: &Submit) -> Result<ExitCode> {
     }
     output::print(&format!("{}: {}\n", accepted.set, output::count(accepted.tasks, "task")))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a file of JSON.
+///
+/// # Errors
+/// Names the file, the field and the line.
+pub fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let title = || format!("{} cannot be read", file.display());
+    Ok(wayfare_api::read(&text).map_err(|wrong| Problem { status: 400, title: title(), errors: vec![wrong] })?)
+}
+
+/// Whether a program is named by its digest, not by its path.
+pub fn is_digest(image: &str) -> bool {
+    image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn one(args: &Submit, image: &Path) -> SetRequest {
@@ -98,28 +108,129 @@ pub fn list(args: &Tasks) -> Result<ExitCode> {
     let api = Api::of(args.at.state.as_deref())?;
     let path = args.set.as_ref().map_or("/v1/tasks".into(), |set| format!("/v1/tasks?set={set}"));
     let tasks: Vec<TaskView> = api.get(&path)?;
-    if args.output == Format::Json {
+    if args.output == Listing::Json {
         output::print_json(&json!(tasks))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<Vec<String>> = tasks.iter().map(row).collect();
-    let headings = ["NAME", "SET", "STATE", "NODE", "CORES", "MEMORY", "RAN", "WHY"];
+    let wide = args.output == Listing::Wide;
+    let rows: Vec<Vec<String>> = tasks.iter().map(|task| row(task, wide)).collect();
+    let mut headings = vec!["NAME", "SET", "STATE", "NODE", "CORES", "MEMORY", "RAN", "WHY"];
+    if wide {
+        headings.splice(7..7, ["ESTIMATE", "STANDBY", "OWNER", "PRIORITY", "TIMES", "IMAGE"]);
+    }
     output::print(&output::table(&headings, &rows, Paint::stdout()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(task: &TaskView) -> Vec<String> {
-    let ran = task.started.zip(task.ended).map(|(from, to)| Duration::from_millis(to.saturating_sub(from)));
-    vec![
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".into())
+}
+
+fn at_node(task: &TaskView) -> String {
+    let node = or_dash(task.node.clone());
+    task.to.as_ref().map_or(node.clone(), |to| format!("{node} to {to}"))
+}
+
+fn estimated(task: &TaskView) -> Option<String> {
+    task.estimate.map(|seconds| output::long_duration(Duration::from_secs_f64(seconds.clamp(0.0, 1e12))))
+}
+
+fn ran(task: &TaskView) -> Option<String> {
+    let (from, to) = task.started.zip(task.ended)?;
+    Some(output::long_duration(Duration::from_millis(to.saturating_sub(from))))
+}
+
+fn row(task: &TaskView, wide: bool) -> Vec<String> {
+    let mut row = vec![
         task.name.clone(),
         task.set.clone(),
         task.state.name().into(),
-        task.node.clone().unwrap_or_else(|| "-".into()),
+        at_node(task),
         task.cores.to_string(),
         output::bytes(task.memory),
-        ran.map_or("-".into(), output::long_duration),
-        task.why.clone(),
-    ]
+        or_dash(ran(task)),
+    ];
+    if wide {
+        row.extend([
+            or_dash(estimated(task)),
+            or_dash(task.standby.clone()),
+            task.owner.clone(),
+            task.priority.to_string(),
+            task.attempt.to_string(),
+            task.image.chars().take(12).collect(),
+        ]);
+    }
+    row.push(task.why.clone());
+    row
+}
+
+/// Shows a task: why it is where it is, and what became of it.
+///
+/// # Errors
+/// When there is none of this name, or the controller does not answer.
+pub fn show(args: &Task) -> Result<ExitCode> {
+    let name = args.name.as_deref().unwrap_or_default();
+    let api = Api::of(args.at.state.as_deref())?;
+    let task: TaskView = api.get(&format!("/v1/tasks/{name}"))?;
+    let history: Vec<Moment> = api.get(&format!("/v1/tasks/{name}/history"))?;
+    if args.output == Format::Json {
+        output::print_json(&json!({ "task": task, "history": history }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut fields = vec![
+        ("set", task.set.clone()),
+        ("owner", task.owner.clone()),
+        ("state", task.state.name().into()),
+        ("node", at_node(&task)),
+        ("why", task.why.clone()),
+        ("program", task.image.clone()),
+        ("arguments", task.args.join(" ")),
+        ("needs", format!("{} cores, {}", task.cores, output::bytes(task.memory))),
+    ];
+    if task.gpu || !task.labels.is_empty() {
+        let gpu = task.gpu.then(|| "a GPU".to_string());
+        fields.push(("on a node with", gpu.into_iter().chain(task.labels.clone()).collect::<Vec<_>>().join(", ")));
+    }
+    let more = [("standby", task.standby.clone()), ("estimate", estimated(&task)), ("ran", ran(&task))];
+    fields.extend(more.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    let mut text = output::fields(&fields, Paint::stdout());
+    let first = history.first().map_or(task.submitted, |moment| moment.at);
+    let rows: Vec<Vec<String>> = history
+        .iter()
+        .map(|moment| {
+            let after = output::long_duration(Duration::from_millis(moment.at.saturating_sub(first)));
+            vec![after, moment.state.name().into(), or_dash(moment.node.clone()), moment.why.clone()]
+        })
+        .collect();
+    text += "\n";
+    text += &output::table(&["AFTER", "STATE", "NODE", "WHY"], &rows, Paint::stdout());
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Moves a task of the controller to another node.
+///
+/// # Errors
+/// When the node cannot have it, or the move fails: the task runs on where it is.
+pub fn migrate(api: &Api, task: &TaskView, to: &str, format: Format) -> Result<ExitCode> {
+    let wish = json!({ "to": to }).to_string();
+    let moved: Moved = crate::standing::while_running("moving the task", || {
+        api.ask(&format!("/v1/tasks/{}/move", task.name), wish.as_bytes())
+    })?;
+    if format == Format::Json {
+        output::print_json(&json!(moved))?;
+    } else {
+        output::print(&format!(
+            "{} has moved from {} to {}: it stood still for {:.1} ms, {} were sent in {:.0} ms\n",
+            task.name,
+            moved.from,
+            moved.to,
+            moved.downtime,
+            output::bytes(moved.bytes),
+            moved.took
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Waits for a set.
@@ -200,6 +311,32 @@ pub fn remove(api: &Api, task: &TaskView) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Lists nodes as the controller sees them.
+///
+/// # Errors
+/// When it does not answer.
+pub fn nodes(state: Option<&Path>) -> Result<ExitCode> {
+    let nodes: Vec<NodeView> = Api::of(state)?.get("/v1/nodes")?;
+    let row = |node: &NodeView| {
+        let taken = |taken: String, of: String| format!("{taken} of {of}");
+        vec![
+            node.name.clone(),
+            if node.bare { format!("{}, bare metal", node.isa) } else { node.isa.clone() },
+            node.state.clone(),
+            taken(node.cores_taken.to_string(), node.cores.to_string()),
+            taken(output::bytes(node.memory_taken), output::bytes(node.memory)),
+            node.tasks.to_string(),
+            or_dash(node.rtt.map(|millis| output::duration(Duration::from_secs_f64(millis.clamp(0.0, 1e9) / 1e3)))),
+            or_dash(Some(node.labels.join(",")).filter(|labels| !labels.is_empty())),
+            node.address.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+    let headings = ["NAME", "ISA", "STATE", "CORES", "MEMORY", "TASKS", "RTT", "LABELS", "ADDRESS"];
+    output::print(&output::table(&headings, &rows, Paint::stdout()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Cordons a node, or no more.
 ///
 /// # Errors
@@ -225,6 +362,14 @@ pub fn drain(args: &Marked) -> Result<()> {
         output::notice(&format!("{} stay there: no other node has room for them", output::count(left, "task")));
     }
     Ok(())
+}
+
+/// Forgets a node.
+///
+/// # Errors
+/// When the controller does not know it, or tasks run there.
+pub fn forget(args: &Marked) -> Result<()> {
+    Api::of(args.at.state.as_deref())?.delete(&format!("/v1/nodes/{}", args.name))
 }
 
 /// Labels a node.

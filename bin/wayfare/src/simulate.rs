@@ -1,5 +1,7 @@
 //! `wayfare simulate`: the policies that a node goes by, in simulated time; and a link between real nodes.
 
+pub mod sched;
+
 use crate::cli::{Format, SimulateLink, SimulateNaps};
 use crate::output::{self, Paint};
 use anyhow::{Context, Result, bail};

@@ -148,7 +148,7 @@ pub fn remove(args: &OfAgent) -> Result<ExitCode> {
 }
 
 /// A task that is the controller's, of which the agent knows only while it runs there; not if a node was named.
-fn of_controller(asked: &Asked, name: &str) -> Option<(Api, TaskView)> {
+pub fn of_controller(asked: &Asked, name: &str) -> Option<(Api, TaskView)> {
     if asked.node.is_some() { None } else { sets::known(asked.at.state.as_deref(), name) }
 }
 

@@ -69,18 +69,18 @@ async fn serve(args: &Up, dirs: Dirs) -> Result<()> {
     };
     let agent = Agent::open(dirs, settings)?;
     let server = wayfare_node::serve(agent.clone(), &args.listen.to_string()).await?;
-    let controller = Controller::open(agent.clone(), &root, args.api).await?;
-    let address = controller.address()?;
+    let controller = Controller::open(agent.clone(), &root, args.api, args.tls).await?;
+    let url = controller.url()?;
     let (stop, mut stopping) = tokio::sync::watch::channel(false);
     let mut node_stopping = stop.subscribe();
     let node = tokio::spawn(server.run(async move { _ = node_stopping.wait_for(|stop| *stop).await }));
     let controlling = tokio::spawn(controller.run(async move { _ = stopping.wait_for(|stop| *stop).await }));
     let others = Others((2..=args.nodes).map(|n| other(args, &root, n, cpus)).collect::<Result<_>>()?);
     output::print(&format!(
-        "{} on {}, the controller on http://{address}\nthe web page: {}\nnext: wayfare submit set.json, or more machines: wayfare node invite\n",
+        "{} on {}, the controller on {url}\nthe web page: {}\nnext: wayfare submit set.json, or more machines: wayfare node invite\n",
         output::count(u64::from(args.nodes), "node"),
         args.listen,
-        page(&root, &format!("http://{address}/"))
+        page(&root, &format!("{url}/"))
     ))?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut controlling = controlling;

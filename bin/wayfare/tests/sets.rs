@@ -3,137 +3,14 @@
 
 mod support;
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use rustix::process::{Signal, kill_process};
 use std::time::Duration;
-use support::cluster::{PATIENCE, free_port, until};
-use support::{Done, Home, guest};
-
-/// A cluster as `wayfare up` makes it.
-struct Up {
-    home: Home,
-    nodes: &'static str,
-    listen: String,
-    api: String,
-    process: Option<Child>,
-}
-
-impl Up {
-    fn new(nodes: &'static str) -> Up {
-        let at = || format!("127.0.0.1:{}", free_port());
-        let mut up = Up { home: Home::new(), nodes, listen: at(), api: at(), process: None };
-        up.start();
-        up
-    }
-
-    fn start(&mut self) {
-        let args = ["up", "--nodes", self.nodes, "--listen", &self.listen, "--api", &self.api, "--cpus", "1"];
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.home.path("up.log")).unwrap();
-        let mut command = self.home.wayfare(args);
-        self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
-        let all: usize = self.nodes.parse().unwrap();
-        until("all nodes are there", PATIENCE, || {
-            self.try_ask("GET", "/v1/nodes", b"").is_some_and(|(status, nodes)| {
-                status == 200 && nodes.as_array().unwrap().iter().filter(|node| node["state"] == "ready").count() == all
-            })
-        });
-    }
-
-    /// As a power cut of the machine that it is on; nodes in processes of their own go on.
-    fn kill(&mut self) {
-        let mut process = self.process.take().unwrap();
-        process.kill().unwrap();
-        process.wait().unwrap();
-    }
-
-    fn pid_of(&self, node: u32) -> Pid {
-        let text = std::fs::read_to_string(self.home.path(&format!("state/nodes/{node}/agent.pid"))).unwrap();
-        Pid::from_raw(text.trim().parse().unwrap()).unwrap()
-    }
-
-    fn run(&self, args: &[&str]) -> Done {
-        self.home.ended(&mut self.home.wayfare(args))
-    }
-
-    fn token(&self) -> Option<String> {
-        let text = std::fs::read(self.home.path("state/controller/access.json")).ok()?;
-        Some(serde_json::from_slice::<Value>(&text).ok()?["token"].as_str()?.to_string())
-    }
-
-    fn try_ask(&self, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
-        self.ask_as(&self.token()?, method, path, body)
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
-        self.try_ask(method, path, body).unwrap()
-    }
-
-    fn ask_as(&self, token: &str, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
-        let mut stream = TcpStream::connect(&self.api).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).ok()?;
-        // A body that is too long is refused before all of it is said.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let text = answer.split_once("\r\n\r\n").map_or("", |(_, text)| text);
-        Some((status, serde_json::from_str(text).unwrap_or(Value::Null)))
-    }
-
-    fn submit(&self, set: &Value) -> Done {
-        let path = self.home.path("set.json");
-        std::fs::write(&path, set.to_string()).unwrap();
-        self.run(&["submit", path.to_str().unwrap()])
-    }
-
-    fn tasks(&self, set: &str) -> Vec<Value> {
-        let (_, tasks) = self.ask("GET", &format!("/v1/tasks?set={set}"), b"");
-        tasks.as_array().unwrap().clone()
-    }
-
-    /// Every task of the set has succeeded once, and has printed what it should.
-    fn check(&self, set: &str, line: &str) {
-        for task in self.tasks(set) {
-            assert_eq!(task["state"], "succeeded", "{task}");
-            let name = task["name"].as_str().unwrap();
-            assert_eq!(self.run(&["logs", name]).ok().stdout.trim(), line, "{task}");
-        }
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        if self.process.is_none() {
-            return;
-        }
-        let mut process = self.process.take().unwrap();
-        let _ = kill_process(Pid::from_raw(process.id() as i32).unwrap(), Signal::TERM);
-        let _ = process.wait();
-    }
-}
-
-fn set(name: &str, program: &str, args: &[&str], count: u32) -> Value {
-    serde_json::json!({"name": name, "tasks": [
-        {"name": format!("{name}-{program}"), "image": guest(program), "args": args, "count": count, "cores": 0.5}]})
-}
-
-/// What the set's tasks print.
-fn printed(program: &str, args: &[&str]) -> String {
-    Home::new().plain(program, args).trim().to_string()
-}
+use support::cluster::{PATIENCE, until};
+use support::up::{Up, printed, set};
 
 #[test]
 fn a_set_is_run_by_all_nodes() {
-    let up = Up::new("3");
+    let up = Up::new(3);
     let line = printed("queens", &["8"]);
     up.submit(&set("night", "queens", &["8"], 30)).ok();
     let done = up.run(&["wait", "night"]).ok().stdout;
@@ -158,28 +35,34 @@ fn a_set_is_run_by_all_nodes() {
 }
 
 #[test]
-fn nodes_and_the_controller_may_be_killed() {
-    let mut up = Up::new("3");
+fn a_set_of_200_ends_once_whatever_happens_to_nodes_and_the_controller() {
+    let mut up = Up::new(4);
     // It prints when it is done: one that begins anew has not said anything before.
-    let args = ["20000"];
+    let args = ["12000"];
     let line = printed("pi", &args);
-    up.submit(&set("night", "pi", &args, 60)).ok();
-    let some_are_over = |up: &Up, n: usize| {
-        until("some are over", PATIENCE, || {
-            up.tasks("night").iter().filter(|task| task["state"] == "succeeded").count() >= n
-        })
-    };
-    some_are_over(&up, 3);
+    up.submit(&set("night", "pi", &args, 200)).ok();
+    let over = |up: &Up| up.tasks("night").iter().filter(|task| task["state"] == "succeeded").count();
+    let until_over = |up: &Up, n: usize| until("some are over", 2 * PATIENCE, || over(up) >= n);
+    let is_lost = |up: &Up, node: &str| up.ask("GET", &format!("/v1/nodes/{node}"), b"").1["state"] == "lost";
+    until_over(&up, 3);
+    // Cut off: it works on, and nobody hears of it. What it had is run elsewhere meanwhile.
+    kill_process(up.pid_of(3), Signal::STOP).unwrap();
+    until("it is missed", PATIENCE, || is_lost(&up, "node3"));
+    kill_process(up.pid_of(3), Signal::CONT).unwrap();
+    until("it is there again", PATIENCE, || !is_lost(&up, "node3"));
     kill_process(up.pid_of(2), Signal::KILL).unwrap();
-    until("it is missed", PATIENCE, || up.ask("GET", "/v1/nodes", b"").1.as_array().unwrap()[1]["state"] == "lost");
+    until_over(&up, over(&up) + 5);
+    up.run(&["node", "drain", "node4"]).ok();
+    up.run(&["node", "cordon", "node4", "--undo"]).ok();
+    until_over(&up, over(&up) + 5);
     up.kill();
     std::thread::sleep(Duration::from_millis(500));
     up.start();
-    until("all are over", 2 * PATIENCE, || up.tasks("night").iter().all(|task| task["ended"].is_u64()));
+    until("all are over", 4 * PATIENCE, || up.tasks("night").iter().all(|task| task["ended"].is_u64()));
     up.check("night", &line);
     assert!(up.tasks("night").iter().any(|task| task["attempt"].as_u64() > Some(1)), "some were started anew");
     // Nobody has any of it, or of what was given up, any more.
-    for node in ["node1", "node2", "node3"] {
+    for node in ["node1", "node2", "node3", "node4"] {
         let nothing = || !up.run(&["ps", "-a", "--node", node]).ok().stdout.contains("night-");
         until("it is forgotten there", PATIENCE, nothing);
     }
@@ -187,7 +70,7 @@ fn nodes_and_the_controller_may_be_killed() {
 
 #[test]
 fn a_node_is_drained_and_nothing_is_started_anew() {
-    let up = Up::new("3");
+    let up = Up::new(3);
     let args = ["4", "300", "10"];
     let line = printed("steady", &args);
     up.submit(&set("night", "steady", &args, 4)).ok();
@@ -211,7 +94,7 @@ fn a_node_is_drained_and_nothing_is_started_anew() {
 
 #[test]
 fn what_cannot_be_taken_is_refused_as_a_whole() {
-    let up = Up::new("1");
+    let up = Up::new(1);
     let refused = |body: &str, status: u16, text: &str| {
         let (got, answer) = up.ask("POST", "/v1/sets", body.as_bytes());
         assert!(got == status && answer.to_string().contains(text), "{got} {answer} for {body}");

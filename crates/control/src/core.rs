@@ -4,6 +4,7 @@
 
 mod guard;
 mod nodes;
+mod scene;
 
 use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
@@ -18,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use wayfare_api::{Accepted, Event, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskState, TaskView, Wrong};
 use wayfare_cluster::control::{Brief, NodeInfo};
 use wayfare_sched::engine::Settings;
-use wayfare_sched::{Action, Cluster, Engine, History, TaskSpec};
+use wayfare_sched::{Action, Cluster, Engine, History, Objective, TaskSpec};
 use wayfare_transfer::TaskId;
 
 /// Commands that are looked at together.
@@ -110,6 +111,11 @@ pub(crate) enum Command {
     RemoveNode {
         name: String,
         answer: Answer<()>,
+    },
+    /// What a plan for a set is made of.
+    Scene {
+        set: SetRequest,
+        answer: Answer<crate::plan::Scene>,
     },
     Cordon {
         node: String,
@@ -454,6 +460,7 @@ impl Core {
             Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
             Command::MayRemove { name, answer } => look(answer, move |core| core.may_remove(&name)),
             Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
+            Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),
@@ -593,7 +600,11 @@ impl Core {
 
     /// A task as the scheduler is told of it.
     fn demand(&self, task: &Task) -> TaskSpec {
-        task.demand(self.history.estimate(&task.request.image, &task.class()))
+        let objective = self.sets.get(&task.set).map(|set| match set.objective {
+            wayfare_api::Objective::Makespan => Objective::Makespan,
+            wayfare_api::Objective::MeanResponse => Objective::MeanResponse,
+        });
+        TaskSpec { objective, ..task.demand(self.history.estimate(&task.request.image, &task.class())) }
     }
 
     fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {

@@ -11,14 +11,19 @@ mod fleet;
 mod http;
 mod hub;
 mod metrics;
+pub mod plan;
 mod store;
 mod task;
+mod tls;
 
 use crate::core::Core;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::tls::Tls;
 use anyhow::{Context, Result};
+use axum::serve::ListenerExt;
+use axum_server::tls_rustls::RustlsConfig;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +49,9 @@ pub struct Access {
     pub url: String,
     /// A token.
     pub token: String,
+    /// The certificate of the authority that the controller's is signed by, PEM; where it speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
 }
 
 /// Where a controller says how to reach it, to users who can read the directory.
@@ -67,35 +75,42 @@ pub struct Controller {
     logs: PathBuf,
     listener: TcpListener,
     tokens: http::Tokens,
+    tls: Option<Tls>,
 }
 
 impl Controller {
-    /// Opens what there is of it in a node's directory, and listens.
+    /// Opens what there is of it in a node's directory, and listens; with TLS, where it is asked for, or others than this machine's
+    /// users may come.
     ///
     /// # Errors
     /// When the database cannot be used, or the address is taken.
-    pub async fn open(agent: Arc<Agent>, root: &Path, listen: SocketAddr) -> Result<Controller> {
+    pub async fn open(agent: Arc<Agent>, root: &Path, listen: SocketAddr, tls: bool) -> Result<Controller> {
         let dir = dir(root);
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| dir.display().to_string())?;
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         let store = Store::open(&dir.join("controller.db"))?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let tokens = http::Tokens::open(&store, &access_file(root), Access { url, token: String::new() })?;
+        let (me, address) = (agent.identity()?, listener.local_addr()?);
+        let tls = tls || !address.ip().is_loopback();
+        let tls = tls.then(|| Tls::open(&dir, &me.cluster, address.ip())).transpose()?;
+        let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+        let ca = tls.as_ref().map(|tls| tls.authority.clone());
+        let tokens = http::Tokens::open(&store, &access_file(root), Access { url, token: String::new(), ca })?;
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::new()));
         let (doer, deeds) = mpsc::unbounded_channel();
-        let core = Core::open(store, agent.identity()?.name, hub.clone(), metrics.clone(), doer)?;
+        let core = Core::open(store, me.name, hub.clone(), metrics.clone(), doer)?;
         let commands = mpsc::channel(COMMANDS);
-        Ok(Controller { agent, core, commands, hub, metrics, deeds, logs, listener, tokens })
+        Ok(Controller { agent, core, commands, hub, metrics, deeds, logs, listener, tokens, tls })
     }
 
-    /// Where its API is.
+    /// Where its API is, as a URL.
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub fn address(&self) -> Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+    pub fn url(&self) -> Result<String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
     }
 
     /// Works until `stop`, or until it cannot write down what happens.
@@ -108,7 +123,7 @@ impl Controller {
             core: to_core.clone(),
             hub: self.hub,
             metrics: self.metrics,
-            is_secure: false,
+            is_secure: self.tls.is_some(),
             agent: self.agent.clone(),
             logs: self.logs.clone(),
             tokens: Arc::new(self.tokens),
@@ -116,7 +131,18 @@ impl Controller {
         tokio::spawn(fleet::act(self.agent.clone(), self.logs, self.deeds, to_core.clone()));
         tokio::spawn(fleet::look(self.agent, to_core));
         let core = tokio::spawn(self.core.run(commands));
-        let serving = axum::serve(self.listener, http::router(app));
+        let (listener, tls) = (self.listener, self.tls);
+        let serving = async move {
+            let app = http::router(app);
+            match tls {
+                Some(tls) => {
+                    let config = RustlsConfig::from_config(tls.config);
+                    axum_server::from_tcp_rustls(listener.into_std()?, config)?.serve(app.into_make_service()).await
+                }
+                // An answer is small, and is not to wait for the next one.
+                None => axum::serve(listener.tap_io(|io| _ = io.set_nodelay(true)), app).await,
+            }
+        };
         tokio::select! {
             () = stop => Ok(()),
             served = serving => Ok(served?),

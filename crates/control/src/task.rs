@@ -77,25 +77,12 @@ impl Task {
 
     /// As the scheduler has it.
     pub(crate) fn demand(&self, work: Estimate) -> TaskSpec {
-        let request = &self.request;
-        let known = request.estimate.map(|seconds| Estimate { seconds, cv: 0.5 });
-        TaskSpec {
-            cores: hundredths(request.cores),
-            memory: request.memory,
-            gpu: request.gpu,
-            image: image(&request.image),
-            labels: request.labels.clone(),
-            local_only: request.local_only,
-            priority: request.priority,
-            deadline: request.deadline.map(|seconds| (seconds * 1e9) as u64),
-            work: known.filter(|_| work.cv >= 1.0).unwrap_or(work),
-            ..TaskSpec::new(self.number, 1.0)
-        }
+        demand(&self.request, self.number, work)
     }
 
-    /// Arguments of one class run about as long: those of the same text.
+    /// See [`class`].
     pub(crate) fn class(&self) -> String {
-        self.request.args.join(" ")
+        class(&self.request)
     }
 
     /// `controller`: its node.
@@ -125,6 +112,28 @@ impl Task {
             status: self.status,
         }
     }
+}
+
+/// What a request asks for, as the scheduler has it: each task of it, but for the number.
+pub(crate) fn demand(request: &TaskRequest, number: u64, work: Estimate) -> TaskSpec {
+    let known = request.estimate.map(|seconds| Estimate { seconds, cv: 0.5 });
+    TaskSpec {
+        cores: hundredths(request.cores),
+        memory: request.memory,
+        gpu: request.gpu,
+        image: image(&request.image),
+        labels: request.labels.clone(),
+        local_only: request.local_only,
+        priority: request.priority,
+        deadline: request.deadline.map(|seconds| (seconds * 1e9) as u64),
+        work: known.filter(|_| work.cv >= 1.0).unwrap_or(work),
+        ..TaskSpec::new(number, 1.0)
+    }
+}
+
+/// Arguments of one class run about as long: those of the same text.
+pub(crate) fn class(request: &TaskRequest) -> String {
+    request.args.join(" ")
 }
 
 /// As the scheduler counts processors.

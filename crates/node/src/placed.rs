@@ -22,7 +22,7 @@ use wayfare_transfer::Kind;
 use wayfare_transfer::message::{Long, Part};
 
 /// Without a change there is an answer all the same, by which the asker knows that this node is there.
-const AT_LEAST: Duration = Duration::from_secs(1);
+const AT_LEAST: Duration = Duration::from_secs(2);
 /// How long the next answer takes after one: changes come in company.
 const COMPANY: Duration = Duration::from_millis(2);
 

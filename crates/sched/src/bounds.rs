@@ -9,11 +9,15 @@
 //! - for every k, the core seconds of the k longest tasks / the speed of as many of the fastest cores as these can use at
 //!   once: the optimum of the preemptive problem (Horvath, Lam, Sethi 1977), and so of its linear program.
 //!
+//! Where tasks run when a plan begins, their cores count from their ends on in the second of these, and are
+//! left out of account in the others.
+//!
 //! *Mean response*: a task ends half of its run after the middle of it, and the middles are least when the whole cluster
 //! works on one task after the other, the smallest first: sum of (A_before + a/2) / P + t/2 (Eastman, Even, Isaacs 1964;
 //! for tasks of several cores the squashed area of Turek and others 1994).
 
 use crate::model::{Cluster, TaskSpec};
+use crate::units;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -46,7 +50,7 @@ pub fn makespan(cluster: &Cluster, tasks: &[TaskSpec], seconds: &[f64]) -> f64 {
         };
         longest = longest.max(seconds / fastest.max(1e-6));
     }
-    let mut best = longest.max(area / power);
+    let mut best = longest.max(emptied(cluster, area, power));
     if memory > 0.0 {
         best = best.max(bytes / memory);
     }
@@ -95,6 +99,25 @@ pub fn mean_response(cluster: &Cluster, tasks: &[TaskSpec], seconds: &[f64]) -> 
         before += area;
     }
     (middles + runs / 2.0).max(runs) / tasks.len() as f64
+}
+
+/// Seconds until so many core seconds can be done, if what runs already keeps its cores until its end.
+fn emptied(cluster: &Cluster, area: f64, power: f64) -> f64 {
+    let mut busy: Vec<(f64, f64)> = Vec::new();
+    for node in cluster.nodes.iter().filter(|n| !n.cordoned) {
+        busy.extend(node.taken().map(|b| (units::seconds(b.end), node.speed() * f64::from(b.cores) / 100.0)));
+    }
+    busy.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let mut free = power - busy.iter().map(|b| b.1).sum::<f64>();
+    let (mut now, mut left) = (0.0, area);
+    for (end, cores) in busy {
+        if left <= free * (end - now) {
+            break;
+        }
+        left -= free * (end - now);
+        (now, free) = (end, free + cores);
+    }
+    now + left / free.max(power * 1e-12)
 }
 
 /// Speeds, the highest first, each with how many cores have it.

@@ -167,7 +167,8 @@ impl Engine {
         }
         let owner = self.queue.owner(owner);
         self.arrivals += 1;
-        let rank = (Reverse(spec.priority), key(&spec, self.settings.objective, self.settings.wide), self.arrivals);
+        let objective = spec.objective.unwrap_or(self.settings.objective);
+        let rank = (Reverse(spec.priority), key(&spec, objective, self.settings.wide), self.arrivals);
         let id = spec.id;
         let task = Task { spec, owner, shape, rank, arrived: self.now, running: None, synced: 0.0, cancelled: false };
         self.tasks.insert(id, task);
@@ -391,7 +392,8 @@ impl Engine {
         let mean = self.area / self.queue.waiting.max(1) as f64;
         let left = liquid(self.area + running, mean, self.fleet.power, self.fleet.cores, SLACK);
         let speed = self.fleet.members[n as usize].node.speed();
-        (self.settings.objective == Objective::Makespan).then(|| nanos(left) as f64 * speed)
+        // Tasks of which that is not asked are told apart by their keys.
+        Some(nanos(left) as f64 * speed)
     }
 
     fn start_on(&mut self, n: u32) -> Option<Action> {
@@ -434,7 +436,7 @@ impl Engine {
 
     fn start(&mut self, n: u32, id: TaskId) -> Action {
         self.unwait(id);
-        let reason = self.reason();
+        let reason = self.reason(self.tasks.get(&id).and_then(|task| task.spec.objective));
         let member = &self.fleet.members[n as usize];
         let node = member.node.id;
         // Every id in the queue is one of a task.
@@ -465,9 +467,9 @@ impl Engine {
         self.there.insert((n, id));
     }
 
-    fn reason(&self) -> Reason {
+    fn reason(&self, objective: Option<Objective>) -> Reason {
         let waiting = self.queue.waiting as u32;
-        match self.settings.objective {
+        match objective.unwrap_or(self.settings.objective) {
             _ if self.queue.contended() => Reason::Share { waiting },
             Objective::Makespan => Reason::Longest { waiting },
             Objective::MeanResponse => Reason::Smallest { waiting },

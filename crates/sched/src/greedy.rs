@@ -1,7 +1,7 @@
 //! `local`, `memory-first` and the earliest finish: policies that go through the tasks once, and what runs a static plan.
 
 use crate::Nanos;
-use crate::model::{Cluster, TaskSpec};
+use crate::model::{Cluster, Node, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
 use crate::timeline::Timeline;
 use crate::units;
@@ -60,9 +60,13 @@ pub(crate) fn replay(
 pub(crate) fn memory_first(cluster: &Cluster, tasks: &[TaskSpec], actual: Option<&[f64]>) -> Plan {
     let mut plan = Plan::default();
     let order = admit(cluster, tasks, &mut plan);
-    let mut free: Vec<(u32, u64)> = cluster.nodes.iter().map(|n| (n.usable_cores(), n.usable_memory())).collect();
+    let mut free: Vec<(u32, u64)> = cluster.nodes.iter().map(Node::free).collect();
     let mut images: Vec<Timeline> = cluster.nodes.iter().map(Timeline::new).collect();
-    let mut ends: BinaryHeap<Reverse<(Nanos, u32)>> = BinaryHeap::new();
+    // When what comes back to which node: cores and memory.
+    let mut ends: BinaryHeap<Reverse<(Nanos, u32, u32, u64)>> = BinaryHeap::new();
+    for (n, node) in cluster.nodes.iter().enumerate() {
+        ends.extend(node.taken().map(|busy| Reverse((busy.end, n as u32, busy.cores, busy.memory))));
+    }
     let mut now = 0;
     for index in order {
         let task = &tasks[index as usize];
@@ -77,20 +81,18 @@ pub(crate) fn memory_first(cluster: &Cluster, tasks: &[TaskSpec], actual: Option
             if let Some(best) = best {
                 break best;
             }
-            let Some(Reverse((end, placed))) = ends.pop() else { return plan };
+            let Some(Reverse((end, at, cores, memory))) = ends.pop() else { return plan };
             now = end;
-            let placement: &Placement = &plan.placements[placed as usize];
-            let ended = &tasks[placement.index as usize];
-            let node = &mut free[placement.at as usize];
-            *node = (node.0 + ended.cores, node.1 + ended.memory);
+            let node = &mut free[at as usize];
+            *node = (node.0 + cores, node.1 + memory);
         };
         let node = &cluster.nodes[at];
         let reason = if node.is_initiator { Reason::LocalFits } else { Reason::MostMemory { free: free[at].1 } };
         free[at] = (free[at].0 - task.cores, free[at].1 - task.memory);
         let fetch = images[at].expect(node, task, now);
         let end = units::end(now, fetch, node.run(run_time(tasks, actual, index as usize)));
-        ends.push(Reverse((end, plan.placements.len() as u32)));
         let at = at as u32;
+        ends.push(Reverse((end, at, task.cores, task.memory)));
         plan.placements.push(Placement { task: task.id, node: node.id, index, at, start: now, end, reason });
     }
     plan

@@ -33,13 +33,14 @@ pub mod plan;
 pub mod rng;
 mod search;
 pub mod simulate;
+pub mod table;
 mod timeline;
 pub mod tune;
 pub mod units;
 
 pub use engine::{Action, Engine};
 pub use estimates::History;
-pub use model::{Cluster, Estimate, ImageId, Link, Node, NodeId, Refusal, TaskId, TaskSpec};
+pub use model::{Busy, Cluster, Estimate, ImageId, Link, Node, NodeId, Refusal, TaskId, TaskSpec};
 pub use plan::{Objective, Placement, Plan, Policy, Reason, plan};
 
 /// Nanoseconds since the beginning of a plan, or of any clock that does not go back.

@@ -11,7 +11,7 @@
 
 mod waiting;
 
-use crate::model::{Cluster, ImageId, Node, TaskSpec};
+use crate::model::{Busy, Cluster, ImageId, Node, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Reason};
 use crate::units::{self, nanos, seconds};
 use crate::{Nanos, bounds};
@@ -60,6 +60,9 @@ pub(crate) fn liquid(left: f64, mean: f64, power: f64, cores: f64, slack: f64) -
     (left + mean * cores * slack) / power.max(1e-9)
 }
 
+/// Where numbers of what ran before begin, behind those of placements.
+const BEFORE: u32 = 1 << 31;
+
 /// Whether it matters to a task's run time where it runs.
 pub(crate) fn several_speeds(cluster: &Cluster) -> bool {
     cluster.nodes.windows(2).any(|w| w[0].speed() != w[1].speed())
@@ -88,6 +91,8 @@ struct List<'a> {
     area: f64,
     /// Of what runs: core speed, and core speed times its expected end in seconds.
     running: (f64, f64),
+    /// What ran before the plan began, each with its node's place.
+    before: Vec<(u32, Busy)>,
     /// Core speed of all nodes, and cores.
     power: f64,
     cores: f64,
@@ -101,6 +106,13 @@ impl<'a> List<'a> {
         let (queue, accepted) = Waiting::new(tasks, &classes, rule, |i| {
             refused.extend(cluster.refuses(&tasks[i]).map(|why| (tasks[i].id, why)));
         });
+        let mut before = Vec::new();
+        for (n, node) in cluster.nodes.iter().enumerate().filter(|(_, node)| !node.cordoned && !node.busy.is_empty()) {
+            before.extend(node.taken().map(|busy| (n as u32, busy)));
+        }
+        let rate = |&(n, busy): &(u32, Busy)| cluster.nodes[n as usize].speed() * f64::from(busy.cores) / 100.0;
+        let running =
+            before.iter().fold((0.0, 0.0), |sum: (f64, f64), b| (sum.0 + rate(b), sum.1 + rate(b) * seconds(b.1.end)));
         let open = || cluster.nodes.iter().filter(|n| !n.cordoned);
         let mut list = Self {
             cluster,
@@ -112,7 +124,8 @@ impl<'a> List<'a> {
             waiting: accepted.len(),
             target: None,
             area: accepted.iter().map(|&(i, _)| tasks[i as usize].area()).sum(),
-            running: (0.0, 0.0),
+            running,
+            before,
             power: open().map(|n| n.speed() * f64::from(n.usable_cores()) / 100.0).sum(),
             cores: open().map(|n| f64::from(n.usable_cores()) / 100.0).sum(),
             plan: Plan { placements: Vec::with_capacity(accepted.len()), refused },
@@ -126,7 +139,11 @@ impl<'a> List<'a> {
 
     fn run(&mut self, actual: Option<&[f64]>) {
         let mut ends: BinaryHeap<Reverse<(Nanos, u32)>> = BinaryHeap::new();
-        let mut order: Vec<u32> = (0..self.nodes.len() as u32).filter(|&n| self.nodes[n as usize].cores > 0).collect();
+        // What ran before the plan began stands behind all placements.
+        ends.extend(self.before.iter().enumerate().map(|(i, b)| Reverse((b.1.end, BEFORE + i as u32))));
+        let open =
+            |n: &u32| !self.cluster.nodes[*n as usize].cordoned && self.cluster.nodes[*n as usize].usable_cores() > 0;
+        let mut order: Vec<u32> = (0..self.nodes.len() as u32).filter(open).collect();
         order.sort_by(|&a, &b| self.nodes[b as usize].speed.total_cmp(&self.nodes[a as usize].speed));
         let mut now = 0;
         loop {
@@ -142,9 +159,7 @@ impl<'a> List<'a> {
                     self.target = Some(self.within(now, slack));
                 }
                 // What ends at once is freed before anything is chosen.
-                let same = ends.peek().is_some_and(|Reverse((next, p))| {
-                    *next == end && self.plan.placements[*p as usize].node == self.plan.placements[placed as usize].node
-                });
+                let same = ends.peek().is_some_and(|Reverse((next, p))| *next == end && self.place(*p) == node);
                 if !same {
                     self.fill(node, now, actual, &mut ends);
                 }
@@ -164,7 +179,23 @@ impl<'a> List<'a> {
         now.saturating_add(liquid)
     }
 
+    fn place(&self, placed: u32) -> u32 {
+        match placed.checked_sub(BEFORE) {
+            Some(i) => self.before[i as usize].0,
+            None => self.plan.placements[placed as usize].at,
+        }
+    }
+
     fn release(&mut self, placed: u32) -> u32 {
+        if let Some(i) = placed.checked_sub(BEFORE) {
+            let (at, busy) = self.before[i as usize];
+            let node = &mut self.nodes[at as usize];
+            self.running.0 -= node.speed * f64::from(busy.cores) / 100.0;
+            self.running.1 -= node.speed * f64::from(busy.cores) / 100.0 * seconds(busy.end);
+            node.cores += busy.cores;
+            node.memory += busy.memory;
+            return at;
+        }
         let placement = self.plan.placements[placed as usize];
         let task = &self.tasks[placement.index as usize];
         self.track(&placement, -1.0);
@@ -238,6 +269,7 @@ fn classes(cluster: &Cluster) -> (Vec<Free>, Vec<Class<'_>>) {
         });
         let (cores, memory) = (node.usable_cores(), node.usable_memory());
         classes[class as usize].rooms.insert((cores, memory));
+        let (cores, memory) = node.free();
         Free { cores, memory, class, speed: node.speed(), at: 0 }
     });
     (nodes.collect(), classes)

@@ -5,6 +5,7 @@
 //! controller on the initiator, for want of which the thesis's estimates were spoiled (5.2.3).
 
 use crate::Nanos;
+use crate::plan::Objective;
 use crate::units::{Bytes, Cores, nanos, within};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -63,6 +64,9 @@ pub struct TaskSpec {
     pub deadline: Option<Nanos>,
     /// How long it will run.
     pub work: Estimate,
+    /// For an [`Engine`](crate::Engine): what its set is to be good at, if that is another than the engine's. Tasks for which the mean
+    /// response counts come before those of the same owner and priority of which only the last one's end does.
+    pub objective: Option<Objective>,
 }
 
 impl TaskSpec {
@@ -80,6 +84,7 @@ impl TaskSpec {
             priority: 0,
             deadline: None,
             work: Estimate::exact(seconds),
+            objective: None,
         }
     }
 
@@ -137,6 +142,19 @@ pub struct Node {
     pub reserved_memory: u64,
     /// Where tasks are submitted; `local` and `local_only` mean this one.
     pub is_initiator: bool,
+    /// What runs there when a plan begins. An engine is told by [`crate::Engine::handle_running`] instead.
+    pub busy: Vec<Busy>,
+}
+
+/// Cores and memory of a node that something has until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// When it ends, on the clock of the plan, by the estimate.
+    pub end: Nanos,
+    /// Hundredths of a core.
+    pub cores: u32,
+    /// Bytes.
+    pub memory: u64,
 }
 
 impl Node {
@@ -155,6 +173,7 @@ impl Node {
             reserved_cores: 0,
             reserved_memory: 0,
             is_initiator: false,
+            busy: Vec::new(),
         }
     }
 
@@ -166,6 +185,22 @@ impl Node {
     /// Bytes for tasks.
     pub fn usable_memory(&self) -> u64 {
         self.memory.saturating_sub(self.reserved_memory)
+    }
+
+    /// What runs there when a plan begins, each as far as there is room for it.
+    pub(crate) fn taken(&self) -> impl Iterator<Item = Busy> + '_ {
+        let room = (self.usable_cores(), self.usable_memory());
+        self.busy.iter().scan(room, |room, busy| {
+            let taken = Busy { cores: busy.cores.min(room.0), memory: busy.memory.min(room.1), ..*busy };
+            *room = (room.0 - taken.cores, room.1 - taken.memory);
+            Some(taken)
+        })
+    }
+
+    /// Hundredths of a core and bytes that are free when a plan begins.
+    pub(crate) fn free(&self) -> (u32, u64) {
+        let all = (self.usable_cores(), self.usable_memory());
+        self.taken().fold(all, |free, busy| (free.0 - busy.cores, free.1 - busy.memory))
     }
 
     /// Speed as a number that can be divided by.

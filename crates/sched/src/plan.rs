@@ -223,7 +223,7 @@ impl Plan {
     }
 }
 
-/// A plan for tasks that are all there at 0, on nodes where nothing runs. The seed matters to `mbct-ga` and `local-search`.
+/// A plan for tasks that are all there at 0, beside what runs already ([`crate::Node::busy`]). The seed matters to `mbct-ga` and `local-search`.
 ///
 /// [`Policy::List`] gives the best, by the estimates, of: the list, on nodes of several speeds with targets for the makespan; and, up to
 /// [`COMPARED`] tasks times nodes, the earliest finish where images have to be sent, and `memory-first` where all have the same

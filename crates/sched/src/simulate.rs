@@ -33,6 +33,11 @@ pub fn thesis_cluster() -> Cluster {
 
 /// `n` tasks of the mix, with the coefficient of variation that their estimates have.
 pub fn thesis_tasks(n: usize, cv: f64, rng: &mut Rng) -> Vec<TaskSpec> {
+    tasks_of(&MIX.map(|kind| kind.4), n, cv, rng)
+}
+
+/// The same, of programs that run for so many seconds at speed 1.
+pub fn tasks_of(times: &[f64; MIX.len()], n: usize, cv: f64, rng: &mut Rng) -> Vec<TaskSpec> {
     let task = |id| {
         let mut drawn = rng.unit();
         let kind = MIX.iter().position(|k| {
@@ -40,7 +45,7 @@ pub fn thesis_tasks(n: usize, cv: f64, rng: &mut Rng) -> Vec<TaskSpec> {
             drawn < 0.0
         });
         let kind = kind.unwrap_or(MIX.len() - 1);
-        let (_, _, memory, cores, seconds) = MIX[kind];
+        let ((_, _, memory, cores, _), seconds) = (MIX[kind], times[kind]);
         TaskSpec {
             memory,
             cores,

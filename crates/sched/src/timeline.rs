@@ -18,15 +18,12 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// Nothing runs.
+    /// With what runs there already.
     pub fn new(node: &Node) -> Self {
-        Self {
-            clock: 0,
-            cores: node.usable_cores(),
-            memory: node.usable_memory(),
-            running: Vec::new(),
-            images: Vec::new(),
-        }
+        let (cores, memory) = node.free();
+        let mut running: Vec<_> = node.taken().map(|busy| (busy.end, busy.cores, busy.memory)).collect();
+        running.sort_unstable_by_key(|r| core::cmp::Reverse(r.0));
+        Self { clock: 0, cores, memory, running, images: Vec::new() }
     }
 
     /// When a task that fits on the empty node could start: not before the one that was put here last.

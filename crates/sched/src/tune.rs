@@ -15,6 +15,8 @@ use alloc::vec::Vec;
 
 /// The exponents that are tried.
 const WIDE: [f64; 6] = [0.0, 1.0, 2.0, 0.5, 0.3, 0.7];
+/// Those that are tried where estimates are not exact.
+const UNSURE: [f64; 2] = [0.5, 1.0];
 
 /// The power of cores that suits the set: what an engine that gets it is to be set to.
 pub fn width(cluster: &Cluster, tasks: &[TaskSpec], seed: u64) -> f64 {
@@ -29,8 +31,13 @@ pub(crate) fn rule(cluster: &Cluster, tasks: &[TaskSpec], objective: Objective, 
         return (rule, None);
     }
     let sure = tasks.iter().all(|t| t.work.cv <= 0.0);
-    let trials = if sure { 1 } else { (2_000 / tasks.len()).clamp(1, 16) };
-    let widths = if tasks.len() < 800 { &WIDE[..] } else { &WIDE[..3] };
+    // More trials, and more widths, make plans no better where nothing is sure, and ten times as slow.
+    let trials = if sure { 1 } else { (400 / tasks.len()).clamp(1, 2) };
+    let widths = match (sure, tasks.len()) {
+        (false, _) => &UNSURE[..],
+        (true, ..800) => &WIDE[..],
+        (true, _) => &WIDE[..3],
+    };
     let mut rng = Rng::new(seed);
     let drawn: Vec<Vec<f64>> = (0..trials).map(|_| outcomes(tasks, &mut rng)).collect();
     let (mut least, mut best) = (u128::MAX, None);

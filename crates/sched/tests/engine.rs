@@ -59,6 +59,25 @@ fn for_the_mean_response_the_smallest_is_first() {
 }
 
 #[test]
+fn sets_of_one_owner_may_be_for_different_ends() {
+    let mut e = engine(&[Node::new(0, 1, 8)]);
+    let objective = Some(Objective::MeanResponse);
+    for (id, seconds, objective) in [(1, 5.0, None), (2, 50.0, None), (3, 20.0, objective), (4, 10.0, objective)] {
+        e.handle_arrived(0, "", TaskSpec { objective, ..TaskSpec::new(id, seconds) }).unwrap();
+    }
+    let mut order = Vec::new();
+    for round in 0..4 {
+        let now = round * 100 * SECOND;
+        let next = started(&mut e, now);
+        assert_eq!(next.len(), 1);
+        e.handle_ended(now + 50 * SECOND, TaskId(next[0]));
+        order.extend(next);
+    }
+    // Those that wait for their own answers, smallest first; then those of which the last one counts, longest first.
+    assert_eq!(order, [4, 3, 2, 1]);
+}
+
+#[test]
 fn owners_share_by_weight_whoever_has_more_tasks_or_came_first() {
     let mut e = engine(&[Node::new(0, 4, 8)]);
     e.set_weight("lab", 3.0);

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use wayfare_sched::rng::Rng;
 use wayfare_sched::units::{SECOND, nanos, seconds};
 use wayfare_sched::{
-    Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan, simulate,
-    tune,
+    Busy, Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan,
+    simulate, tune,
 };
 
 const OBJECTIVES: [Objective; 2] = [Objective::Makespan, Objective::MeanResponse];
@@ -32,6 +32,18 @@ fn cluster() -> impl Strategy<Value = Cluster> {
             node.is_initiator = i == 0;
         }
         Cluster { nodes }
+    })
+}
+
+/// One on whose nodes something runs already.
+fn busy_cluster() -> impl Strategy<Value = Cluster> {
+    let ends = prop::collection::vec(prop::collection::vec(1u64..60, 0..4), 6);
+    (cluster(), ends).prop_map(|(mut cluster, ends)| {
+        for (node, ends) in cluster.nodes.iter_mut().zip(ends) {
+            let (cores, memory) = (node.usable_cores() / 3, node.usable_memory() / 3);
+            node.busy = ends.into_iter().map(|s| Busy { end: s * SECOND, cores, memory }).collect();
+        }
+        cluster
     })
 }
 
@@ -72,6 +84,12 @@ fn holds(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], plan: &Plan, loc
         seen[p.index as usize] += 1;
         let (cores, memory) = (i64::from(task.cores), task.memory as i64);
         changes[p.at as usize].extend([(p.start, cores, memory), (p.end, -cores, -memory)]);
+    }
+    for (node, changes) in cluster.nodes.iter().zip(&mut changes) {
+        for busy in &node.busy {
+            let (cores, memory) = (i64::from(busy.cores), busy.memory as i64);
+            changes.extend([(0, cores, memory), (busy.end, -cores, -memory)]);
+        }
     }
     for (id, why) in &plan.refused {
         let i = tasks.iter().position(|t| t.id == *id).unwrap();
@@ -132,6 +150,22 @@ proptest! {
             let settings = engine::Settings { objective, patience: 30 * SECOND, ..engine::Settings::default() };
             let plan = simulate::drive(&cluster, &tasks, &actual, settings);
             holds(&cluster, &tasks, &actual, &plan, false)?;
+        }
+    }
+
+    #[test]
+    fn so_does_one_beside_what_runs_already(cluster in busy_cluster(), mut tasks in tasks(40), seed in any::<u64>()) {
+        for (policy, _) in Policy::ALL {
+            for objective in OBJECTIVES {
+                let plan = plan(&cluster, &tasks, policy, objective, seed);
+                holds(&cluster, &tasks, &exact(&tasks), &plan, policy == Policy::Local)?;
+            }
+        }
+        tasks.retain(|t| cluster.refuses(t).is_none());
+        let least = bounds::makespan(&cluster, &tasks, &exact(&tasks));
+        for (policy, _) in Policy::ALL.into_iter().filter(|p| p.0 != Policy::Local) {
+            let plan = plan(&cluster, &tasks, policy, Objective::Makespan, seed);
+            prop_assert!(plan.value(Objective::Makespan) >= least - 1e-6, "{policy}: {least}");
         }
     }
 

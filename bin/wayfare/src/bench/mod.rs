@@ -3,12 +3,15 @@
 
 mod capture;
 mod cluster;
+mod control;
 mod hello;
 mod large;
 mod migrate;
+pub mod mix;
 mod naps;
 mod overhead;
 mod pause;
+mod sched;
 mod standby;
 mod unikernel;
 
@@ -17,7 +20,7 @@ use crate::{output, units};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use wayfare_engine::{Form, Image, Key, Options, THREAD_STACK, Target, Task};
@@ -27,7 +30,7 @@ use wayfare_wasi::{Ctx, Stream};
 /// `wayfare bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200\n  wayfare bench unikernel --runs 5\n  wayfare bench naps --seeds 400 --traces ../shared/traces"
+    after_help = "Examples:\n  wayfare bench overhead\n  wayfare bench capture -o json\n  wayfare bench overhead --only fib,sqlite --runs 9\n  wayfare bench migrate --only cg,moves --moves 200\n  wayfare bench unikernel --runs 5\n  wayfare bench naps --seeds 400 --traces ../shared/traces\n  wayfare bench sched --only table,scale"
 )]
 pub struct Bench {
     /// What to measure
@@ -41,7 +44,7 @@ pub struct Bench {
     pub guests: PathBuf,
     /// Only these programs; of migrate, only these parts: cg, sqlite, idle, stop, slowdown, link, criu, moves; of
     /// unikernel: size, memory, boot, programs, transfer, downtime; of naps: networks, recorded,
-    /// pause, takeover, overhead
+    /// pause, takeover, overhead; of sched: table, planning, scale, events, real, latency, rate, idle
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Counted runs of each program
@@ -75,6 +78,8 @@ pub enum Name {
     /// What keeping a standby costs: our policy against fixed intervals, NAPS and an oracle in simulated time; and what a task
     /// and its clients notice
     Naps,
+    /// What the scheduler achieves, and how long planning takes
+    Sched,
 }
 
 /// One line of a table: a figure and what it should be.
@@ -128,6 +133,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         Name::Migrate => migrate::measure(args)?,
         Name::Unikernel => unikernel::measure(args)?,
         Name::Naps => naps::measure(args)?,
+        Name::Sched => sched::measure(args)?,
     };
     if args.output == Format::Json {
         let rows: Vec<_> = rows
@@ -164,7 +170,11 @@ fn read(args: &Bench, name: &str) -> Result<Vec<u8>> {
 
 /// Where a guest program is.
 fn guest(args: &Bench, name: &str) -> Result<PathBuf> {
-    let path = args.guests.join(format!("{name}.wasm"));
+    guest_in(&args.guests, name)
+}
+
+fn guest_in(guests: &Path, name: &str) -> Result<PathBuf> {
+    let path = guests.join(format!("{name}.wasm"));
     std::fs::canonicalize(&path)
         .with_context(|| format!("{}: run guests/build.sh first, or give --guests", path.display()))
 }

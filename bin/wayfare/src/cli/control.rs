@@ -1,8 +1,8 @@
 //! What may be typed about a controller and the sets of tasks that it has.
 
-use super::{At, Format};
+use super::{At, Format, TaskCommand};
 use crate::units;
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use std::time::Duration;
 Examples:
   wayfare up                                        a node and a controller on this machine
   wayfare up --nodes 3                              with two more nodes, each a process of its own
-  wayfare up --listen 192.0.2.7:7600                other machines join: `wayfare node invite`, `wayfare node join`
+  wayfare up --listen 192.0.2.7:7600 --api 192.0.2.7:7700
+                                                    other machines join: `wayfare node invite`, `wayfare node join`
 
 All of it ends on Ctrl-C, and goes on when it is started again: what was submitted, what ran, and what is known of it are
 on the disk.")]
@@ -29,6 +30,9 @@ pub struct Up {
     /// Where to listen for users: HTTP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7700")]
     pub api: SocketAddr,
+    /// Speak TLS to users of this machine, too; to others it is spoken always
+    #[arg(long)]
+    pub tls: bool,
     /// Processors that tasks may have of each node (default: those of the machine, shared by its nodes)
     #[arg(long, value_parser = units::cpus)]
     pub cpus: Option<u32>,
@@ -109,7 +113,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 /// `wayfare tasks`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare tasks\n  wayfare tasks night -o json")]
+#[command(after_help = "Examples:\n  wayfare tasks\n  wayfare tasks night -o json\n  wayfare tasks -o wide")]
 pub struct Tasks {
     #[command(flatten)]
     pub at: At,
@@ -117,7 +121,105 @@ pub struct Tasks {
     pub set: Option<String>,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
+    pub output: Listing,
+}
+
+/// How tasks are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// For reading
+    #[default]
+    Text,
+    /// With all that is known
+    Wide,
+    /// For programs
+    Json,
+}
+
+/// `wayfare task`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:\n  wayfare task queens-3\n  wayfare task queens-3 -o json"
+)]
+pub struct Task {
+    #[command(subcommand)]
+    pub command: Option<TaskCommand>,
+    #[command(flatten)]
+    pub at: At,
+    /// The task
+    #[arg(required = true)]
+    pub name: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// `wayfare token ...`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token: whoever has its access file may ask the controller
+    Add(AddToken),
+    /// List tokens
+    #[command(after_help = "Examples:\n  wayfare token ls -o json")]
+    Ls(ListTokens),
+    /// End a token
+    #[command(after_help = "Examples:\n  wayfare token rm alice")]
+    Rm(EndToken),
+}
+
+/// `wayfare token add`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare token add alice --role operate > alice.json
+  WAYFARE_ACCESS=alice.json wayfare submit set.json          there, or on another machine
+  wayfare token add wall --role view --ttl 12h
+
+What is printed is an access file: where the controller is, the certificate it is known by, and the token. It is shown this
+once. Whatever is submitted with a token is its name's, and names share nodes fairly.")]
+pub struct AddToken {
+    #[command(flatten)]
+    pub at: At,
+    /// Whose it is
+    pub name: String,
+    /// What its holder may do
+    #[arg(long, value_enum)]
+    pub role: RoleName,
+    /// How long it holds (default: without end)
+    #[arg(long, value_parser = units::duration)]
+    pub ttl: Option<Duration>,
+}
+
+/// What a token's holder may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Look
+    View,
+    /// Submit, cancel, move and remove tasks, too
+    Operate,
+    /// All
+    Admin,
+}
+
+/// `wayfare token ls`.
+#[derive(Debug, Args)]
+pub struct ListTokens {
+    #[command(flatten)]
+    pub at: At,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare token rm`.
+#[derive(Debug, Args)]
+pub struct EndToken {
+    #[command(flatten)]
+    pub at: At,
+    /// Whose
+    pub name: String,
 }
 
 /// `wayfare wait`.

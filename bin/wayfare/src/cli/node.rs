@@ -1,6 +1,6 @@
 //! What may be typed about nodes, and about the tasks of an agent.
 
-use super::Format;
+use super::{Format, Listing};
 use crate::units;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -47,6 +47,9 @@ pub enum NodeCommand {
     Drain(Marked),
     /// Say something about a node that tasks may ask for
     Label(Label),
+    /// Have the controller forget a node on which nothing runs; its membership ends
+    #[command(after_help = "Examples:\n  wayfare node drain node2\n  wayfare node rm node2")]
+    Rm(Marked),
 }
 
 /// A node of the controller's.
@@ -199,6 +202,7 @@ pub struct Rotate {
 #[command(after_help = "\
 Examples:
   wayfare nodes
+  wayfare nodes -o wide          as the controller sees them: how they are, and what they have
   wayfare nodes -o json
   wayfare nodes --node board1    as that one sees them")]
 pub struct Nodes {
@@ -206,7 +210,7 @@ pub struct Nodes {
     pub asked: Asked,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
-    pub output: Format,
+    pub output: Listing,
 }
 
 /// How memory comes along.

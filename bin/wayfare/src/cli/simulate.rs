@@ -9,12 +9,110 @@ use std::time::Duration;
 use wayfare_policy::Policy;
 
 /// `wayfare simulate ...`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct Simulate {
+    #[command(subcommand)]
+    pub command: Option<SimulateCommand>,
+    #[command(flatten)]
+    pub cluster: SimulateSched,
+}
+
+/// What is simulated.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
+    /// Run the thesis's sets of tasks (Table 5-3): how much sooner they end when they are offloaded
+    #[command(name = "table-5-3")]
+    Table(SimulateTable),
+    /// Plan and run many tasks on many nodes; the same as without `sched`
+    Sched(SimulateSched),
     /// Keep a standby over a link that is made up or was recorded
     Naps(SimulateNaps),
     /// Pass bytes between addresses of this machine as a link would that is slow, far or broken at times
     Link(SimulateLink),
+}
+
+/// `wayfare simulate table-5-3`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare simulate table-5-3
+  wayfare simulate table-5-3 --policy list,mbct-ga --cv 0.5 --plot table.svg
+  wayfare simulate table-5-3 --measure              with run times that the nine programs have here
+
+A = (Tlocal - Toff) / Tlocal, for sets of 100, 500 and 1000 tasks of Table 5-1 on the cluster of Table 5-2 (24 cores,
+4 of them where the tasks come from: 83.33 % if work could be divided at will). Tasks take a lognormal number, of mean 1
+and this cv, times their estimates. The thesis does not publish run times.")]
+pub struct SimulateTable {
+    /// What decides: list, local, memory-first, mbct-ga, earliest-finish, local-search
+    #[arg(long, value_delimiter = ',', default_value = "list,memory-first,mbct-ga")]
+    pub policy: Vec<wayfare_sched::Policy>,
+    /// How far run times are from their estimates: standard deviation / mean
+    #[arg(long, default_value = "0.15", value_parser = cv)]
+    pub cv: f64,
+    /// Of what is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Sets of each size; the thesis has three
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub sets: u16,
+    /// Run times of the programs, JSON: {\"maze\": 12, \"sha256\": 30, ...}, seconds
+    #[arg(long, value_name = "FILE")]
+    pub times: Option<PathBuf>,
+    /// Run each of the nine programs once first, on this machine
+    #[arg(long, conflicts_with = "times")]
+    pub measure: bool,
+    /// Where the programs are (guests/build.sh makes them)
+    #[arg(long, default_value = "target/guests")]
+    pub guests: PathBuf,
+    /// Draw it
+    #[arg(long, value_name = "OUT.svg")]
+    pub plot: Option<PathBuf>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `wayfare simulate sched`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wayfare simulate sched --nodes 10000 --tasks 100000
+  wayfare simulate --nodes 20 --tasks 500 --policy list,mbct-ga,memory-first --objective mean-response --cv 0.5
+
+Nodes have four cores and 8 GB each, and speeds of 0.5 to 2 in so many classes; tasks are those of the thesis's Table 5-1.")]
+pub struct SimulateSched {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub nodes: u32,
+    /// How many tasks
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub tasks: u32,
+    /// Classes of speed
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub classes: u32,
+    /// What decides: list, local, memory-first, mbct-ga, earliest-finish, local-search
+    #[arg(long, value_delimiter = ',', default_value = "list")]
+    pub policy: Vec<wayfare_sched::Policy>,
+    /// What is to be small
+    #[arg(long, value_enum, default_value_t)]
+    pub objective: super::Goal,
+    /// How far run times are from their estimates: standard deviation / mean
+    #[arg(long, default_value = "0.15", value_parser = cv)]
+    pub cv: f64,
+    /// Of what is drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+fn cv(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(c) if (0.0..=3.0).contains(&c) => Ok(c),
+        _ => Err("this is no coefficient of variation: use 0 to 3".into()),
+    }
 }
 
 /// `wayfare simulate link`.

@@ -9,6 +9,7 @@ pub mod module;
 pub mod samples;
 pub mod space;
 pub mod steady;
+pub mod up;
 pub mod wire;
 
 use std::io::{Read, Write};

@@ -8,6 +8,7 @@ mod access;
 mod live;
 mod machines;
 mod page;
+mod plan;
 mod standbys;
 mod work;
 
@@ -162,6 +163,7 @@ fn described() -> OpenApiRouter<App> {
     let mut all = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(work::sets, work::submit))
         .routes(routes!(work::set))
+        .routes(routes!(plan::plan))
         .routes(routes!(work::tasks, work::submit_one))
         .routes(routes!(work::task, work::remove))
         .routes(routes!(work::history))

@@ -16,6 +16,10 @@ use core::cmp::Reverse;
 /// Shapes of one owner that are looked at for one decision; those that come first in the list.
 const LOOK: usize = 64;
 
+/// Keys from here on are of tasks for the makespan (longest first), those below of tasks for the mean response: either are
+/// nanoseconds, and nothing runs for 292 years. See [`crate::list::key`].
+const MAKESPAN: u64 = 1 << 63;
+
 /// Where a task stands among those of its owner and shape: priority, key, arrival.
 pub(super) type Rank = (Reverse<i32>, u64, u64);
 
@@ -216,7 +220,7 @@ impl Queue {
                 if sample.cores > cores || sample.memory > memory || !self.able(shape, class, fleet) {
                     continue;
                 }
-                let most = most.filter(|_| speed < self.fastest(shape, fleet, topology));
+                let most = most.filter(|_| head.1 >= MAKESPAN && speed < self.fastest(shape, fleet, topology));
                 let scale = self.shapes[shape as usize].scale;
                 let from = (head.0, most.map_or(0, |most| u64::MAX - (most * scale) as u64), 0);
                 let row = &self.owners[owner as usize].rows[&shape];

@@ -1,0 +1,205 @@
+//! What users may ask of a controller besides sets: who may ask at all, and by which way; moves, standbys, histories, nodes.
+
+mod support;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+use support::cluster::{PATIENCE, until};
+use support::up::{Up, printed, set};
+
+/// What an access file of another user's is called for.
+fn token_of(up: &Up, name: &str, role: &str) -> (String, String) {
+    let text = up.run(&["token", "add", name, "--role", role]).ok().stdout;
+    let path = up.home.path(&format!("{name}.json"));
+    std::fs::write(&path, &text).unwrap();
+    let access: Value = serde_json::from_str(&text).unwrap();
+    (path.to_str().unwrap().into(), access["token"].as_str().unwrap().into())
+}
+
+#[test]
+fn tokens_have_roles_and_end() {
+    let up = Up::new(1);
+    let (file, view) = token_of(&up, "wall", "view");
+    let (_, operate) = token_of(&up, "alice", "operate");
+    // Somebody who has nothing but the file.
+    let mut elsewhere = up.home.wayfare(["tasks"]);
+    elsewhere.env_remove("WAYFARE_STATE").env("WAYFARE_ACCESS", &file);
+    assert!(up.home.ended(&mut elsewhere).ok().stdout.contains("NAME"));
+    let status =
+        |token: &str, method: &str, path: &str, body: &str| up.ask_as(token, method, path, body.as_bytes()).unwrap().0;
+    let task = json!({"name": "t", "image": "ab".repeat(32)}).to_string();
+    assert_eq!(status(&view, "GET", "/v1/tasks", ""), 200);
+    assert_eq!(status(&view, "GET", "/metrics", ""), 200);
+    assert_eq!(status(&view, "POST", "/v1/tasks", &task), 403);
+    assert_eq!(status(&operate, "POST", "/v1/tasks", &task), 422);
+    for (method, path) in [("POST", "/v1/nodes/node1/cordon"), ("GET", "/v1/tokens"), ("POST", "/v1/invitations")] {
+        assert_eq!(status(&operate, method, path, ""), 403, "{path}");
+    }
+    up.run(&["token", "add", "alice", "--role", "view"]).fails("there is a token named alice already");
+    up.run(&["token", "rm", "admin"]).fails("the token that you ask with");
+    up.run(&["token", "rm", "wall"]).ok();
+    assert_eq!(status(&view, "GET", "/v1/tasks", ""), 401);
+    let brief: Value =
+        serde_json::from_str(&up.run(&["token", "add", "brief", "--role", "view", "--ttl", "1s"]).ok().stdout).unwrap();
+    until("it is over", PATIENCE, || status(brief["token"].as_str().unwrap(), "GET", "/v1/tasks", "") == 401);
+    let listed = up.run(&["token", "ls"]).ok().stdout;
+    assert!(listed.contains("alice") && listed.contains("over") && !listed.contains("wall"), "{listed}");
+}
+
+/// Asks with headers of one's own; status, headers and body as they come.
+fn raw(up: &Up, request: &str) -> String {
+    let mut stream = TcpStream::connect(&up.api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_browser_signs_in_and_no_other_page_acts_for_it() {
+    let up = Up::new(1);
+    let body = json!({"token": up.token().unwrap()}).to_string();
+    let sign_in = |body: &str| {
+        let n = body.len();
+        raw(
+            &up,
+            &format!("POST /v1/session HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"),
+        )
+    };
+    assert!(sign_in("{\"token\": \"wrong\"}").starts_with("HTTP/1.1 401"));
+    let answer = sign_in(&body);
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap();
+    let with = |method: &str, path: &str, more: &str| {
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncookie: a=b; {cookie}\r\n{more}");
+        raw(&up, &format!("{head}content-length: 0\r\n\r\n"))
+    };
+    assert!(with("GET", "/v1/session", "").contains("\"role\":\"admin\""));
+    assert!(with("POST", "/v1/nodes/node1/cordon", "").starts_with("HTTP/1.1 403"));
+    assert!(with("POST", "/v1/nodes/node1/cordon", "x-wayfare: 1\r\n").starts_with("HTTP/1.1 204"));
+}
+
+#[test]
+fn others_than_this_machines_users_are_spoken_to_by_tls() {
+    let up = Up::with(1, &["--cpus", "1", "--tls"]);
+    let (file, _) = token_of(&up, "far", "view");
+    let mut access: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert!(access["url"].as_str().unwrap().starts_with("https://"));
+    let tasks = |file: &str| {
+        let mut tasks = up.home.wayfare(["tasks"]);
+        up.home.ended(tasks.env_remove("WAYFARE_STATE").env("WAYFARE_ACCESS", file))
+    };
+    tasks(&file).ok();
+    assert!(!raw(&up, "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").contains("200 OK"));
+    // Another authority is not this one.
+    let other = Up::with(1, &["--cpus", "1", "--tls"]);
+    let (file, _) = token_of(&other, "far", "view");
+    let others: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    access["ca"] = others["ca"].clone();
+    let mixed = up.home.path("mixed.json");
+    std::fs::write(&mixed, access.to_string()).unwrap();
+    tasks(mixed.to_str().unwrap()).fails("does not answer");
+    // The authority stays the same when the controller begins anew, but for the signature.
+    std::fs::write(up.home.path("half.json"), "{").unwrap();
+    tasks(up.home.path("half.json").to_str().unwrap()).fails("half.json");
+}
+
+/// What is told from now on.
+fn listen(up: &Up, after: Option<&str>) -> impl Iterator<Item = String> + use<> {
+    let mut stream = TcpStream::connect(&up.api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let token = up.token().unwrap();
+    let after = after.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+    let head = format!("GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n{after}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    BufReader::new(stream).lines().map_while(Result::ok)
+}
+
+#[test]
+fn a_task_moves_when_it_is_asked_to_and_whoever_listens_hears_it() {
+    let up = Up::new(3);
+    let args = ["4", "300", "10"];
+    let line = printed("steady", &args);
+    let mut told = listen(&up, None);
+    up.submit(&set("night", "steady", &args, 2)).ok();
+    until("both run", PATIENCE, || up.tasks("night").iter().all(|task| task["state"] == "running"));
+    let from = up.ask("GET", "/v1/tasks/night-steady-1", b"").1["node"].as_str().unwrap().to_string();
+    let to = ["node1", "node2", "node3"].into_iter().find(|node| *node != from).unwrap();
+    up.run(&["migrate", "night-steady-1", "--to", &from]).fails("already");
+    up.run(&["migrate", "night-steady-1", "--to", "nobody"]).fails("no node named nobody");
+    let moved = up.run(&["migrate", "night-steady-1", "--to", to]).ok().stdout;
+    assert!(moved.contains(&format!("from {from} to {to}: it stood still for")), "{moved}");
+    up.run(&["wait", "night"]).ok();
+    up.check("night", &line);
+    let shown = up.run(&["task", "night-steady-1"]).ok().stdout;
+    assert!(shown.contains(&format!("it was moved here from {from}: it stood still")), "{shown}");
+    let shown = up.run(&["task", "night-steady-1", "-o", "json"]).ok().stdout;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let states: Vec<&str> = shown["history"].as_array().unwrap().iter().map(|m| m["state"].as_str().unwrap()).collect();
+    assert!(states.starts_with(&["waiting", "starting", "running"]) && states.ends_with(&["succeeded"]), "{states:?}");
+    assert_eq!(shown["task"]["attempt"], 1);
+    // One who was away hears the rest, and one who was away in another life that it is too late.
+    let id = told.find_map(|line| line.strip_prefix("id: ").map(str::to_string)).unwrap();
+    let of = |line: &String| line.starts_with("data:") && line.contains("night-steady-1") && line.contains("succeeded");
+    assert!(listen(&up, Some(&id)).any(|line| of(&line)));
+    assert!(told.any(|line| of(&line)));
+    assert!(listen(&up, Some("7-7")).any(|line| line == "event: missed"));
+    up.run(&["migrate", "night-steady-1", "--to", to]).fails("does not run: it is succeeded");
+}
+
+#[test]
+fn a_task_with_a_standby_goes_on_when_its_node_is_lost() {
+    let up = Up::new(3);
+    let args = ["4", "600", "10"];
+    let line = printed("steady", &args);
+    // Not on the controller's own node.
+    for node in ["node2", "node3"] {
+        up.run(&["node", "label", node, "zone=a"]).ok();
+    }
+    let mut wish = set("night", "steady", &args, 1);
+    wish["tasks"][0]["standby"] = true.into();
+    wish["tasks"][0]["labels"] = json!(["zone=a"]);
+    up.submit(&wish).ok();
+    let task = || up.ask("GET", "/v1/tasks/night-steady", b"").1;
+    until("it has a standby", PATIENCE, || task()["standby"].is_string());
+    let (node, standby) =
+        (task()["node"].as_str().unwrap().to_string(), task()["standby"].as_str().unwrap().to_string());
+    let pairs = up.ask("GET", "/v1/standbys", b"").1;
+    assert_eq!((&pairs[0]["primary"], &pairs[0]["standby"]), (&json!(node), &json!(standby)), "{pairs}");
+    let printed_so_far = || up.run(&["logs", "night-steady"]).ok().stdout.lines().count();
+    until("it has come some way", PATIENCE, || printed_so_far() > 50);
+    let number = node.strip_prefix("node").unwrap().parse().unwrap();
+    kill_process(up.pid_of(number), Signal::KILL).unwrap();
+    until("it goes on", PATIENCE, || task()["node"] == json!(standby));
+    up.run(&["wait", "night"]).ok();
+    up.check("night", &line);
+    assert_eq!(task()["attempt"], 1, "{}", task());
+    let shown = up.run(&["task", "night-steady"]).ok().stdout;
+    assert!(shown.contains(&format!("it went on here when {node} was lost")), "{shown}");
+}
+
+#[test]
+fn a_node_is_forgotten_when_nothing_runs_there() {
+    let up = Up::new(3);
+    up.run(&["node", "rm", "node1"]).fails("the controller's own node");
+    up.run(&["node", "rm", "nobody"]).fails("no node named nobody");
+    up.submit(&set("night", "steady", &["4", "100000", "10"], 6)).ok();
+    until("all run", PATIENCE, || up.tasks("night").iter().all(|task| task["state"] == "running"));
+    up.run(&["node", "rm", "node2"]).fails("drain it first");
+    for task in up.tasks("night") {
+        up.run(&["cancel", task["name"].as_str().unwrap()]).ok();
+    }
+    until("nothing runs", PATIENCE, || up.tasks("night").iter().all(|task| task["state"] == "cancelled"));
+    up.run(&["node", "rm", "node2"]).ok();
+    let nodes = up.run(&["nodes", "-o", "wide"]).ok().stdout;
+    assert!(nodes.contains("node3") && !nodes.contains("node2"), "{nodes}");
+    // It may not come back with what it had.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(up.ask("GET", "/v1/nodes/node2", b"").0, 404);
+}
