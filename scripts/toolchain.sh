@@ -72,6 +72,34 @@ for package in json.load(sys.stdin)["packages"]:
     print(package["name"], os.path.dirname(package["manifest_path"]))'
 }
 
+# need_node: Node.js and npm, from wherever they come.
+need_node() {
+    command -v node >/dev/null && command -v npm >/dev/null || need_debian nodejs npm
+    node -e 'process.exit(process.versions.node.split(".")[0] >= 18 ? 0 : 1)' || die "Node.js 18 or later is needed; $(node -v) is here"
+}
+
+# get_web: the packages that the page's lock file pins, if they are not there yet.
+get_web() {
+    local kept=$WAYFARE_ROOT/web/node_modules/.wayfare-lock
+    cmp -s "$WAYFARE_ROOT/web/package-lock.json" "$kept" && return
+    # Playwright's own browsers are not wanted.
+    (cd "$WAYFARE_ROOT/web" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --no-audit --no-fund) || return
+    cp "$WAYFARE_ROOT/web/package-lock.json" "$kept"
+}
+
+# build_web: the page, into target/web. What is as it was is left alone: cargo goes by its time.
+build_web() {
+    local new=$WAYFARE_ROOT/target/web.new out=$WAYFARE_ROOT/target/web
+    rm -rf "$new"
+    (cd "$WAYFARE_ROOT/web" && WEB_OUT=../target/web.new npm run --silent build) || return
+    if diff -rq "$new" "$out" >/dev/null 2>&1; then
+        rm -rf "$new"
+        return
+    fi
+    rm -rf "$out"
+    mv "$new" "$out"
+}
+
 # has_rustup_target triple: whether the active rustup toolchain has the target's standard library.
 has_rustup_target() {
     command -v rustup >/dev/null && [[ -d $(rustc --print sysroot)/lib/rustlib/$1/lib ]]

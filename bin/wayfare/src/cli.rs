@@ -107,6 +107,9 @@ pub enum Command {
     Simulate(Simulate),
     /// Measure what Wayfare costs
     Bench(crate::bench::Bench),
+    /// Print the description of the controller's HTTP API
+    #[command(after_help = "Examples:\n  wayfare openapi > openapi.json")]
+    Openapi,
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  wayfare completions bash > ~/.local/share/bash-completion/completions/wayfare"

@@ -85,6 +85,7 @@ fn main() -> ExitCode {
             Some(SimulateCommand::Link(args)) => simulate::link(&args),
         },
         Command::Bench(args) => bench::run(&args),
+        Command::Openapi => output::print(&(wayfare_control::openapi() + "\n")).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => completions(shell),
     };
     match result {

@@ -5,11 +5,12 @@ use crate::node;
 use crate::output;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, WaitOptions};
+use std::io::IsTerminal;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use wayfare_control::Controller;
+use wayfare_control::{Access, Controller};
 use wayfare_node::agent::{Agent, Settings};
 use wayfare_node::{Dirs, membership};
 
@@ -76,9 +77,10 @@ async fn serve(args: &Up, dirs: Dirs) -> Result<()> {
     let controlling = tokio::spawn(controller.run(async move { _ = stopping.wait_for(|stop| *stop).await }));
     let others = Others((2..=args.nodes).map(|n| other(args, &root, n, cpus)).collect::<Result<_>>()?);
     output::print(&format!(
-        "{} on {}, the controller on {url}\nnext: wayfare submit set.json, or more machines: wayfare node invite\n",
+        "{} on {}, the controller on {url}\nthe web page: {}\nnext: wayfare submit set.json, or more machines: wayfare node invite\n",
         output::count(u64::from(args.nodes), "node"),
-        args.listen
+        args.listen,
+        page(&root, &format!("{url}/"))
     ))?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut controlling = controlling;
@@ -92,6 +94,17 @@ async fn serve(args: &Up, dirs: Dirs) -> Result<()> {
     tokio::task::spawn_blocking(move || drop(others)).await?;
     node.await??;
     ended
+}
+
+/// Where the page is. A person at a terminal gets an address that signs in: what stands after `#` is not sent, and the page takes it
+/// away. What goes into a file is no place for a token.
+fn page(root: &Path, url: &str) -> String {
+    let file = wayfare_control::access_file(root);
+    let access = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice::<Access>(&text).ok());
+    match access {
+        Some(access) if std::io::stdout().is_terminal() => format!("{url}#token={}", access.token),
+        _ => format!("{url} (a token to sign in with is in {})", file.display()),
+    }
 }
 
 /// A further node: joined when it is started for the first time. One that has outlived the last of these goes on.

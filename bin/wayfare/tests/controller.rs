@@ -28,9 +28,8 @@ fn tokens_have_roles_and_end() {
     let mut elsewhere = up.home.wayfare(["tasks"]);
     elsewhere.env_remove("WAYFARE_STATE").env("WAYFARE_ACCESS", &file);
     assert!(up.home.ended(&mut elsewhere).ok().stdout.contains("NAME"));
-    let status = |token: &str, method: &str, path: &str, body: &str| {
-        up.ask_as(token, method, path, body.as_bytes()).unwrap().0
-    };
+    let status =
+        |token: &str, method: &str, path: &str, body: &str| up.ask_as(token, method, path, body.as_bytes()).unwrap().0;
     let task = json!({"name": "t", "image": "ab".repeat(32)}).to_string();
     assert_eq!(status(&view, "GET", "/v1/tasks", ""), 200);
     assert_eq!(status(&view, "GET", "/metrics", ""), 200);
@@ -66,7 +65,10 @@ fn a_browser_signs_in_and_no_other_page_acts_for_it() {
     let body = json!({"token": up.token().unwrap()}).to_string();
     let sign_in = |body: &str| {
         let n = body.len();
-        raw(&up, &format!("POST /v1/session HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"))
+        raw(
+            &up,
+            &format!("POST /v1/session HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {n}\r\n\r\n{body}"),
+        )
     };
     assert!(sign_in("{\"token\": \"wrong\"}").starts_with("HTTP/1.1 401"));
     let answer = sign_in(&body);
@@ -74,7 +76,8 @@ fn a_browser_signs_in_and_no_other_page_acts_for_it() {
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
     let cookie = cookie.split(';').next().unwrap();
     let with = |method: &str, path: &str, more: &str| {
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncookie: a=b; {cookie}\r\n{more}");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncookie: a=b; {cookie}\r\n{more}");
         raw(&up, &format!("{head}content-length: 0\r\n\r\n"))
     };
     assert!(with("GET", "/v1/session", "").contains("\"role\":\"admin\""));
@@ -165,7 +168,8 @@ fn a_task_with_a_standby_goes_on_when_its_node_is_lost() {
     up.submit(&wish).ok();
     let task = || up.ask("GET", "/v1/tasks/night-steady", b"").1;
     until("it has a standby", PATIENCE, || task()["standby"].is_string());
-    let (node, standby) = (task()["node"].as_str().unwrap().to_string(), task()["standby"].as_str().unwrap().to_string());
+    let (node, standby) =
+        (task()["node"].as_str().unwrap().to_string(), task()["standby"].as_str().unwrap().to_string());
     let pairs = up.ask("GET", "/v1/standbys", b"").1;
     assert_eq!((&pairs[0]["primary"], &pairs[0]["standby"]), (&json!(node), &json!(standby)), "{pairs}");
     let printed_so_far = || up.run(&["logs", "night-steady"]).ok().stdout.lines().count();

@@ -6,6 +6,7 @@ mod support;
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
 use support::cluster::{PATIENCE, until};
+use support::guest;
 use support::up::{Up, printed, set};
 
 #[test]
@@ -26,6 +27,11 @@ fn a_set_is_run_by_all_nodes() {
     assert!(failed.stderr.contains("wrong-queens: it ended with status 2"), "{}", failed.stderr);
     up.run(&["rm", "wrong-queens"]).ok();
     assert_eq!(up.ask("GET", "/v1/sets/wrong", b"").0, 404);
+    // One task, by flags.
+    let queens = guest("queens");
+    let one = ["submit", "--name", "one", "--image", queens.to_str().unwrap(), "--cores", "0.5", "--wait", "--", "8"];
+    assert!(up.run(&one).ok().stdout.starts_with("one: 1 of 1 succeeded"));
+    assert_eq!(up.run(&["logs", "one"]).ok().stdout.trim(), line);
     // One that nobody wants any more.
     up.submit(&set("long", "steady", &["4", "100000", "10"], 1)).ok();
     until("it runs", PATIENCE, || up.tasks("long")[0]["state"] == "running");

@@ -3,8 +3,8 @@
 use crate::problem::Wrong;
 use crate::task::{Objective, SetRequest};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 use std::collections::HashSet;
+use utoipa::ToSchema;
 
 /// A set that somebody wants to have planned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -158,6 +158,11 @@ pub(crate) enum Command {
         number: u64,
         result: Start,
     },
+    /// A task has got a standby because somebody has asked for it, or has none any more.
+    Guarded {
+        name: String,
+        standby: Option<String>,
+    },
     /// A task has got a standby, or not.
     Protected {
         id: TaskId,
@@ -482,6 +487,10 @@ impl Core {
             }
             Command::Launched { id, number, result } => {
                 self.launched(id, number, result)?;
+                None
+            }
+            Command::Guarded { name, standby } => {
+                self.guarded_by_hand(&name, standby);
                 None
             }
             Command::Protected { id, number, standby, result } => {

@@ -59,6 +59,11 @@ pub fn access_file(root: &Path) -> PathBuf {
     dir(root).join("access.json")
 }
 
+/// The API's description, as `/openapi.json` has it.
+pub fn openapi() -> String {
+    http::openapi()
+}
+
 /// A controller, listening.
 pub struct Controller {
     agent: Arc<Agent>,

@@ -129,7 +129,10 @@ pub fn real(args: &Bench) -> Result<Vec<Row>> {
     // How long each takes is learnt, and compiled what is compiled once on each node.
     run("before", false)?;
     let (local, off) = (run("local", true)?, run("all", false)?);
-    let note = format!("{} tasks: {local:.1} s on one node, {off:.1} s on two alike; ideal 50.00", MIX.map(|m| m.2).iter().sum::<u32>());
+    let note = format!(
+        "{} tasks: {local:.1} s on one node, {off:.1} s on two alike; ideal 50.00",
+        MIX.map(|m| m.2).iter().sum::<u32>()
+    );
     let mut row = row("A, real programs on real nodes", 100.0 * (1.0 - off / local), "%", 0.0, true, note);
     row.target = None;
     Ok(vec![row])

@@ -102,7 +102,7 @@ pub struct Submit {
     #[arg(long)]
     pub wait: bool,
     /// Its arguments
-    #[arg(trailing_var_arg = true, requires = "image")]
+    #[arg(last = true, requires = "image")]
     pub args: Vec<String>,
 }
 

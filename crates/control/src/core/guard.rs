@@ -155,6 +155,15 @@ impl Core {
         }
     }
 
+    /// Somebody has given a task a standby, or taken it away.
+    pub(super) fn guarded_by_hand(&mut self, name: &str, standby: Option<String>) {
+        let Some(number) = self.by_name.get(name).copied() else { return };
+        if let Some(task) = self.tasks.get_mut(&number).filter(|task| !task.state.is_over()) {
+            task.standby = standby;
+            self.tell(number);
+        }
+    }
+
     /// Whether a node may be forgotten.
     pub(super) fn may_remove(&self, name: &str) -> Result<(), Problem> {
         let member = self.nodes.get(name).ok_or_else(|| problem(404, format!("no node named {name} is known")))?;

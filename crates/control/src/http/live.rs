@@ -48,7 +48,10 @@ pub(super) async fn events(
         Ok(told) => said(&again, &told),
         Err(_) => missed(),
     });
-    let all = tokio_stream::iter(behind.into_iter().chain(before)).chain(coming).map(Ok);
+    // Something at once, so that whoever stands between passes on that the listener is heard.
+    let here = sse::Event::default().comment("listening");
+    let first = [here].into_iter().chain(behind).chain(before);
+    let all = tokio_stream::iter(first).chain(coming).map(Ok);
     Sse::new(all).keep_alive(KeepAlive::default())
 }
 

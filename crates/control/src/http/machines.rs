@@ -155,7 +155,7 @@ pub(super) async fn label(
 }
 
 /// Forgets a node that is lost and does not come back: its certificate is revoked.
-#[utoipa::path(delete, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/nodes/{name}", operation_id = "remove_node", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 204),
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),

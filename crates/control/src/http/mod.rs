@@ -7,6 +7,7 @@
 mod access;
 mod live;
 mod machines;
+mod page;
 mod plan;
 mod standbys;
 mod work;
@@ -196,12 +197,23 @@ fn described() -> OpenApiRouter<App> {
     all
 }
 
-/// The routes.
-pub(crate) fn router(app: App) -> Router {
+/// The routes that need a token, those that do not, and the description of both.
+fn parts() -> (Router<App>, Router<App>, String) {
     let (protected, mut description) = described().split_for_parts();
     let (open, more) = OpenApiRouter::new().routes(routes!(access::sign_in)).split_for_parts();
     description.merge(more);
-    let description: Arc<str> = description.to_json().unwrap_or_default().into();
+    (protected, open, description.to_json().unwrap_or_default())
+}
+
+/// The description of the API.
+pub(crate) fn openapi() -> String {
+    parts().2
+}
+
+/// The routes.
+pub(crate) fn router(app: App) -> Router {
+    let (protected, open, description) = parts();
+    let description: Arc<str> = description.into();
     let json = [(header::CONTENT_TYPE, "application/json")];
     protected
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -210,7 +222,7 @@ pub(crate) fn router(app: App) -> Router {
         .route("/openapi.json", get(move || async move { (json, description.to_string()) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .fallback(|| async { failed(404, "there is nothing here: /openapi.json says what there is") })
+        .fallback(page::page)
         .method_not_allowed_fallback(|| async { failed(405, "this can be asked for in another way only") })
         .layer(middleware::from_fn_with_state(app.clone(), count))
         .with_state(app)

@@ -20,10 +20,7 @@ const TURN: Duration = Duration::from_secs(20);
     (status = "4XX", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn plan(
-    State(app): State<App>,
-    Said(request): Said<PlanRequest>,
-) -> Result<Json<PlanView>, Failed> {
+pub(super) async fn plan(State(app): State<App>, Said(request): Said<PlanRequest>) -> Result<Json<PlanView>, Failed> {
     let policy = plan::check(&request).map_err(Failed)?;
     let turn = tokio::time::timeout(TURN, AT_ONCE.acquire()).await;
     let Ok(Ok(permit)) = turn else { return Err(failed(503, "too many plans are being made: ask again")) };

@@ -129,7 +129,15 @@ pub(super) async fn protect(
     Said(wish): Said<ProtectRequest>,
 ) -> Result<StatusCode, Failed> {
     who.may(Role::Operate)?;
-    order(&app, &name, OfNode::Protect { order: protection(&name, wish.standbys) }).await
+    let nearest = wish.standbys.first().cloned();
+    order(&app, &name, OfNode::Protect { order: protection(&name, wish.standbys) }).await?;
+    guarded(&app, name, nearest).await
+}
+
+/// The core is told, if it is one of its tasks.
+async fn guarded(app: &App, name: String, standby: Option<String>) -> Result<StatusCode, Failed> {
+    let told = app.core.send(Command::Guarded { name, standby }).await;
+    told.map(|()| StatusCode::NO_CONTENT).map_err(|_| failed(503, "the controller has ended"))
 }
 
 /// As the controller has tasks protected.
@@ -158,7 +166,8 @@ pub(super) async fn unprotect(
 ) -> Result<StatusCode, Failed> {
     who.may(Role::Operate)?;
     let request = OfNode::Unprotect { name: name.clone() };
-    order(&app, &name, request).await
+    order(&app, &name, request).await?;
+    guarded(&app, name, None).await
 }
 
 /// Has a task's standby go on with it.

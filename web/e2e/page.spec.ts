@@ -1,0 +1,353 @@
+// The page, as a person uses it: each test goes on where the one before has left the cluster.
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type { Page } from '@playwright/test';
+import { enter, expect, fresh, guest, shot, test, type Cluster } from './cluster';
+
+test.describe.configure({ mode: 'serial' });
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** No finding of the accessibility check is serious. */
+async function accessible(page: Page) {
+  await page.evaluate(axe);
+  const found = await page.evaluate(async () => {
+    const { violations } = await (window as never as { axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe.run();
+    return violations.map(({ id, impact, nodes }) => ({ id, impact, html: nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary}`) }));
+  });
+  expect(found.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
+}
+
+/** What the browser refuses, or throws, is a failure. */
+function watched(page: Page): string[] {
+  const wrong: string[] = [];
+  page.on('pageerror', (e) => wrong.push(e.message));
+  page.on('console', (message) => {
+    const text = message.text();
+    if (message.type() === 'error' && !/status of (4|502|504)|ERR_/.test(text)) wrong.push(text);
+  });
+  page.on('request', (request) => {
+    const host = new URL(request.url()).hostname;
+    if (!['127.0.0.1', ''].includes(host)) wrong.push(`asks ${host}`);
+  });
+  return wrong;
+}
+
+const row = (page: Page, name: string) => page.locator(`tr[data-task="${name}"]`);
+const state = (cluster: Cluster, name: string) => expect.poll(async () => (await cluster.task(name)).state, { timeout: 30_000 });
+
+test('nobody is let in without a token, and the one of the address is taken out of it', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  const answer = await page.goto(cluster.url);
+  expect(answer!.headers()['content-security-policy']).toContain("script-src 'self'");
+  await expect(page.getByRole('heading', { name: 'Sign in' })).toBeVisible();
+  await accessible(page);
+  await page.getByLabel('Token').fill('nonsense');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('alert')).toHaveText('no such token is good here');
+  await shot(page, 'sign-in');
+  await page.getByLabel('Token').fill(cluster.token);
+  await page.keyboard.press('Enter');
+  await expect(page.getByRole('heading', { name: 'Overview' })).toBeVisible();
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await expect(page.getByRole('heading', { name: 'Sign in' })).toBeVisible();
+  await enter(page, cluster, '/nodes');
+  expect(page.url()).toBe(`${cluster.url}/nodes`);
+  await expect(page.locator('tr[data-row]')).toHaveCount(3);
+  const cookies = await page.context().cookies();
+  expect(cookies).toMatchObject([{ httpOnly: true, sameSite: 'Strict' }]);
+  expect(wrong).toEqual([]);
+});
+
+test('a task is submitted by the form, with its program, and what is wrong is said while it is typed', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  await enter(page, cluster, '/submit');
+  await page.locator('input[type=file]').first().setInputFiles(guest('steady'));
+  await expect(page.getByText('steady.wasm')).toBeVisible();
+  await page.locator('input[name=name]').fill('<script>');
+  await expect(page.locator('[data-wrong=name]')).toHaveText(/cannot be a name/);
+  await page.locator('input[name=cores]').fill('5000');
+  await expect(page.locator('[data-wrong=cores]')).toHaveText('5000 is not 0.01 to 1024');
+  await page.locator('input[name=memory]').fill('much');
+  await expect(page.locator('[data-wrong=memory]')).toBeVisible();
+  await shot(page, 'submit-wrong');
+  await accessible(page);
+  await page.locator('input[name=name]').fill('sim');
+  await page.locator('input[name=cores]').fill('0.5');
+  await page.locator('input[name=memory]').fill('64 MiB');
+  await page.locator('input[name=args]').fill("8 100000 20 '<script>alert(1)</script>'");
+  await page.getByRole('button', { name: 'Submit' }).click();
+  await expect(page).toHaveURL(`${cluster.url}/tasks/sim`);
+  await expect(page.locator('.title .state')).toHaveText('running');
+  // What it was given, and what it writes, is text.
+  await expect(page.locator('pre.log')).toContainText('<script>alert(1)</script>');
+  await expect(page.locator('pre.log')).toContainText('step 3:');
+  expect(await page.locator('pre.log script, .facts script').count()).toBe(0);
+  expect(wrong).toEqual([]);
+});
+
+test('a running task moves to another node while its page is watched', async ({ page, cluster, context }) => {
+  const wrong = watched(page);
+  await enter(page, cluster, '/tasks/sim');
+  const from = (await cluster.task('sim')).node;
+  const to = from === 'node3' ? 'node2' : 'node3';
+  await expect(page.locator('[data-fact=node]')).toContainText(from);
+  const map = await context.newPage();
+  await map.goto(`${cluster.url}/`);
+  await expect(map.locator(`[data-node="${from}"] .dots a`)).toHaveCount(1);
+  const flight = map.locator('[data-flight=sim]').waitFor({ state: 'attached', timeout: 15_000 });
+  await page.getByRole('button', { name: 'Move to…' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('Round trip');
+  await shot(page, 'move');
+  await accessible(page);
+  await dialog.getByRole('row', { name: new RegExp(to) }).getByRole('button', { name: 'Move' }).click();
+  await flight;
+  await shot(map, 'overview-moving');
+  await expect(page.locator('.toast')).toContainText(`sim is on ${to}: it stood still for`);
+  await expect(page.locator('[data-fact=node]')).toContainText(to);
+  await expect(page.locator('.timeline')).toContainText(to);
+  await expect(map.locator(`[data-node="${to}"] .dots a`)).toHaveCount(1);
+  // Its log goes on, and its charts are there.
+  const steps = async () => Number(/step (\d+):(?!.*step \d+:)/s.exec((await page.locator('pre.log').textContent()) ?? '')?.[1] ?? 0);
+  const before = await steps();
+  await expect.poll(steps).toBeGreaterThan(before);
+  await expect(page.locator('.chart canvas')).toHaveCount(2);
+  await page.waitForTimeout(2500);
+  await shot(page, 'task');
+  await accessible(page);
+  await accessible(map);
+  expect(wrong).toEqual([]);
+});
+
+test('tasks are filtered, sorted, chosen, cancelled and deleted', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  const queens = await cluster.program('queens');
+  const sleeper = await cluster.program('steady');
+  await cluster.submit({ name: 'quick', image: queens, args: ['6'], count: 3, labels: [] });
+  await cluster.submit({ name: 'bad', image: queens, args: ['x', 'y', 'z'] });
+  await cluster.submit({ name: 'long', image: sleeper, args: ['1', '100000', '50'], count: 2 });
+  await enter(page, cluster, '/tasks');
+  await expect(page.locator('tr[data-task]')).toHaveCount(7);
+  await expect(row(page, 'quick-3').locator('.state')).toHaveText('succeeded');
+  await page.keyboard.press('/');
+  await page.keyboard.type('long');
+  await expect(page.locator('tr[data-task]')).toHaveCount(2);
+  await page.getByLabel('Search').fill('');
+  await page.getByRole('button', { name: /^succeeded/ }).click();
+  await expect(row(page, 'sim')).toHaveCount(0);
+  await page.getByRole('button', { name: /^succeeded/ }).click();
+  await page.getByRole('columnheader', { name: 'Name' }).getByRole('button').click();
+  await expect(page.locator('tr[data-task]').first()).toHaveAttribute('data-task', 'bad');
+  await shot(page, 'tasks');
+  await accessible(page);
+  await page.getByLabel('Choose long-1').check();
+  await page.getByLabel('Choose long-2').check();
+  await page.getByRole('button', { name: 'Cancel', exact: true }).click();
+  await expect(row(page, 'long-1').locator('.state')).toHaveText('cancelled');
+  await expect(row(page, 'long-2').locator('.state')).toHaveText('cancelled');
+  await page.getByLabel('Choose long-1').check();
+  await page.getByRole('button', { name: 'Delete' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Delete' }).click();
+  await expect(row(page, 'long-1')).toHaveCount(0);
+  expect(wrong).toEqual([]);
+});
+
+test('a set of JSON is refused with its line, and then taken', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  await enter(page, cluster, '/submit');
+  await page.getByRole('tab', { name: 'Many, as JSON' }).click();
+  const editor = page.getByLabel('The set, as JSON');
+  await editor.fill('{\n  "name": "night",\n  "tasks": [\n    {"name": "a" "image": "queens.wasm"}\n  ]\n}');
+  await expect(page.locator('.faults')).toContainText('line 4, column 18 "," or "}" is missing');
+  await editor.fill('{\n  "name": "night",\n  "tasks": [\n    {"name": "a", "image": "queens.wasm", "args": ["6"], "memory": 67108864},\n    {"name": "sim", "image": "queens.wasm", "cores": "four"}\n  ]\n}');
+  await expect(page.locator('.faults')).toContainText('no program of this name was chosen');
+  await page.locator('input[type=file]').first().setInputFiles(guest('queens'));
+  await expect(page.locator('.faults li')).toHaveText([/^line 5, column \d+ tasks\[1\]\.cores is a text, where a number is needed/]);
+  await expect(page.locator('.gutter .is-bad')).toHaveText('5');
+  await shot(page, 'submit-json-wrong');
+  await accessible(page);
+  // What only the controller knows is told at its line, too.
+  await editor.fill('{\n  "name": "night",\n  "tasks": [\n    {"name": "a", "image": "queens.wasm", "args": ["6"], "memory": 67108864},\n    {"name": "sim", "image": "queens.wasm", "memory": 67108864}\n  ]\n}');
+  await page.getByRole('button', { name: 'Submit 2 tasks' }).click();
+  await expect(page.locator('.faults li').first()).toContainText('line 5');
+  await editor.fill((await editor.inputValue()).replace('"sim"', '"b"'));
+  await page.getByRole('button', { name: 'Submit 2 tasks' }).click();
+  await expect(page).toHaveURL(`${cluster.url}/tasks?set=night`);
+  await expect(row(page, 'b').locator('.state')).toHaveText('succeeded');
+  expect(wrong).toEqual([]);
+});
+
+test('where the controller makes plans, a set is shown as one before it is sent', async ({ page, cluster }) => {
+  // What the controller would answer is made up here: this test is about the drawing.
+  await page.route('**/openapi.json', async (route) => {
+    const text = await (await route.fetch()).json();
+    text.paths['/v1/plan'] ??= {};
+    await route.fulfill({ json: text });
+  });
+  const tasks = [
+    { name: 'a', node: 'node1', start_s: 0, end_s: 4, late: false, why: 'the longest first' },
+    { name: 'b', node: 'node1', start_s: 4, end_s: 6, late: true, why: 'then this' },
+    { name: 'c<script>', node: 'node2', start_s: 0, end_s: 5, late: false, why: 'there is room' },
+  ];
+  await page.route('**/v1/plan', (route) => route.fulfill({ json: { tasks, refused: [{ name: 'd', why: 'no node is so large' }], makespan_s: 6, lower_bound_s: 5.5, late: 1 } }));
+  await enter(page, cluster, '/submit');
+  await page.getByRole('tab', { name: 'Many, as JSON' }).click();
+  await page.locator('input[type=file]').first().setInputFiles(guest('queens'));
+  await page.getByLabel('The set, as JSON').fill('{"name": "p", "tasks": [{"name": "a", "image": "queens.wasm"}]}');
+  await page.getByRole('button', { name: 'Plan it' }).click();
+  await expect(page.locator('[data-planned]')).toHaveCount(3);
+  await expect(page.getByText('done in 6.0 s; no plan is done before 5.5 s; 1 late')).toBeVisible();
+  await expect(page.getByText('no node is so large')).toBeVisible();
+  await shot(page, 'submit-plan');
+  await accessible(page);
+});
+
+test('a node is cordoned, labelled, drained and taken back, and another is invited', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  const node = (await cluster.task('sim')).node;
+  await enter(page, cluster, `/nodes/${node}`);
+  await expect(page.getByRole('cell', { name: 'sim' })).toBeVisible();
+  await page.getByLabel('New label').fill('zone=a');
+  await page.getByRole('button', { name: 'Add', exact: true }).click();
+  await expect(page.locator('.labels .tag')).toContainText('zone=a');
+  await page.getByRole('button', { name: 'Cordon' }).click();
+  await expect(page.locator('.title .state')).toHaveText('cordoned');
+  await page.getByRole('button', { name: 'Drain…' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
+  await expect(page.locator('.toast').last()).toContainText('Moved: sim to node');
+  await shot(page, 'node');
+  await accessible(page);
+  await page.getByRole('button', { name: 'Uncordon' }).click();
+  await expect(page.locator('.title .state')).toHaveText('ready');
+  await expect(page.getByRole('button', { name: 'Remove…' })).toBeDisabled();
+  await page.goto(`${cluster.url}/nodes`);
+  await page.getByRole('button', { name: 'Add nodes…' }).click();
+  await page.getByLabel('Machines').fill('2');
+  await page.getByLabel('Name', { exact: true }).fill('edge');
+  await page.getByRole('button', { name: 'Show the command' }).click();
+  await expect(page.locator('.copied code')).toContainText('--name edge2');
+  await shot(page, 'nodes-add');
+  await accessible(page);
+  await page.keyboard.press('Escape');
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+  await accessible(page);
+  expect(wrong).toEqual([]);
+});
+
+test('a standby is given by hand, failed over to, and takes over when the node is killed', async ({ page, cluster }) => {
+  test.setTimeout(90_000);
+  const wrong = watched(page);
+  await cluster.submit({ name: 'kept', image: await cluster.program('steady'), args: ['4', '100000', '20'], labels: [] });
+  await state(cluster, 'kept').toBe('running');
+  const from = (await cluster.task('kept')).node;
+  const to = from === 'node3' ? 'node2' : 'node3';
+  await enter(page, cluster, '/tasks/kept');
+  await page.getByRole('button', { name: 'Give it a standby…' }).click();
+  await page.getByRole('dialog').getByLabel('Node').selectOption(to);
+  await page.getByRole('dialog').getByRole('button', { name: 'Give it a standby' }).click();
+  await page.getByRole('link', { name: 'Standbys' }).click();
+  const pair = page.locator('[data-pair=kept]');
+  await expect(pair).toContainText(`${from} → ${to}`);
+  await expect(pair).toContainText(' old');
+  await shot(page, 'standbys');
+  await accessible(page);
+  await pair.getByRole('button', { name: 'Fail over' }).click();
+  await expect(pair).toContainText(`${to} → ${from}`, { timeout: 30_000 });
+  await expect.poll(async () => (await cluster.task('kept')).node, { timeout: 20_000 }).toBe(to);
+  // Its node dies while its page is looked at.
+  await page.goto(`${cluster.url}/tasks/kept`);
+  await expect(page.locator('[data-fact=node]')).toContainText(to);
+  await expect(page.locator('.chart')).toHaveCount(4);
+  cluster.kill(Number(to.slice(4)));
+  await expect(page.locator('[data-fact=node]')).not.toContainText(to, { timeout: 40_000 });
+  await state(cluster, 'kept').toBe('running');
+  await shot(page, 'task-after-failover');
+  await page.goto(`${cluster.url}/`);
+  await expect(page.locator('.attention')).toContainText(`${to} is lost`);
+  await expect(page.locator(`[data-node=${to}]`)).toContainText('lost');
+  await shot(page, 'overview-lost');
+  await accessible(page);
+  expect(wrong).toEqual([]);
+});
+
+test('what a role may not do is not offered', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  await enter(page, cluster, '/access');
+  await page.getByLabel('Name').fill('guest');
+  await page.getByRole('button', { name: 'Make it' }).click();
+  const token = (await page.locator('.copied code').textContent())!;
+  await accessible(page);
+  await shot(page, 'access');
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Token').fill(token);
+  await page.keyboard.press('Enter');
+  await page.getByRole('link', { name: 'Tasks' }).click();
+  await expect(row(page, 'sim')).toBeVisible();
+  for (const name of ['Submit', 'Access']) await expect(page.getByRole('link', { name })).toHaveCount(0);
+  await expect(page.locator('main input[type=checkbox]')).toHaveCount(0);
+  await page.goto(`${cluster.url}/tasks/sim`);
+  await expect(page.locator('.title .state')).toHaveText('running');
+  await expect(page.locator('main .actions')).toHaveCount(0);
+  // Who operates does what there is to do with tasks, and nothing with nodes and tokens.
+  const operator = (await cluster.ask<{ token: string }>('POST', '/v1/tokens', { name: 'operator', role: 'operate' })).body.token;
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await enter(page, cluster, '/nodes/node1', operator);
+  await expect(page.locator('.title .state')).toHaveText('ready');
+  await expect(page.locator('main .actions')).toHaveCount(0);
+  await expect(page.getByRole('link', { name: 'Access' })).toHaveCount(0);
+  await page.getByRole('link', { name: 'Submit' }).click();
+  await expect(page.getByRole('tab', { name: 'One task' })).toBeVisible();
+  await page.goto(`${cluster.url}/tasks/sim`);
+  await expect(page.getByRole('button', { name: 'Move to…' })).toBeEnabled();
+  expect(wrong).toEqual([]);
+});
+
+test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
+  const pages = ['/', '/tasks', '/tasks/sim', '/nodes', '/standbys', '/submit'];
+  for (const [name, options] of Object.entries({
+    dark: { colorScheme: 'dark' },
+    phone: { viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true },
+    chinese: { locale: 'zh-CN' },
+  } as const)) {
+    const context = await browser.newContext(options);
+    await fresh(context);
+    const page = await context.newPage();
+    const wrong = watched(page);
+    await enter(page, cluster);
+    for (const path of pages) {
+      await page.goto(cluster.url + path);
+      await expect(page.locator('h1')).toBeVisible();
+      await page.waitForTimeout(300);
+      await shot(page, `${name}${path.replaceAll('/', '-').replace(/-$/, '-overview')}`);
+      await accessible(page);
+      // Nothing stands out at the side.
+      expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${name} ${path}`).toBeLessThanOrEqual(0);
+    }
+    if (name === 'chinese') {
+      expect(await page.locator('html').getAttribute('lang')).toBe('zh-CN');
+      await expect(page.getByRole('link', { name: '任务' })).toBeVisible();
+    }
+    if (name === 'dark') {
+      const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const dark = await ground();
+      await page.getByLabel('Colours').selectOption('light');
+      expect(await ground()).not.toBe(dark);
+    }
+    expect(wrong).toEqual([]);
+    await context.close();
+  }
+});
+
+test('when the controller goes, the page says so, and when it is back all is seen again', async ({ page, cluster }) => {
+  test.setTimeout(90_000);
+  await enter(page, cluster, '/tasks');
+  const count = await page.locator('tr[data-task]').count();
+  await cluster.end();
+  await expect(page.locator('.live.is-lost')).toHaveText('connection lost');
+  await cluster.again();
+  await expect(page.locator('.live.is-live')).toBeVisible({ timeout: 30_000 });
+  await cluster.submit({ name: 'after', image: await cluster.program('queens'), args: ['6'] });
+  await expect(row(page, 'after').locator('.state')).toHaveText('succeeded', { timeout: 40_000 });
+  await expect(page.locator('tr[data-task]')).toHaveCount(count + 1);
+});
