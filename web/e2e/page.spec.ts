@@ -178,29 +178,24 @@ test('a set of JSON is refused with its line, and then taken', async ({ page, cl
   expect(wrong).toEqual([]);
 });
 
-test('where the controller makes plans, a set is shown as one before it is sent', async ({ page, cluster }) => {
-  // What the controller would answer is made up here: this test is about the drawing.
-  await page.route('**/openapi.json', async (route) => {
-    const text = await (await route.fetch()).json();
-    text.paths['/v1/plan'] ??= {};
-    await route.fulfill({ json: text });
-  });
-  const tasks = [
-    { name: 'a', node: 'node1', start_s: 0, end_s: 4, late: false, why: 'the longest first' },
-    { name: 'b', node: 'node1', start_s: 4, end_s: 6, late: true, why: 'then this' },
-    { name: 'c<script>', node: 'node2', start_s: 0, end_s: 5, late: false, why: 'there is room' },
-  ];
-  await page.route('**/v1/plan', (route) => route.fulfill({ json: { tasks, refused: [{ name: 'd', why: 'no node is so large' }], makespan_s: 6, lower_bound_s: 5.5, late: 1 } }));
+test('a set is shown as a plan before it is sent, and nothing of it is done', async ({ page, cluster }) => {
+  const wrong = watched(page);
   await enter(page, cluster, '/submit');
   await page.getByRole('tab', { name: 'Many, as JSON' }).click();
   await page.locator('input[type=file]').first().setInputFiles(guest('queens'));
-  await page.getByLabel('The set, as JSON').fill('{"name": "p", "tasks": [{"name": "a", "image": "queens.wasm"}]}');
+  const editor = page.getByLabel('The set, as JSON');
+  await editor.fill(
+    '{"name": "later", "tasks": [{"name": "later", "image": "queens.wasm", "args": ["9"], "memory": 67108864, "cores": 2, "count": 9, "estimate": 4},\n{"name": "wide", "image": "queens.wasm", "cores": 64}]}',
+  );
   await page.getByRole('button', { name: 'Plan it' }).click();
-  await expect(page.locator('[data-planned]')).toHaveCount(3);
-  await expect(page.getByText('done in 6.0 s; no plan is done before 5.5 s; 1 late')).toBeVisible();
-  await expect(page.getByText('no node is so large')).toBeVisible();
+  await expect(page.locator('[data-planned]')).toHaveCount(9);
+  await expect(page.getByText(/done in \S+ \S+; no plan is done before \S+ \S+/)).toBeVisible();
+  await expect(page.locator('.faults')).toContainText('it asks for 64 cores');
   await shot(page, 'submit-plan');
   await accessible(page);
+  await page.goto(`${cluster.url}/tasks`);
+  await expect(row(page, 'later-1')).toHaveCount(0);
+  expect(wrong).toEqual([]);
 });
 
 test('a node is cordoned, labelled, drained and taken back, and another is invited', async ({ page, cluster }) => {

@@ -1,9 +1,8 @@
-// A plan of a set before it is sent: when each task would run and where, drawn as lanes of time. Offered where the controller plans.
+// A plan of a set before it is sent: when each task would run and where, drawn as lanes of time.
 import { useEffect, useMemo, useState } from 'preact/hooks';
-import type { SetRequest } from './api';
+import type { Plan, SetRequest } from './api';
 import { span } from './format';
 import { t } from './i18n';
-import type { Plan } from './api';
 import { lanes, plan } from './planned';
 import { complain } from './ui';
 

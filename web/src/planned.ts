@@ -1,16 +1,18 @@
 // What a plan is, and how its tasks are laid beside each other to be drawn.
 import { ask, type Plan, type SetRequest } from './api';
 
+type Laid = Pick<Plan['tasks'][number], 'node' | 'start_s' | 'end_s'>;
+
 export const plan = (set: SetRequest): Promise<Plan> => ask('post', '/v1/plan', {}, { set });
 
-export interface Lane {
+export interface Lane<T> {
   node: string;
-  tasks: Plan['tasks'];
+  tasks: T[];
 }
 
 /** Lanes in which no two tasks overlap, those of one node together: each task goes into the first that is free when it starts. */
-export function lanes(tasks: Plan['tasks']): Lane[] {
-  const by = new Map<string, Lane[]>();
+export function lanes<T extends Laid>(tasks: T[]): Lane<T>[] {
+  const by = new Map<string, Lane<T>[]>();
   for (const task of [...tasks].sort((a, b) => a.start_s - b.start_s || b.end_s - a.end_s)) {
     let all = by.get(task.node);
     if (!all) by.set(task.node, (all = []));

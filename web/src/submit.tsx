@@ -14,13 +14,13 @@ import { tasks } from './store';
 import { complain, say, Title } from './ui';
 import { wanted, type Fault, type Program } from './wanted';
 
-/** The API's description of values; and whether it makes plans. */
-function useDescription(): { schemas: Schemas; plans: boolean } {
-  const [known, set] = useState<{ schemas: Schemas; plans: boolean }>({ schemas: {}, plans: false });
+/** The API's description of values. */
+function useDescription(): Schemas {
+  const [known, set] = useState<Schemas>({});
   useEffect(() => {
     fetch('/openapi.json')
       .then((answer) => answer.json())
-      .then((text) => set({ schemas: text.components.schemas, plans: '/v1/plan' in text.paths }), complain);
+      .then((text) => set(text.components.schemas), complain);
   }, []);
   return known;
 }
@@ -30,7 +30,7 @@ interface Chosen extends Program {
 }
 
 export function Submit() {
-  const { schemas, plans } = useDescription();
+  const schemas = useDescription();
   const [many, setMany] = useState(false);
   const [programs, setPrograms] = useState<Chosen[]>([]);
   return (
@@ -45,7 +45,7 @@ export function Submit() {
         </button>
       </div>
       <Programs all={programs} set={setPrograms} />
-      {many ? <Many programs={programs} schemas={schemas} plans={plans} /> : <One programs={programs} schemas={schemas} />}
+      {many ? <Many programs={programs} schemas={schemas} /> : <One programs={programs} schemas={schemas} />}
     </>
   );
 }
@@ -253,7 +253,7 @@ const EXAMPLE = `{
 }
 `;
 
-function Many({ programs, schemas, plans }: { programs: Chosen[]; schemas: Schemas; plans: boolean }) {
+function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
   const [text, setText] = useState(EXAMPLE);
   const [said, setSaid] = useState<Fault[]>([]);
   const [busy, setBusy] = useState(false);
@@ -310,7 +310,7 @@ function Many({ programs, schemas, plans }: { programs: Chosen[]; schemas: Schem
         </ul>
       )}
       </div>
-      {plans && now.set && <Preview set={now.set} />}
+      {now.set && <Preview set={now.set} />}
       <p class="actions">
         <button class="main" disabled={busy || !now.set} onClick={() => void submit()}>
           {count > 0 ? t('Submit {n} tasks', { n: count }) : t('Submit')}

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::unbounded_channel;
@@ -314,8 +314,11 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
 
 /// Sends a log, and what is appended to it until the task is over here.
 async fn logs(agent: &Agent, entry: &Arc<Entry>, follow: bool, asker: &mut Asker) -> Result<()> {
-    let mut file = tokio::fs::File::from_std(std::fs::File::open(agent.dirs.log(entry.spec.id))?);
-    file.seek(std::io::SeekFrom::Start(0)).await?;
+    let mut file = match tokio::fs::File::open(agent.dirs.log(entry.spec.id)).await {
+        Ok(file) => file,
+        // It is forgotten at this moment.
+        Err(e) => return asker.say(&failed(anyhow!("{} has no log here: {e}", entry.spec.name))).await,
+    };
     asker.say(&Reply::Log).await?;
     let mut buffer = vec![0; 64 << 10];
     loop {

@@ -91,7 +91,14 @@ pub(super) async fn logs(
         return Ok((kind, bytes).into_response());
     }
     let Some(node) = node else { return Ok((kind, Bytes::new()).into_response()) };
-    let log = app.agent.log_of(&node, &name, follow).await.map_err(|e| failed(502, format!("{node}: {e:#}")))?;
+    let log = match app.agent.log_of(&node, &name, follow).await {
+        Ok(log) => log,
+        // It has been fetched from there meanwhile.
+        Err(e) => match tokio::fs::read(log_path(&app.logs, number)).await {
+            Ok(bytes) => return Ok((kind, bytes).into_response()),
+            Err(_) => return Err(failed(502, format!("{node}: {e:#}"))),
+        },
+    };
     Ok((kind, Body::from_stream(chunks(log))).into_response())
 }
 
