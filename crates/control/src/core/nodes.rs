@@ -289,7 +289,8 @@ impl Core {
                     self.tell(number);
                 }
                 (State::Running, TaskState::Moving) => {
-                    (task.state, task.to) = (TaskState::Running, None);
+                    let to = task.to.take().unwrap_or_else(|| "another node".into());
+                    (task.state, task.why) = (TaskState::Running, format!("it stays here: it was not moved to {to}"));
                     self.tell(number);
                 }
                 (State::Running, _) if self.takeovers.remove(&number).is_some() => {
@@ -300,6 +301,7 @@ impl Core {
                 }
                 (State::Moving { to }, TaskState::Running) if is_here => {
                     (task.state, task.to) = (TaskState::Moving, Some(to.clone()));
+                    task.why = format!("it is on its way to {to}");
                     self.tell(number);
                 }
                 _ => {}
