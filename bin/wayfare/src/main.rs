@@ -29,7 +29,6 @@ mod sets;
 mod simulate;
 mod snapshots;
 mod standing;
-mod svg;
 mod tasks;
 mod unikernel;
 mod units;

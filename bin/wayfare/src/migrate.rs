@@ -19,6 +19,13 @@ use wayfare_transfer::message::Mode as Wire;
 pub fn run(args: &Migrate) -> Result<ExitCode> {
     // The controller finds its own tasks, sees to it that there is room, and takes a standby along.
     if let Some((api, task)) = of_controller(&args.asked, &args.name) {
+        let is_plain = args.mode == Mode::PreCopy && args.on_stall == OnStall::default() && args.limit.is_none();
+        if !is_plain || args.streams != 1 {
+            bail!(
+                "{} is the controller's, which moves it by pre-copy: leave --mode, --on-stall, --limit and --streams out",
+                args.name
+            );
+        }
         return sets::migrate(&api, &task, &args.to, args.output);
     }
     let order = Order {

@@ -58,7 +58,7 @@ pub struct OnNode {
     pub state: String,
     /// The controller has placed it.
     pub placed: bool,
-    /// Milliseconds of processor time or of running that it has had.
+    /// Milliseconds that it has run.
     pub ran: f64,
     /// Bytes of its memories.
     pub memory: u64,

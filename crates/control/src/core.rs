@@ -103,8 +103,8 @@ pub(crate) enum Command {
         name: String,
         answer: Answer<NodeView>,
     },
-    /// Whether a node may be forgotten.
-    MayRemove {
+    /// A node is to be forgotten: nothing new begins there.
+    PrepareRemoval {
         name: String,
         answer: Answer<()>,
     },
@@ -448,8 +448,11 @@ impl Core {
                 found.ok_or_else(|| problem(404, format!("no node named {name} is known")))
             }),
             Command::History { name, answer } => {
-                let found = self.find(&name).map(|task| task.number);
-                say(answer, found.map(|number| self.store.history(number)).map_or_else(|e| Ok(Err(e)), |h| h.map(Ok))?)
+                let history = match self.find(&name) {
+                    Ok(task) => Ok(self.store.history(task.number)?),
+                    Err(e) => Err(e),
+                };
+                say(answer, history)
             }
             Command::MayMove { name, to, answer } => look(answer, move |core| core.may_move(&name, &to)),
             Command::Carried { name, moved } => {
@@ -463,7 +466,7 @@ impl Core {
             }),
             Command::PutToken { token, answer } => say(answer, self.put_token(&token)?),
             Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
-            Command::MayRemove { name, answer } => look(answer, move |core| core.may_remove(&name)),
+            Command::PrepareRemoval { name, answer } => say(answer, self.prepare_removal(&name)?),
             Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
             Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
@@ -565,7 +568,7 @@ impl Core {
                     node: None,
                     to: None,
                     standby: None,
-                    why: "nothing has been decided yet".into(),
+                    why: "it waits until a node has room".into(),
                     cancelled: false,
                     estimate: None,
                     submitted,
@@ -613,7 +616,7 @@ impl Core {
             wayfare_api::Objective::Makespan => Objective::Makespan,
             wayfare_api::Objective::MeanResponse => Objective::MeanResponse,
         });
-        TaskSpec { objective, ..task.demand(self.history.estimate(&task.request.image, &task.class())) }
+        TaskSpec { objective, ..task.demand(crate::task::estimate(&self.history, &task.request)) }
     }
 
     fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {

@@ -123,6 +123,7 @@ impl Controller {
             core: to_core.clone(),
             hub: self.hub,
             metrics: self.metrics,
+            standbys: Arc::default(),
             is_secure: self.tls.is_some(),
             agent: self.agent.clone(),
             logs: self.logs.clone(),

@@ -30,7 +30,7 @@ pub struct Scene {
 impl Scene {
     /// An idle cluster that is described, and a set of which nothing is known but what it says.
     pub fn described(nodes: &[NodeRequest], set: &SetRequest) -> Scene {
-        let unknown = History::default().estimate("", "");
+        let nothing = History::default();
         let as_node = |(i, node): (usize, &NodeRequest)| Node {
             cores: task::hundredths(node.cores),
             memory: node.memory,
@@ -44,7 +44,7 @@ impl Scene {
             names: nodes.iter().map(|node| node.name.clone()).collect(),
             cluster: Cluster { nodes: nodes.iter().enumerate().map(as_node).collect() },
             running: vec![Vec::new(); nodes.len()],
-            estimates: vec![unknown; set.tasks.len()],
+            estimates: set.tasks.iter().map(|request| task::estimate(&nothing, request)).collect(),
             waiting: Vec::new(),
         }
     }

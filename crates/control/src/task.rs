@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use wayfare_api::{Objective, SetView, TaskRequest, TaskState, TaskView};
 use wayfare_cluster::spec::{Limits, Spec};
-use wayfare_sched::{Estimate, ImageId, TaskSpec};
+use wayfare_sched::{Estimate, History, ImageId, TaskSpec};
 use wayfare_transfer::TaskId;
 
 /// A set.
@@ -116,7 +116,6 @@ impl Task {
 
 /// What a request asks for, as the scheduler has it: each task of it, but for the number.
 pub(crate) fn demand(request: &TaskRequest, number: u64, work: Estimate) -> TaskSpec {
-    let known = request.estimate.map(|seconds| Estimate { seconds, cv: 0.5 });
     TaskSpec {
         cores: hundredths(request.cores),
         memory: request.memory,
@@ -126,9 +125,17 @@ pub(crate) fn demand(request: &TaskRequest, number: u64, work: Estimate) -> Task
         local_only: request.local_only,
         priority: request.priority,
         deadline: request.deadline.map(|seconds| (seconds * 1e9) as u64),
-        work: known.filter(|_| work.cv >= 1.0).unwrap_or(work),
+        work,
         ..TaskSpec::new(number, 1.0)
     }
+}
+
+/// How long such a task will run: as it has, else as whoever submits it thinks, else as others of the program have.
+pub(crate) fn estimate(history: &History, request: &TaskRequest) -> Estimate {
+    let class = class(request);
+    let said = request.estimate.filter(|_| !history.has_run(&request.image, &class));
+    let said = said.map(|seconds| Estimate { seconds, cv: 0.5 });
+    said.unwrap_or_else(|| history.estimate(&request.image, &class))
 }
 
 /// Arguments of one class run about as long: those of the same text.

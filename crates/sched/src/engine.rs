@@ -165,6 +165,14 @@ impl Engine {
         if let Some(why) = self.queue.refuses(shape, &self.fleet, self.topology) {
             return Err(why);
         }
+        let id = spec.id;
+        self.know(owner, shape, spec);
+        self.wait(id);
+        Ok(())
+    }
+
+    /// A task is known from now on, and neither waits nor runs yet.
+    fn know(&mut self, owner: &str, shape: u32, spec: TaskSpec) {
         let owner = self.queue.owner(owner);
         self.arrivals += 1;
         let objective = spec.objective.unwrap_or(self.settings.objective);
@@ -172,24 +180,23 @@ impl Engine {
         let id = spec.id;
         let task = Task { spec, owner, shape, rank, arrived: self.now, running: None, synced: 0.0, cancelled: false };
         self.tasks.insert(id, task);
-        self.wait(id);
-        Ok(())
     }
 
-    /// A task runs on a node already, where somebody else has started it: before this engine was there. `false`, and it is not
-    /// known, if that node is not, or has no room for it.
-    pub fn handle_running(&mut self, now: Nanos, owner: &str, spec: TaskSpec, node: NodeId) -> Result<bool, Refusal> {
-        let (id, seconds, memory, cores) = (spec.id, spec.seconds(), spec.memory, spec.cores);
-        let Some(n) = self.fleet.place(node) else { return Ok(false) };
-        let room = self.fleet.open(n);
-        if cores > room.0 || memory > room.1 {
-            return Ok(false);
+    /// A task runs on a node already, where somebody else has started it: before this engine was there, or against its will. `false`,
+    /// and nothing has changed, if the engine knows the task, or the node is not known, or has no room for it.
+    pub fn handle_running(&mut self, now: Nanos, owner: &str, spec: TaskSpec, node: NodeId) -> bool {
+        self.now = self.now.max(now);
+        let (id, seconds) = (spec.id, spec.seconds());
+        let Some(n) = self.fleet.place(node) else { return false };
+        let room = self.fleet.free(n);
+        if self.tasks.contains_key(&id) || spec.cores > room.0 || spec.memory > room.1 {
+            return false;
         }
-        self.handle_arrived(now, owner, spec)?;
-        self.unwait(id);
+        let shape = self.queue.shape(&spec, self.settings.wide);
+        self.know(owner, shape, spec);
         let run = self.fleet.members[n as usize].node.run(seconds);
         self.run_there(id, n, units::end(self.now, 0, run));
-        Ok(true)
+        true
     }
 
     /// A task has ended, well or not.
@@ -215,7 +222,7 @@ impl Engine {
     pub fn handle_moved(&mut self, now: Nanos, id: TaskId, to: NodeId) -> bool {
         self.now = self.now.max(now);
         let Some(to) = self.fleet.place(to) else { return false };
-        let (cores, memory) = self.fleet.open(to);
+        let (cores, memory) = self.fleet.free(to);
         let Some(task) = self.tasks.get(&id) else { return false };
         let Some(old) = task.running else { return false };
         if old.node == to || task.spec.cores > cores || task.spec.memory > memory {

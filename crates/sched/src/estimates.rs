@@ -74,6 +74,11 @@ impl History {
         }
     }
 
+    /// Whether a task of that kind with arguments of that class has run.
+    pub fn has_run(&self, kind: &str, class: &str) -> bool {
+        self.runs.contains_key(&(kind.to_string(), class.to_string()))
+    }
+
     /// How long such a task will run.
     pub fn estimate(&self, kind: &str, class: &str) -> Estimate {
         if let Some(runs) = self.runs.get(&(kind.to_string(), class.to_string())) {

@@ -159,6 +159,25 @@ fn a_task_that_moves_takes_its_room_along() {
 }
 
 #[test]
+fn what_others_bring_to_a_cordoned_node_counts_there() {
+    let mut e = engine(&[Node::new(0, 2, 8), Node::new(1, 2, 8)]);
+    e.handle_cordoned(0, NodeId(1), true);
+    arrive(&mut e, "", 1, 10.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    assert!(e.handle_moved(SECOND, TaskId(1), NodeId(1)));
+    assert!(e.handle_running(SECOND, "", TaskSpec::new(2, 10.0), NodeId(1)));
+    // It is full; and a task that is known is not brought anew.
+    assert!(!e.handle_running(SECOND, "", TaskSpec::new(3, 10.0), NodeId(1)));
+    assert!(!e.handle_running(SECOND, "", TaskSpec::new(1, 10.0), NodeId(0)));
+    assert_eq!((e.node_of(TaskId(1)), e.node_of(TaskId(2))), (Some(NodeId(1)), Some(NodeId(1))));
+    e.handle_cordoned(2 * SECOND, NodeId(1), false);
+    (3..6).for_each(|id| arrive(&mut e, "", id, 10.0));
+    assert_eq!(started(&mut e, 2 * SECOND), [3, 4]);
+    e.handle_lost(3 * SECOND, NodeId(1));
+    assert_eq!(e.counts(), (3, 2));
+}
+
+#[test]
 fn a_cordoned_node_gets_nothing_until_it_is_not() {
     let mut e = engine(&[Node::new(0, 2, 8)]);
     arrive(&mut e, "", 1, 10.0);

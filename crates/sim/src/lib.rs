@@ -24,6 +24,7 @@ pub mod naps;
 pub mod net;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+pub mod svg;
 pub mod trace;
 pub mod world;
 

@@ -3,10 +3,10 @@
 
 use super::span;
 use crate::output::count;
-use crate::svg::{Chart, GRID, INK, KINDS, PALE, WRONG, escape, step};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use wayfare_api::{Objective, PlanView, PlannedTask};
+use wayfare_sim::svg::{Chart, GRID, INK, KINDS, PALE, WRONG, escape, step};
 
 /// Most nodes that are drawn.
 pub const NODES_MAX: usize = 400;
@@ -38,7 +38,7 @@ pub fn svg(view: &PlanView, programs: &BTreeMap<String, String>) -> String {
     let mut out = Chart::new(WIDTH, bottom + FOOT, &format!("{main}. {detail}"));
     out.text((left, 26.0), "start", INK, 16.0, &main);
     out.text((left, 44.0), "start", PALE, 12.0, &detail);
-    out.raw(&legend.drawn);
+    let _ = writeln!(out, "{}", legend.drawn);
     let ends = view.nodes.iter().flat_map(|node| node.taken.iter().map(|taken| taken.end_s));
     let span_s = ends.fold(view.makespan_s.max(bound(view)), f64::max).max(1e-3);
     let x = |t: f64| left + t / span_s * (WIDTH - left - RIGHT);
@@ -266,7 +266,7 @@ fn boxed(out: &mut Chart, pieces: &[(f64, f64)], place: &Place, (colour, name, l
             escape(name)
         );
     }
-    out.raw(&(group + "</g>"));
+    let _ = writeln!(out, "{group}</g>");
 }
 
 /// A node's cores over time, for tasks in the order in which they start.

@@ -5,10 +5,10 @@ use crate::bench::mix;
 use crate::cli::{Format, SimulateSched, SimulateTable};
 use crate::output::{self, Paint};
 use crate::sets::read_json;
-use crate::svg::{Chart, GRID, INK, KINDS, PALE};
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -17,6 +17,7 @@ use wayfare_sched::rng::Rng;
 use wayfare_sched::simulate::{MIX, outcomes, run as run_policy, speed_classes, thesis_tasks};
 use wayfare_sched::table::{Experiment, PRINTED, Row, SIZES, rows};
 use wayfare_sched::{Objective, Policy, TaskSpec, bounds, plan};
+use wayfare_sim::svg::{Chart, GRID, INK, KINDS, PALE};
 
 /// Table 5-3.
 ///
@@ -154,12 +155,13 @@ fn chart(args: &SimulateTable, rows: &[Row]) -> String {
             let a = 100.0 * off.acceleration;
             let ratio = off.makespan / row.bounds.0;
             let here = from + bar * p as f64;
-            out.raw(&format!("<g><title>{}: A {a:.2} %, makespan / bound {ratio:.3}</title>", args.policy[p]));
+            let title = format!("{}: A {a:.2} %, makespan / bound {ratio:.3}", args.policy[p]);
+            let _ = writeln!(out, "<g><title>{title}</title>");
             out.rect((here, y(a)), (bar - 1.0, y(0.0) - y(a)), colour);
             if bar >= 22.0 {
                 out.text((here + bar / 2.0 - 0.5, y(0.0) - 8.0), "middle", "white", 9.5, &format!("{a:.0}"));
             }
-            out.raw("</g>");
+            let _ = writeln!(out, "</g>");
         }
         if let Some(a) = printed(row) {
             out.line((from - 3.0, y(a)), (from + wide * 0.8 + 2.0, y(a)), INK, 2.5, "");

@@ -29,8 +29,7 @@ impl Core {
         if !member.is_there {
             return Err(problem(409, format!("{to} is lost")));
         }
-        let (node, demand) = (member.as_node(&self.me), task.demand(wayfare_sched::Estimate::exact(1.0)));
-        if let Some(why) = node.lacks(&demand) {
+        if let Some(why) = member.lacks_for_move(&self.me, task) {
             return Err(problem(409, format!("{to} cannot have {name}: {why}")));
         }
         let view = self.node(member);
@@ -65,12 +64,15 @@ impl Core {
         self.takeovers.remove(&number);
         let Some(task) = self.tasks.get_mut(&number) else { return };
         (task.node, task.state, task.to) = (Some(node.into()), TaskState::Running, None);
-        if self.engine.handle_moved(now, wayfare_sched::TaskId(number), id) {
+        let of = wayfare_sched::TaskId(number);
+        if self.engine.node_of(of) == Some(id) || self.engine.handle_moved(now, of, id) {
             return;
         }
+        // If it does not know the task there, it must not know it where it was, and start it again when that node is lost.
+        self.engine.handle_ended(now, of);
         let Some(task) = self.tasks.get(&number) else { return };
         let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
-        if !self.engine.handle_running(now, &owner, demand, id).unwrap_or(false) {
+        if !self.engine.handle_running(now, &owner, demand, id) {
             tracing::warn!(task = %task.name, "has come to {node}, where there is no room for it");
         }
     }
@@ -86,9 +88,7 @@ impl Core {
         }
         task.why = format!("{} is lost, and {standby} is to go on with it", task.node.as_deref().unwrap_or("its node"));
         // Nobody else is to start it meanwhile.
-        let of = wayfare_sched::TaskId(number);
-        self.engine.handle_cancelled(now, of);
-        self.engine.handle_ended(now, of);
+        self.engine.handle_ended(now, wayfare_sched::TaskId(number));
         self.takeovers.insert(number, Instant::now() + TAKEOVER);
         self.tell(number);
         true
@@ -113,13 +113,11 @@ impl Core {
             self.guarded.iter().filter_map(|n| self.tasks.get(n)).filter(lacks).map(|t| t.number).collect();
         for number in lacking {
             let Some(task) = self.tasks.get(&number) else { continue };
-            let demand = task.demand(wayfare_sched::Estimate::exact(1.0));
             let fits = |member: &&super::Member| {
                 member.is_there
                     && !member.is_silent
-                    && !member.marks.cordoned
                     && Some(&member.info.peer.name) != task.node.as_ref()
-                    && member.as_node(&self.me).lacks(&demand).is_none()
+                    && member.lacks_for_move(&self.me, task).is_none()
             };
             let most = self.nodes.values().filter(fits).max_by_key(|member| member.info.free.unwrap_or(0));
             let (Some(node), Some(standby)) = (&task.node, most.map(|member| member.info.peer.name.clone())) else {
@@ -164,8 +162,15 @@ impl Core {
         }
     }
 
-    /// Whether a node may be forgotten.
-    pub(super) fn may_remove(&self, name: &str) -> Result<(), Problem> {
+    /// Lets nothing new begin on a node that is to be forgotten, if it may be.
+    pub(super) fn prepare_removal(&mut self, name: &str) -> Result<Result<(), Problem>> {
+        match self.may_remove(name) {
+            Ok(()) => self.cordon(name, true),
+            Err(e) => Ok(Err(e)),
+        }
+    }
+
+    fn may_remove(&self, name: &str) -> Result<(), Problem> {
         let member = self.nodes.get(name).ok_or_else(|| problem(404, format!("no node named {name} is known")))?;
         if member.info.peer.name == self.me {
             return Err(problem(409, format!("{name} is the controller's own node")));

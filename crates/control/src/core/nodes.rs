@@ -68,9 +68,9 @@ impl Core {
             Err(e) => return Ok(Err(e)),
         };
         member.marks.cordoned = cordoned;
-        let (id, is_silent, marks) = (member.id, member.is_silent, member.marks.clone());
+        let (id, is_closed, marks) = (member.id, member.is_closed(), member.marks.clone());
+        self.engine.handle_cordoned(now, id, is_closed);
         self.store.put_marks(name, &marks)?;
-        self.engine.handle_cordoned(now, id, cordoned || is_silent);
         self.tell_node(name);
         Ok(Ok(()))
     }
@@ -103,10 +103,10 @@ impl Core {
         let mut moves = Vec::new();
         for task in self.on(name).filter(|task| task.state == TaskState::Running) {
             let (cores, memory) = (hundredths(task.request.cores), task.request.memory);
-            let demand = task.demand(wayfare_sched::Estimate::exact(1.0));
             let fits = free.iter_mut().filter(|(node, room)| {
-                let node = self.nodes.get(*node).map(|member| member.as_node(&self.me));
-                room.0 >= cores && room.1 >= memory && node.is_some_and(|node| node.lacks(&demand).is_none())
+                let member = self.nodes.get(*node);
+                let may = member.is_some_and(|member| member.lacks_for_move(&self.me, task).is_none());
+                may && room.0 >= cores && room.1 >= memory
             });
             // Where most is left.
             if let Some((node, room)) = fits.max_by_key(|(_, room)| room.0) {
@@ -142,10 +142,14 @@ impl Core {
     pub(super) fn looked(&mut self, info: NodeInfo, rtt: Duration) -> Result<()> {
         let Some(member) = self.nodes.get_mut(&info.peer.name).filter(|member| member.is_there) else { return Ok(()) };
         member.rtt = Some(rtt);
-        let is_other = member.info.room != info.room;
-        member.info = info.clone();
-        // For the engine it is another node from now on.
-        if is_other { self.joined(info) } else { Ok(()) }
+        let (before, now) = (member.info.room, info.room);
+        if before.map(|room| room.0) == now.map(|room| room.0) {
+            // Memory that the machine has free changes all the time, by what tasks have, too: what it had at first counts.
+            member.info = NodeInfo { room: before, ..info };
+            return Ok(());
+        }
+        // Its agent has begun anew with other processors: for the engine it is another node.
+        self.joined(info)
     }
 
     /// The engine is told of a task that runs.
@@ -155,7 +159,7 @@ impl Core {
         let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
         self.engine.handle_cancelled(now, demand.id);
         self.engine.handle_ended(now, demand.id);
-        if !self.engine.handle_running(now, &owner, demand, node).unwrap_or(false) {
+        if !self.engine.handle_running(now, &owner, demand, node) {
             tracing::warn!(task = %task.name, "runs where there is no room for it");
         }
         // Whether its node was told is not known; it starts a task once, however often it is told.
@@ -204,8 +208,7 @@ impl Core {
                 // Nothing new is started there before it is heard again; if it is not, it is lost.
                 if let Some(member) = task.node.as_ref().and_then(|node| self.nodes.get_mut(node)) {
                     member.is_silent = true;
-                    let id = member.id;
-                    self.engine.handle_cordoned(now, id, true);
+                    self.engine.handle_cordoned(now, member.id, member.is_closed());
                 }
                 why
             }
@@ -228,7 +231,7 @@ impl Core {
         let Some(member) = self.nodes.get_mut(node).filter(|member| member.is_there) else { return Ok(()) };
         member.heard = Instant::now();
         if std::mem::take(&mut member.is_silent) {
-            self.engine.handle_cordoned(now, member.id, member.marks.cordoned);
+            self.engine.handle_cordoned(now, member.id, member.is_closed());
         }
         for brief in briefs {
             match self.by_id.get(&brief.id).copied() {
@@ -354,6 +357,17 @@ impl Member {
         }
     }
 
+    /// Nothing begins there: somebody wants it so, it does not answer, or it has no compiler (tasks come there by moves).
+    pub(super) fn is_closed(&self) -> bool {
+        self.marks.cordoned || self.is_silent || self.info.peer.is_bare()
+    }
+
+    /// Why a task that runs elsewhere could not go on there, whatever room there is: unlike a new one it needs no compiler.
+    pub(super) fn lacks_for_move(&self, controller: &str, task: &Task) -> Option<wayfare_sched::Refusal> {
+        let node = Node { cordoned: self.marks.cordoned, ..self.as_node(controller) };
+        node.lacks(&task.demand(wayfare_sched::Estimate::exact(1.0)))
+    }
+
     /// Hundredths of processors, and bytes of memory, that it has for tasks.
     pub(super) fn room(&self) -> (u32, u64) {
         let whole = || (self.info.processors.unwrap_or(1) * 100, self.info.free.unwrap_or(0));
@@ -368,8 +382,7 @@ impl Member {
             memory,
             gpu: self.marks.labels.iter().any(|label| label == "gpu"),
             labels: self.marks.labels.clone(),
-            // Tasks come to a machine without a compiler by moves only.
-            cordoned: self.marks.cordoned || self.info.peer.is_bare(),
+            cordoned: self.is_closed(),
             is_initiator,
             reserved_memory: if is_initiator { RESERVED } else { 0 },
             ..Node::new(self.id.0, 1, 1)

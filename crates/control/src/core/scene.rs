@@ -12,12 +12,8 @@ impl Core {
     pub(super) fn scene(&self, set: &SetRequest) -> Scene {
         let now = super::clock();
         let (mut names, mut nodes, mut running) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, member) in self.nodes.iter().filter(|(_, m)| m.is_there && !m.is_silent && !m.marks.cordoned) {
+        for (name, member) in self.nodes.iter().filter(|(_, m)| m.is_there && !m.is_closed()) {
             let mut node = member.as_node(&self.me);
-            // A machine without a compiler.
-            if node.cordoned {
-                continue;
-            }
             let mut there = Vec::new();
             for task in self.on(name) {
                 let ran = now.saturating_sub(task.started.unwrap_or(now)) as f64 / 1e3;
@@ -35,8 +31,7 @@ impl Core {
         }
         let waits = self.tasks.values().filter(|task| task.state == TaskState::Waiting && !task.cancelled);
         let waiting: Vec<TaskSpec> = waits.map(|task| self.demand(task)).collect();
-        let estimates =
-            set.tasks.iter().map(|request| self.history.estimate(&request.image, &crate::task::class(request)));
+        let estimates = set.tasks.iter().map(|request| crate::task::estimate(&self.history, request));
         Scene { names, cluster: Cluster { nodes }, running, estimates: estimates.collect(), waiting }
     }
 }

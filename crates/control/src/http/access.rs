@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
-use wayfare_api::{Problem, Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView, check_name};
+use wayfare_api::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView, check_name};
 use wayfare_store::atomic;
 
 /// The cookie of a browser's session.
@@ -136,7 +136,6 @@ pub(super) async fn guard(State(app): State<App>, mut request: Request, next: Ne
 /// Signs in at a browser: what it asks from now on has the token's rights.
 #[utoipa::path(post, path = "/v1/session", tag = "access", request_body = SignIn, security(()), responses(
     (status = 200, body = WhoView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn sign_in(State(app): State<App>, Said(word): Said<SignIn>) -> Result<Response, Failed> {
     let token = word.token.trim();
@@ -150,7 +149,6 @@ pub(super) async fn sign_in(State(app): State<App>, Said(word): Said<SignIn>) ->
 /// Who asks.
 #[utoipa::path(get, path = "/v1/session", tag = "access", responses(
     (status = 200, body = WhoView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn who(Extension(who): Extension<Who>) -> Json<WhoView> {
     Json(WhoView { name: who.name, role: who.role })
@@ -159,7 +157,6 @@ pub(super) async fn who(Extension(who): Extension<Who>) -> Json<WhoView> {
 /// Signs out at a browser.
 #[utoipa::path(delete, path = "/v1/session", tag = "access", responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn sign_out() -> Response {
     let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
@@ -169,7 +166,6 @@ pub(super) async fn sign_out() -> Response {
 /// The tokens.
 #[utoipa::path(get, path = "/v1/tokens", tag = "access", responses(
     (status = 200, body = Vec<TokenView>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn tokens(
     State(app): State<App>,
@@ -182,7 +178,6 @@ pub(super) async fn tokens(
 /// Makes a token; what it is is said this once.
 #[utoipa::path(post, path = "/v1/tokens", tag = "access", request_body = TokenRequest, responses(
     (status = 201, body = TokenMade),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn make_token(
     State(app): State<App>,
@@ -203,7 +198,6 @@ pub(super) async fn make_token(
 /// Ends a token.
 #[utoipa::path(delete, path = "/v1/tokens/{name}", tag = "access", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn end_token(
     State(app): State<App>,

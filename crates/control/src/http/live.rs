@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
 use utoipa::IntoParams;
-use wayfare_api::{Event, Problem};
+use wayfare_api::Event;
 
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
@@ -31,8 +31,6 @@ pub(super) struct From {
 /// kept, there is an event `missed`: look at all anew.
 #[utoipa::path(get, path = "/v1/events", tag = "live", params(From), responses(
     (status = 200, body = Event, content_type = "text/event-stream"),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn events(
     State(app): State<App>,
@@ -77,8 +75,6 @@ pub(super) struct Showing {
 /// What a task has written.
 #[utoipa::path(get, path = "/v1/tasks/{name}/logs", tag = "live", params(("name" = String, Path), Showing), responses(
     (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn logs(
     State(app): State<App>,
@@ -125,8 +121,6 @@ fn chunks(mut log: tokio::io::BufReader<tokio::net::UnixStream>) -> impl Stream<
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "live", responses(
     (status = 200, body = String, content_type = "application/openmetrics-text"),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Failed> {
     let nodes = app.ask(|answer| Command::Nodes { answer }).await?;

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use std::time::Duration;
-use wayfare_api::{Invitation, Labels, NodeView, OnNode, Problem, Role};
+use wayfare_api::{Invitation, Labels, NodeView, OnNode, Role};
 use wayfare_cluster::control::{Reply, Request as OfNode, State as At, TaskInfo};
 
 /// How long an invitation holds.
@@ -18,8 +18,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// The nodes.
 #[utoipa::path(get, path = "/v1/nodes", tag = "nodes", responses(
     (status = 200, body = Vec<NodeView>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Vec<NodeView>>, Failed> {
     app.ask(|answer| Command::Nodes { answer }).await.map(Json)
@@ -28,8 +26,6 @@ pub(super) async fn nodes(State(app): State<App>) -> Result<Json<Vec<NodeView>>,
 /// A node.
 #[utoipa::path(get, path = "/v1/nodes/{name}", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 200, body = NodeView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn node(State(app): State<App>, Named(name): Named<String>) -> Result<Json<NodeView>, Failed> {
     app.ask(|answer| Command::Node { name, answer }).await.map(Json)
@@ -38,8 +34,6 @@ pub(super) async fn node(State(app): State<App>, Named(name): Named<String>) -> 
 /// What runs on a node, or has ended there, whoever has started it: asked now.
 #[utoipa::path(get, path = "/v1/nodes/{name}/tasks", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 200, body = Vec<OnNode>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn on_node(State(app): State<App>, Named(name): Named<String>) -> Result<Json<Vec<OnNode>>, Failed> {
     let node = name.clone();
@@ -78,8 +72,6 @@ fn on(task: TaskInfo) -> OnNode {
 /// Lets nothing new begin on a node.
 #[utoipa::path(post, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn cordon(
     State(app): State<App>,
@@ -93,8 +85,6 @@ pub(super) async fn cordon(
 /// Lets tasks begin on a node again.
 #[utoipa::path(delete, path = "/v1/nodes/{name}/cordon", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn uncordon(
     State(app): State<App>,
@@ -109,8 +99,6 @@ pub(super) async fn uncordon(
 /// where.
 #[utoipa::path(post, path = "/v1/nodes/{name}/drain", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 200, body = Vec<String>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn drain(
     State(app): State<App>,
@@ -134,8 +122,6 @@ pub(super) async fn drain(
 #[utoipa::path(post, path = "/v1/nodes/{name}/labels", tag = "nodes", params(("name" = String, Path)),
     request_body = Labels, responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn label(
     State(app): State<App>,
@@ -157,8 +143,6 @@ pub(super) async fn label(
 /// Forgets a node that is lost and does not come back: its certificate is revoked.
 #[utoipa::path(delete, path = "/v1/nodes/{name}", operation_id = "remove_node", tag = "nodes", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn remove(
     State(app): State<App>,
@@ -167,7 +151,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Failed> {
     who.may(Role::Admin)?;
     let node = name.clone();
-    app.ask(|answer| Command::MayRemove { name: node, answer }).await?;
+    app.ask(|answer| Command::PrepareRemoval { name: node, answer }).await?;
     app.agent.expel(&name).map_err(|e| failed(502, format!("{e:#}")))?;
     app.ask(|answer| Command::RemoveNode { name, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
@@ -175,8 +159,6 @@ pub(super) async fn remove(
 /// Invites a machine: the answer says what to type on it, within an hour.
 #[utoipa::path(post, path = "/v1/invitations", tag = "nodes", responses(
     (status = 201, body = Invitation),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn invite(
     State(app): State<App>,

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, ResponseBuilder};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use wayfare_api::{BODY_MAX, Event, Problem};
 use wayfare_node::agent::Agent;
@@ -52,7 +53,9 @@ pub(crate) struct App {
     pub(crate) logs: PathBuf,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) metrics: Arc<Metrics>,
-    /// What is said for TLS: cookies are kept from being said without it.
+    /// What nodes have said of standbys last, and when.
+    pub(crate) standbys: Arc<tokio::sync::Mutex<standbys::Heard>>,
+    /// TLS is spoken: cookies are not to be said without it.
     pub(crate) is_secure: bool,
 }
 
@@ -202,12 +205,28 @@ fn parts() -> (Router<App>, Router<App>, String) {
     let (protected, mut description) = described().split_for_parts();
     let (open, more) = OpenApiRouter::new().routes(routes!(access::sign_in)).split_for_parts();
     description.merge(more);
+    describe_problems(&mut description);
     (protected, open, description.to_json().unwrap_or_default())
 }
 
 /// The description of the API.
 pub(crate) fn openapi() -> String {
     parts().2
+}
+
+/// Whatever is asked, the answer may be a problem.
+fn describe_problems(described: &mut utoipa::openapi::OpenApi) {
+    let problem = Content::new(Some(Ref::from_schema_name("Problem")));
+    let told =
+        |what: &str| ResponseBuilder::new().description(what).content("application/problem+json", problem.clone());
+    for path in described.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.insert("4XX".into(), told("It cannot be done").build().into());
+            responses.insert("5XX".into(), told("It could not be done").build().into());
+        }
+    }
 }
 
 /// The routes.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use wayfare_api::{PlanRequest, PlanView, Problem};
+use wayfare_api::{PlanRequest, PlanView};
 
 /// Plans that are made at once: each may keep a processor busy for seconds.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
@@ -17,8 +17,6 @@ const TURN: Duration = Duration::from_secs(20);
 /// Plans a set: what would go where, and when, beside what runs and waits. Nothing of it is done.
 #[utoipa::path(post, path = "/v1/plan", tag = "work", request_body = PlanRequest, responses(
     (status = 200, body = PlanView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn plan(State(app): State<App>, Said(request): Said<PlanRequest>) -> Result<Json<PlanView>, Failed> {
     let policy = plan::check(&request).map_err(Failed)?;

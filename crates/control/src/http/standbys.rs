@@ -7,24 +7,38 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use wayfare_api::{Problem, ProtectRequest, Role, StandbyView};
+use wayfare_api::{ProtectRequest, Role, StandbyView};
 use wayfare_cluster::control::{Reply, Request as OfNode};
 use wayfare_cluster::protection::{OnReturn, Pair, Protect, Role as Side};
 
 /// How long a node may take to answer.
 const ANSWER: Duration = Duration::from_secs(3);
+/// When nodes were asked last, and what they have said.
+pub(crate) type Heard = Option<(Instant, Vec<StandbyView>)>;
+
+/// For so long an answer of the nodes is good for others who look.
+const FRESH: Duration = Duration::from_millis(500);
 /// How long a task may take to go on elsewhere.
 const TAKEOVER: Duration = Duration::from_secs(30);
 
 /// Tasks and their standbys.
 #[utoipa::path(get, path = "/v1/standbys", tag = "standbys", responses(
     (status = 200, body = Vec<StandbyView>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn standbys(State(app): State<App>) -> Result<Json<Vec<StandbyView>>, Failed> {
+    // All who look at once get what the nodes said to one of them.
+    let mut known = app.standbys.lock().await;
+    if let Some((_, all)) = known.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        return Ok(Json(all.clone()));
+    }
+    let all = ask_all(&app).await?;
+    *known = Some((Instant::now(), all.clone()));
+    Ok(Json(all))
+}
+
+async fn ask_all(app: &App) -> Result<Vec<StandbyView>, Failed> {
     let nodes = app.ask(|answer| Command::Nodes { answer }).await?;
     let mut asked = JoinSet::new();
     for node in nodes.into_iter().filter(|node| node.state != "lost") {
@@ -50,7 +64,7 @@ pub(super) async fn standbys(State(app): State<App>) -> Result<Json<Vec<StandbyV
             }
         }
     }
-    Ok(Json(all.into_values().collect()))
+    Ok(all.into_values().collect())
 }
 
 fn view(pair: Pair, node: &str) -> StandbyView {
@@ -89,7 +103,9 @@ async fn order(app: &App, name: &str, request: OfNode) -> Result<StatusCode, Fai
             None => return Err(failed(404, format!("no task named {name} is known"))),
         },
     };
-    match tokio::time::timeout(TAKEOVER, app.agent.ask_node(&node, request)).await {
+    let done = tokio::time::timeout(TAKEOVER, app.agent.ask_node(&node, request)).await;
+    *app.standbys.lock().await = None;
+    match done {
         Ok(Ok(_)) => Ok(StatusCode::NO_CONTENT),
         Ok(Err(e)) => Err(failed(409, format!("{name}: {e:#}"))),
         Err(_) => Err(failed(504, format!("{node} does not answer"))),
@@ -98,7 +114,7 @@ async fn order(app: &App, name: &str, request: OfNode) -> Result<StatusCode, Fai
 
 /// The node that has a task of this name, whoever has started it; or would go on with it.
 async fn holder(app: &App, name: &str) -> Result<Option<String>, Failed> {
-    let Json(pairs) = standbys(State(app.clone())).await?;
+    let pairs = ask_all(app).await?;
     let nodes = app.ask(|answer| Command::Nodes { answer }).await?;
     let is_there = |name: &str| nodes.iter().any(|node| node.name == name && node.state != "lost");
     if let Some(pair) = pairs.iter().find(|pair| pair.task == name) {
@@ -119,8 +135,6 @@ async fn holder(app: &App, name: &str) -> Result<Option<String>, Failed> {
 #[utoipa::path(post, path = "/v1/standbys/{task}", tag = "standbys", params(("task" = String, Path)),
     request_body = ProtectRequest, responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn protect(
     State(app): State<App>,
@@ -156,8 +170,6 @@ pub(crate) fn protection(name: &str, standbys: Vec<String>) -> Protect {
 /// Takes a task's standbys away.
 #[utoipa::path(delete, path = "/v1/standbys/{task}", tag = "standbys", params(("task" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn unprotect(
     State(app): State<App>,
@@ -173,8 +185,6 @@ pub(super) async fn unprotect(
 /// Has a task's standby go on with it.
 #[utoipa::path(post, path = "/v1/standbys/{task}/failover", tag = "standbys", params(("task" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn failover(
     State(app): State<App>,
@@ -189,8 +199,6 @@ pub(super) async fn failover(
 /// Has a task that was taken over go back to its home.
 #[utoipa::path(post, path = "/v1/standbys/{task}/failback", tag = "standbys", params(("task" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn failback(
     State(app): State<App>,

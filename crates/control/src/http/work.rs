@@ -19,8 +19,6 @@ use wayfare_transfer::message::Mode;
 /// Submits a set: all of it is taken, or nothing.
 #[utoipa::path(post, path = "/v1/sets", tag = "work", request_body = SetRequest, responses(
     (status = 201, body = Accepted),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn submit(
     State(app): State<App>,
@@ -33,8 +31,6 @@ pub(super) async fn submit(
 /// Submits a task, which is a set of its own.
 #[utoipa::path(post, path = "/v1/tasks", tag = "work", request_body = TaskRequest, responses(
     (status = 201, body = Accepted),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn submit_one(
     State(app): State<App>,
@@ -62,8 +58,6 @@ async fn take(app: &App, who: Who, set: SetRequest) -> Result<(StatusCode, Json<
 /// The sets.
 #[utoipa::path(get, path = "/v1/sets", tag = "work", responses(
     (status = 200, body = Vec<SetView>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn sets(State(app): State<App>) -> Result<Json<Vec<SetView>>, Failed> {
     app.ask(|answer| Command::Sets { answer }).await.map(Json)
@@ -72,8 +66,6 @@ pub(super) async fn sets(State(app): State<App>) -> Result<Json<Vec<SetView>>, F
 /// A set.
 #[utoipa::path(get, path = "/v1/sets/{name}", tag = "work", params(("name" = String, Path)), responses(
     (status = 200, body = SetView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn set(State(app): State<App>, Named(name): Named<String>) -> Result<Json<SetView>, Failed> {
     app.ask(|answer| Command::Set { name, answer }).await.map(Json)
@@ -93,8 +85,6 @@ pub(super) struct Which {
 /// The tasks, in the order in which they were submitted.
 #[utoipa::path(get, path = "/v1/tasks", tag = "work", params(Which), responses(
     (status = 200, body = Vec<TaskView>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn tasks(
     State(app): State<App>,
@@ -106,8 +96,6 @@ pub(super) async fn tasks(
 /// A task.
 #[utoipa::path(get, path = "/v1/tasks/{name}", tag = "work", params(("name" = String, Path)), responses(
     (status = 200, body = TaskView),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn task(State(app): State<App>, Named(name): Named<String>) -> Result<Json<TaskView>, Failed> {
     app.ask(|answer| Command::Task { name, answer }).await.map(Json)
@@ -116,8 +104,6 @@ pub(super) async fn task(State(app): State<App>, Named(name): Named<String>) -> 
 /// What became of a task, the earliest first.
 #[utoipa::path(get, path = "/v1/tasks/{name}/history", tag = "work", params(("name" = String, Path)), responses(
     (status = 200, body = Vec<Moment>),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn history(State(app): State<App>, Named(name): Named<String>) -> Result<Json<Vec<Moment>>, Failed> {
     app.ask(|answer| Command::History { name, answer }).await.map(Json)
@@ -126,8 +112,6 @@ pub(super) async fn history(State(app): State<App>, Named(name): Named<String>) 
 /// Cancels a task: it is stopped, or never started.
 #[utoipa::path(post, path = "/v1/tasks/{name}/cancel", tag = "work", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn cancel(
     State(app): State<App>,
@@ -141,8 +125,6 @@ pub(super) async fn cancel(
 /// Forgets a task that is over, and its log.
 #[utoipa::path(delete, path = "/v1/tasks/{name}", tag = "work", params(("name" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn remove(
     State(app): State<App>,
@@ -159,8 +141,6 @@ pub(super) async fn remove(
 #[utoipa::path(post, path = "/v1/tasks/{name}/move", tag = "work", params(("name" = String, Path)),
     request_body = MoveRequest, responses(
     (status = 200, body = Moved),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn migrate(
     State(app): State<App>,
@@ -215,8 +195,6 @@ fn digest(text: &str) -> Result<Digest, Failed> {
 /// Whether a program is here.
 #[utoipa::path(get, path = "/v1/images/{digest}", tag = "work", params(("digest" = String, Path)), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn has_image(Named(name): Named<String>) -> Result<StatusCode, Failed> {
     match wayfare_store::program::has_module(digest(&name)?) {
@@ -230,8 +208,6 @@ pub(super) async fn has_image(Named(name): Named<String>) -> Result<StatusCode, 
     params(("digest" = String, Path, description = "BLAKE3 of the module, 64 hexadecimal digits")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
     (status = 204),
-    (status = "4XX", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn image(
     Extension(who): Extension<Who>,

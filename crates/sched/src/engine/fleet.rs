@@ -179,6 +179,12 @@ impl Fleet {
         self.show(n);
     }
 
+    /// What is free for tasks that others bring: who cordons a node has nothing new begin there, and no more.
+    pub fn free(&self, n: u32) -> Room {
+        let member = &self.members[n as usize];
+        if member.up { member.free } else { (0, 0) }
+    }
+
     /// What is free for new tasks.
     pub fn open(&self, n: u32) -> Room {
         let member = &self.members[n as usize];

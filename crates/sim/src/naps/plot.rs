@@ -2,6 +2,7 @@
 
 use super::course::Course;
 use super::run::{Event, Outcome};
+use crate::svg::{Chart, GRID, INK, PALE, escape};
 use std::fmt::Write as _;
 
 const WIDTH: f64 = 1120.0;
@@ -15,9 +16,6 @@ const FOOT: f64 = 48.0;
 /// Most points of a line: two for each pixel.
 const POINTS: usize = 1000;
 
-const INK: &str = "#1f2937";
-const PALE: &str = "#6b7280";
-const GRID: &str = "#e5e7eb";
 const BANDWIDTH: &str = "#2563eb";
 const DELAY: &str = "#d97706";
 const OUTAGE: &str = "#fde0e0";
@@ -64,26 +62,22 @@ fn chart(course: &Course, lanes: &[Lane<'_>], sums: &[String], point: f64) -> St
     let height = HEAD + LINK + lanes.len() as f64 * (PANEL + GAP) + FOOT;
     let span = course.points.len() as f64;
     let x = |t: f64| LEFT + t / span * (WIDTH - LEFT - RIGHT);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"DejaVu Sans, Helvetica, Arial, sans-serif\" font-size=\"12\">\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>\n"
-    );
     let (unit, _, short) = unit(span * point);
     let outages = course.outages().len();
     let title = format!(
         "{}: {outages} outage{}, {:.0} of {:.0} {short} connected",
-        escape(&course.name),
+        course.name,
         if outages == 1 { "" } else { "s" },
         course.up_minutes() * 60.0 * point / unit,
         span * point / unit
     );
-    text(&mut out, LEFT, 26.0, "start", INK, 16.0, &title);
+    let mut out = Chart::new(WIDTH, height, &title);
+    out.text((LEFT, 26.0), "start", INK, 16.0, &title);
     legend(&mut out);
     let bottom = height - FOOT;
     for (from, to) in course.outages() {
         let (a, b) = (x(from as f64), x(to as f64));
-        rect(&mut out, a, HEAD, (b - a).max(0.8), bottom - HEAD, OUTAGE);
+        out.rect((a, HEAD), ((b - a).max(0.8), bottom - HEAD), OUTAGE);
     }
     time_axis(&mut out, span, point, &x, bottom);
     link(&mut out, course, &x);
@@ -95,36 +89,10 @@ fn chart(course: &Course, lanes: &[Lane<'_>], sums: &[String], point: f64) -> St
         let scale = Scale { top, most, span, point };
         self::lane(&mut out, course, lane, sum, &scale, &x);
     }
-    out.push_str("</svg>\n");
-    out
+    out.end()
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, colour: &str, size: f64, content: &str) {
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\" font-size=\"{size}\">{content}</text>"
-    );
-}
-
-fn rect(out: &mut String, x: f64, y: f64, width: f64, height: f64, colour: &str) {
-    let _ = writeln!(
-        out,
-        "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>"
-    );
-}
-
-fn line(out: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str, width: f64) {
-    let _ = writeln!(
-        out,
-        "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"
-    );
-}
-
-fn legend(out: &mut String) {
+fn legend(out: &mut Chart) {
     let mut at = LEFT;
     let y = 46.0;
     for (colour, label, dash) in
@@ -135,17 +103,17 @@ fn legend(out: &mut String) {
             "<line x1=\"{at}\" y1=\"{y}\" x2=\"{}\" y2=\"{y}\" stroke=\"{colour}\" stroke-width=\"2.5\" stroke-dasharray=\"{dash}\"/>",
             at + 22.0
         );
-        text(out, at + 28.0, y + 4.0, "start", INK, 12.0, label);
+        out.text((at + 28.0, y + 4.0), "start", INK, 12.0, label);
         at += 46.0 + 7.2 * label.len() as f64;
     }
-    rect(out, at, y - 6.0, 22.0, 12.0, OUTAGE);
-    text(out, at + 28.0, y + 4.0, "start", INK, 12.0, "outage");
+    out.rect((at, y - 6.0), (22.0, 12.0), OUTAGE);
+    out.text((at + 28.0, y + 4.0), "start", INK, 12.0, "outage");
     at += 94.0;
     let _ = writeln!(out, "<circle cx=\"{}\" cy=\"{y}\" r=\"4\" fill=\"{LOSS}\"/>", at + 6.0);
-    text(out, at + 16.0, y + 4.0, "start", INK, 12.0, "recomputed by the standby");
+    out.text((at + 16.0, y + 4.0), "start", INK, 12.0, "recomputed by the standby");
 }
 
-fn time_axis(out: &mut String, span: f64, point: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
+fn time_axis(out: &mut Chart, span: f64, point: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
     let (unit, name, _) = unit(span * point);
     let long = span * point / unit;
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 240.0, 720.0, 1440.0]
@@ -155,11 +123,11 @@ fn time_axis(out: &mut String, span: f64, point: f64, x: &impl Fn(f64) -> f64, b
     let mut at = 0.0;
     while at <= long + 1e-9 {
         let here = x(at * unit / point);
-        line(out, (here, HEAD), (here, bottom), GRID, 0.8);
-        text(out, here, bottom + 18.0, "middle", PALE, 11.0, &format!("{at:.0}"));
+        out.line((here, HEAD), (here, bottom), GRID, 0.8, "");
+        out.text((here, bottom + 18.0), "middle", PALE, 11.0, &format!("{at:.0}"));
         at += step;
     }
-    text(out, x(span / 2.0), bottom + 36.0, "middle", PALE, 12.0, name);
+    out.text((x(span / 2.0), bottom + 36.0), "middle", PALE, 12.0, name);
 }
 
 /// Means of at most [`POINTS`] stretches of seconds; none where nothing was measured.
@@ -185,7 +153,7 @@ fn decades(values: &[(f64, Option<f64>)]) -> (i32, i32) {
     ((low.floor() as i32).max(high - 4).min(high - 1), high)
 }
 
-fn link(out: &mut String, course: &Course, x: &impl Fn(f64) -> f64) {
+fn link(out: &mut Chart, course: &Course, x: &impl Fn(f64) -> f64) {
     let bottom = HEAD + LINK;
     let lines = [
         (thinned(course, |p| Some(p.bandwidth * 8.0 / 1e6)), BANDWIDTH, "", "Mbit/s", LEFT - 8.0, "end"),
@@ -201,11 +169,11 @@ fn link(out: &mut String, course: &Course, x: &impl Fn(f64) -> f64) {
             let value = 10f64.powi(decade);
             let label = if decade >= 0 { format!("{value:.0}") } else { format!("{value}") };
             if colour == BANDWIDTH {
-                line(out, (LEFT, y(value)), (WIDTH - RIGHT, y(value)), GRID, 0.8);
+                out.line((LEFT, y(value)), (WIDTH - RIGHT, y(value)), GRID, 0.8, "");
             }
-            text(out, at, y(value) + 4.0, anchor, colour, 11.0, &label);
+            out.text((at, y(value) + 4.0), anchor, colour, 11.0, &label);
         }
-        text(out, at, HEAD - 4.0, anchor, colour, 11.0, unit);
+        out.text((at, HEAD - 4.0), anchor, colour, 11.0, unit);
         // A delay is measured now and then in recordings: then the line goes on over the gap, but not over an outage.
         let (mut path, mut broken) = (String::new(), true);
         for &(t, value) in &values {
@@ -223,7 +191,7 @@ fn link(out: &mut String, course: &Course, x: &impl Fn(f64) -> f64) {
             "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\" stroke-dasharray=\"{dash}\" stroke-linejoin=\"round\"/>"
         );
     }
-    line(out, (LEFT, bottom), (WIDTH - RIGHT, bottom), PALE, 1.0);
+    out.line((LEFT, bottom), (WIDTH - RIGHT, bottom), PALE, 1.0, "");
 }
 
 /// Progress at risk over time, seconds: corners of a line.
@@ -267,23 +235,20 @@ struct Scale {
     point: f64,
 }
 
-fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, sum: &str, scale: &Scale, x: &impl Fn(f64) -> f64) {
+fn lane(out: &mut Chart, course: &Course, lane: &Lane<'_>, sum: &str, scale: &Scale, x: &impl Fn(f64) -> f64) {
     let Scale { top, most, span, point } = *scale;
     let (unit, _, short) = unit(span * point);
     let (bottom, outcome) = (top + PANEL, lane.outcome);
     let y = |seconds: f64| bottom - seconds / most * (PANEL - 8.0);
-    text(
+    let _ = writeln!(
         out,
-        LEFT,
+        "<text x=\"{LEFT:.1}\" y=\"{:.1}\" fill=\"{INK}\" font-size=\"13\" font-weight=\"bold\">{}</text>",
         top - 6.0,
-        "start",
-        INK,
-        13.0,
-        &format!("<tspan font-weight=\"bold\">{}</tspan>", escape(lane.name)),
+        escape(lane.name)
     );
-    text(out, WIDTH - RIGHT, top - 6.0, "end", PALE, 12.0, sum);
-    text(out, LEFT - 8.0, y(most) + 8.0, "end", PALE, 11.0, &format!("{:.0} {short}", most * point / unit));
-    text(out, LEFT - 8.0, bottom, "end", PALE, 11.0, "0");
+    out.text((WIDTH - RIGHT, top - 6.0), "end", PALE, 12.0, sum);
+    out.text((LEFT - 8.0, y(most) + 8.0), "end", PALE, 11.0, &format!("{:.0} {short}", most * point / unit));
+    out.text((LEFT - 8.0, bottom), "end", PALE, 11.0, "0");
     let mut path = format!("M{:.1} {bottom:.1}", x(0.0));
     for (t, seconds) in risk(course, outcome) {
         let _ = write!(path, "L{:.1} {:.1}", x(t), y(seconds));
@@ -296,21 +261,21 @@ fn lane(out: &mut String, course: &Course, lane: &Lane<'_>, sum: &str, scale: &S
     for event in &outcome.events {
         match *event {
             Event::Synced { began, ended } => {
-                rect(out, x(began), bottom, (x(ended) - x(began)).max(1.0), 8.0, SYNC);
-                line(out, (x(ended), bottom), (x(ended), top + 4.0), SYNC, 0.9);
+                out.rect((x(began), bottom), ((x(ended) - x(began)).max(1.0), 8.0), SYNC);
+                out.line((x(ended), bottom), (x(ended), top + 4.0), SYNC, 0.9, "");
             }
-            Event::Cut { began, ended } => rect(out, x(began), bottom, (x(ended) - x(began)).max(1.0), 8.0, LOSS),
+            Event::Cut { began, ended } => out.rect((x(began), bottom), ((x(ended) - x(began)).max(1.0), 8.0), LOSS),
             Event::Lost { at, seconds } => {
                 let _ =
                     writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3.5\" fill=\"{LOSS}\"/>", x(at), y(seconds));
                 if seconds * point >= unit / 2.0 {
                     let label = format!("{:.1}", seconds * point / unit);
-                    text(out, x(at) + 6.0, (y(seconds) + 3.0).max(top + 8.0), "start", LOSS, 10.5, &label);
+                    out.text((x(at) + 6.0, (y(seconds) + 3.0).max(top + 8.0)), "start", LOSS, 10.5, &label);
                 }
             }
         }
     }
-    line(out, (LEFT, bottom), (WIDTH - RIGHT, bottom), PALE, 1.0);
+    out.line((LEFT, bottom), (WIDTH - RIGHT, bottom), PALE, 1.0, "");
 }
 
 #[cfg(test)]
@@ -330,7 +295,7 @@ mod tests {
         let count = |what: &str| chart.matches(what).count();
         assert_eq!(count("<circle"), outcome.outages as usize + 1);
         // One more of each in the legend.
-        let syncs = format!("height=\"8.0\" fill=\"{SYNC}\"");
+        let syncs = format!("height=\"8.00\" fill=\"{SYNC}\"");
         assert_eq!(count(&syncs), (outcome.syncs - outcome.cut) as usize);
         assert!(chart.contains("a &lt; b &amp; c") && !chart.contains("NaN") && !chart.contains("inf"));
         assert!(chart.starts_with("<svg") && chart.ends_with("</svg>\n"));

@@ -1,6 +1,6 @@
-//! Pieces of charts, in the colours that those of `wayfare-sim` have.
+//! Pieces of charts: one look for all of them.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write};
 
 /// Text, and what matters.
 pub const INK: &str = "#1f2937";
@@ -26,12 +26,6 @@ impl Chart {
              <title>{}</title>\n<rect width=\"{width:.0}\" height=\"{height:.0}\" fill=\"white\"/>\n",
             escape(title)
         ))
-    }
-
-    /// Something that is made elsewhere.
-    pub fn raw(&mut self, content: &str) {
-        self.0.push_str(content);
-        self.0.push('\n');
     }
 
     /// Text; `anchor` is start, middle or end.
@@ -64,6 +58,13 @@ impl Chart {
     pub fn end(mut self) -> String {
         self.0.push_str("</svg>\n");
         self.0
+    }
+}
+
+/// What has no word of its own here.
+impl Write for Chart {
+    fn write_str(&mut self, element: &str) -> fmt::Result {
+        self.0.write_str(element)
     }
 }
 
