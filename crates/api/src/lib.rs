@@ -4,13 +4,17 @@
 
 mod access;
 mod deed;
+mod machine;
 mod plan;
 mod problem;
 mod task;
 mod view;
 
 pub use access::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
-pub use deed::{Invitation, Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
+pub use deed::{Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
+pub use machine::{
+    INVITED_MAX, Invitation, InviteRequest, LABELS_MAX, Label, NodeWish, UnikernelView, check_label, check_node_name,
+};
 pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
 pub use task::{Objective, SetRequest, TaskRequest, check_name};
