@@ -1,9 +1,9 @@
 // The page: what it begins with, its frame, and which part of it is shown.
 import { render } from 'preact';
-import type { ComponentType } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 import { Access } from './access';
-import { language, speak, t } from './i18n';
+import { language, learn, speak, t } from './i18n';
+import { later } from './later';
 import { Nodes, OneNode } from './nodes';
 import { Overview } from './overview';
 import { go, here, parts } from './router';
@@ -14,17 +14,6 @@ import { Tasks } from './tasks';
 import { theme, type Theme } from './theme';
 import { complain, Title, Toasts } from './ui';
 
-/** A part of the page that comes when it is first looked at: charts and digests are most of what there is to load. */
-function later<P extends object>(get: () => Promise<ComponentType<P>>): ComponentType<P> {
-  let got: ComponentType<P> | undefined;
-  return function Later(props: P) {
-    const [Part, set] = useState(() => got);
-    useEffect(() => {
-      if (!got) get().then((part) => set(() => (got = part)), complain);
-    }, []);
-    return Part ? <Part {...props} /> : null;
-  };
-}
 const OneTask = later(() => import('./task').then((part) => part.OneTask));
 const Submit = later(() => import('./submit').then((part) => part.Submit));
 
@@ -122,7 +111,7 @@ export function Choices() {
           <option value="dark">{t('dark')}</option>
         </select>
       </label>
-      <button class="plain" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh')}>
+      <button class="plain" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh').catch(complain)}>
         {language.value === 'zh' ? 'English' : '中文'}
       </button>
     </>
@@ -162,6 +151,11 @@ async function enterAtLast() {
 
 // What is to be shown is asked for before anything is drawn.
 void enterAtLast();
-const app = document.getElementById('app')!;
-app.textContent = '';
-render(<Whole />, app);
+// English, if the other does not come.
+void learn(language.value)
+  .catch(complain)
+  .then(() => {
+    const app = document.getElementById('app')!;
+    app.textContent = '';
+    render(<Whole />, app);
+  });

@@ -15,7 +15,7 @@ pub use deed::{Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
 pub use machine::{
     INVITED_MAX, Invitation, InviteRequest, LABELS_MAX, Label, NodeWish, UnikernelView, check_label, check_node_name,
 };
-pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
+pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanPolicy, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
 pub use task::{Objective, SetRequest, TaskRequest, check_name};
 pub use view::{Accepted, Event, Moment, NodeView, SetView, TaskState, TaskView};

@@ -27,7 +27,9 @@ pub(super) struct Wish {
     name: Option<String>,
     /// `elf` unless something else is said: QEMU, GRUB; `iso`: a disc or USB stick for PCs; `raw`: U-Boot, a Raspberry Pi.
     format: Option<String>,
-    /// The image's own command line, as `wayfare.ip=192.0.2.7/24`.
+    /// Where other nodes reach the machine, as `192.0.2.9:7600`; what its network gives it, unless it is said.
+    address: Option<String>,
+    /// More for the image's own command line, as `wayfare.watchdog=60`.
     append: Option<String>,
 }
 
@@ -51,7 +53,7 @@ pub(super) async fn unikernels() -> Json<Vec<UnikernelView>> {
 /// An image for a machine without an operating system. It is the node that it is called, with the node's key in it: that is a member
 /// of the cluster from now on, and is there when a machine boots it. One machine, and nobody else, is to have it.
 #[utoipa::path(get, path = "/v1/unikernels/{isa}", tag = "nodes", params(("isa" = String, Path), Wish), responses(
-    (status = 200, body = [u8], content_type = "application/octet-stream"),
+    (status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
 ))]
 pub(super) async fn unikernel(
     State(app): State<App>,
@@ -76,14 +78,15 @@ pub(super) async fn unikernel(
     if let Some(name) = &wish.name {
         check_node_name(name).map_err(|message| failed(422, message))?;
     }
+    let line = line(&wish)?;
     let path = image::kernel(&isa).map_err(|e| failed(404, format!("{e:#}")))?;
     let Ok(permit) = AT_ONCE.acquire().await else { return Err(failed(503, "the controller has ended")) };
     let made = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let broken = |e: anyhow::Error| failed(500, format!("{e:#}"));
         let mut kernel = image::read(&path).map_err(broken)?;
-        if let Some(line) = &wish.append {
-            kernel = wayfare_board::append(&kernel, line).map_err(|e| failed(422, e.to_string()))?;
+        if let Some(line) = line {
+            kernel = wayfare_board::append(&kernel, &line).map_err(|e| failed(422, e.to_string()))?;
         }
         // What cannot be made is to use up no name.
         format.made_of(kernel.clone()).map_err(broken)?;
@@ -124,6 +127,18 @@ fn format(isa: &str, wanted: Option<&str>) -> Result<Format, Failed> {
     Ok(format)
 }
 
+/// The image's own command line.
+fn line(wish: &Wish) -> Result<Option<String>, Failed> {
+    let address = match wish.address.as_deref() {
+        Some(address) if address.parse::<std::net::SocketAddr>().is_err() => {
+            return Err(failed(422, format!("address: {address:?} is no address and port, as 192.0.2.9:7600")));
+        }
+        address => address.map(|address| format!("wayfare.address={address}")),
+    };
+    let words: Vec<String> = address.into_iter().chain(wish.append.clone()).collect();
+    Ok((!words.is_empty()).then(|| words.join(" ")))
+}
+
 fn first_free(app: &App) -> Result<String, Failed> {
     for n in 1..=NAMES {
         let name = format!("board{n}");
@@ -137,6 +152,21 @@ fn first_free(app: &App) -> Result<String, Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_goes_onto_the_command_line() {
+        let wish = |address: &str, append: Option<&str>| Wish {
+            name: None,
+            format: None,
+            address: Some(address.into()),
+            append: append.map(Into::into),
+        };
+        let said = line(&wish("192.0.2.9:7600", Some("wayfare.watchdog=60"))).ok().flatten();
+        assert_eq!(said.as_deref(), Some("wayfare.address=192.0.2.9:7600 wayfare.watchdog=60"));
+        for wrong in ["192.0.2.9", "1.2.3.4:5 wayfare.loopback=1.1.1.1", ""] {
+            assert_eq!(line(&wish(wrong, None)).err().map(|Failed(problem)| problem.status), Some(422), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_form_that_no_machine_of_the_kind_boots_is_refused() {
