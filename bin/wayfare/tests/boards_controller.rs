@@ -15,7 +15,8 @@ impl Machine {
         let address = format!("127.0.0.1:{}", free_port());
         let console = std::fs::File::create(up.home.path("board.log")).unwrap();
         let errors = console.try_clone().unwrap();
-        let mut run = up.home.wayfare(["unikernel", "run", image, "--memory", "256M", "--listen", &address]);
+        let mut run =
+            up.home.wayfare(["unikernel", "run", image, "--memory", "256M", "--cpus", "2", "--listen", &address]);
         Machine(run.stdin(Stdio::null()).stdout(console).stderr(errors).spawn().unwrap())
     }
 }
@@ -56,27 +57,37 @@ fn an_image_of_the_controllers_is_a_node_and_tasks_go_there_and_back() {
         node["state"] == "ready" && node["bare"] == true && node["isa"] == "x86_64"
     });
 
-    // More than there is room for beside the board.
     let args = ["4", "1500", "10"];
     let line = printed("steady", &args);
-    let mut wish = set("night", "steady", &args, 6);
-    wish["tasks"][0]["memory"] = json!(32 << 20);
-    up.submit(&wish).ok();
-    let task = || up.ask("GET", "/v1/tasks/night-steady-1", b"").1;
-    let lines = || up.run(&["logs", "night-steady-1"]).ok().stdout.lines().count();
+    let submit = |name: &str, count: u32, cores: f64| {
+        let mut wish = set(name, "steady", &args, count);
+        wish["tasks"][0]["memory"] = json!(32 << 20);
+        wish["tasks"][0]["cores"] = json!(cores);
+        up.submit(&wish).ok();
+    };
+    submit("sim", 1, 0.5);
+    let task = |name: &str| up.ask("GET", &format!("/v1/tasks/{name}"), b"").1;
+    let lines = || up.run(&["logs", "sim-steady"]).ok().stdout.lines().count();
     until("it has come some way", PATIENCE, || lines() > 50);
-    assert_eq!(task()["node"], "node1");
-    let moved = up.run(&["migrate", "night-steady-1", "--to", "board"]).ok().stdout;
+    assert_eq!(task("sim-steady")["node"], "node1");
+    let moved = up.run(&["migrate", "sim-steady", "--to", "board"]).ok().stdout;
     assert!(moved.contains("from node1 to board: it stood still for"), "{moved}");
+    // While it is there, there is room for one more on the board, and not on the node that it has left.
+    submit("beside", 3, 0.5);
+    submit("wide", 1, 0.75);
     let before = lines();
     until(&format!("it goes on there: {}", log()), PATIENCE, || lines() > before + 50);
-    assert_eq!((&task()["node"], &task()["state"]), (&json!("board"), &json!("running")));
-    up.run(&["migrate", "night-steady-1", "--to", "node1"]).ok();
-    up.run(&["wait", "night"]).ok();
-    up.check("night", &line);
+    assert_eq!((&task("sim-steady")["node"], &task("sim-steady")["state"]), (&json!("board"), &json!("running")));
+    assert_eq!(task("wide-steady")["state"], "waiting");
+    up.run(&["migrate", "sim-steady", "--to", "node1"]).ok();
+    assert_eq!(task("sim-steady")["node"], "node1");
+    for name in ["sim", "beside", "wide"] {
+        up.run(&["wait", name]).ok();
+        up.check(name, &line);
+    }
 
     // Each began on the node that has a compiler, whatever room the board had.
-    for task in up.tasks("night") {
+    for task in ["sim", "beside", "wide"].into_iter().flat_map(|name| up.tasks(name)) {
         let name = task["name"].as_str().unwrap();
         let shown: Value = serde_json::from_str(&up.run(&["task", name, "-o", "json"]).ok().stdout).unwrap();
         let began = |moment: &&Value| moment["state"] == "starting";
