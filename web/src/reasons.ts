@@ -79,7 +79,7 @@ const FORMS: [string, string][] = [
   ['nobody was invited: some of these nodes are there', '未发出邀请：其中有些节点已存在'],
   ['there is a node named {name}: use another name, or {command} if it is no more', '已有名为 {name} 的节点：请换名，若它已不存在请执行 {command}'],
   ['format {format}: {why}', '格式 {format}：{why}'],
-  ['address: {address} is no address and port, as 192.0.2.9:7600', '{address} 不是地址和端口，例如 192.0.2.9:7600'],
+  ['address: {address} is no IPv4 address with a port, as 192.0.2.9:7600', '{address} 不是带端口的 IPv4 地址，例如 192.0.2.9:7600'],
   ['no such token is good here', '令牌无效'],
   ['the controller cannot be reached', '无法连接控制器'],
   // web/src/schema.ts, json.ts, and crates/api where it says the same: what is wrong with what was typed.

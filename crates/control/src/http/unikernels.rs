@@ -130,8 +130,8 @@ fn format(isa: &str, wanted: Option<&str>) -> Result<Format, Failed> {
 /// The image's own command line.
 fn line(wish: &Wish) -> Result<Option<String>, Failed> {
     let address = match wish.address.as_deref() {
-        Some(address) if address.parse::<std::net::SocketAddr>().is_err() => {
-            return Err(failed(422, format!("address: {address:?} is no address and port, as 192.0.2.9:7600")));
+        Some(address) if address.parse::<std::net::SocketAddrV4>().is_err() => {
+            return Err(failed(422, format!("address: {address:?} is no IPv4 address with a port, as 192.0.2.9:7600")));
         }
         address => address.map(|address| format!("wayfare.address={address}")),
     };
@@ -163,7 +163,7 @@ mod tests {
         };
         let said = line(&wish("192.0.2.9:7600", Some("wayfare.watchdog=60"))).ok().flatten();
         assert_eq!(said.as_deref(), Some("wayfare.address=192.0.2.9:7600 wayfare.watchdog=60"));
-        for wrong in ["192.0.2.9", "1.2.3.4:5 wayfare.loopback=1.1.1.1", ""] {
+        for wrong in ["192.0.2.9", "[::1]:7600", "1.2.3.4:5 wayfare.loopback=1.1.1.1", ""] {
             assert_eq!(line(&wish(wrong, None)).err().map(|Failed(problem)| problem.status), Some(422), "{wrong}");
         }
     }
