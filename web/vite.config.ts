@@ -33,7 +33,8 @@ function first(): Plugin {
       handler(_, { bundle = {} }) {
         const name = Object.keys(bundle).find((name) => /\bfirst-[^/]*\.js$/.test(name));
         if (!name) throw new Error('src/first.js has not been emitted');
-        return [{ tag: 'script', attrs: { src: `/${name}`, async: true }, injectTo: 'head-prepend' }];
+        // Before the styles, for which scripts wait that stand behind them.
+        return [{ tag: 'script', attrs: { src: `/${name}` }, injectTo: 'head-prepend' }];
       },
     },
   };

@@ -235,7 +235,7 @@ test('a node is cordoned, labelled, drained and taken back, and another is invit
   await expect(page.locator('.title .state')).toHaveText('cordoned');
   await page.getByRole('button', { name: 'Drain…' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
-  await expect(page.locator('.toast').last()).toContainText('Moved: sim to node');
+  await expect(page.locator('.toast').last()).toContainText('Moved: sim → node');
   await shot(page, 'node');
   await accessible(page);
   await page.getByRole('button', { name: 'Uncordon' }).click();

@@ -1,6 +1,6 @@
 // The page: what it begins with, its frame, and which part of it is shown.
 import { render } from 'preact';
-import { useEffect } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { Access } from './access';
 import { language, learn, speak, t } from './i18n';
 import { later } from './later';
@@ -100,7 +100,17 @@ function Frame() {
   );
 }
 
+/** From when on fonts are loaded that nobody waits for, milliseconds after something is drawn. */
+const LATER = 100;
+
 export function Choices() {
+  // The one word in the other script takes a font of its own, and tens of milliseconds: not before all else is seen.
+  const [isLater, setLater] = useState(language.value === 'zh');
+  useEffect(() => {
+    const timer = setTimeout(() => setLater(true), LATER);
+    return () => clearTimeout(timer);
+  }, []);
+  const other = language.value === 'zh' ? 'English' : '中文';
   return (
     <>
       <label class="choice">
@@ -111,8 +121,8 @@ export function Choices() {
           <option value="dark">{t('dark')}</option>
         </select>
       </label>
-      <button class="plain" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh').catch(complain)}>
-        {language.value === 'zh' ? 'English' : '中文'}
+      <button class="plain language" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh').catch(complain)}>
+        {isLater && other}
       </button>
     </>
   );

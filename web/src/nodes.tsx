@@ -154,7 +154,7 @@ export function OneNode({ name }: { name: string }) {
           close={close}
           act={async () => {
             const moved = await ask('post', '/v1/nodes/{name}/drain', { name });
-            say(moved.length ? t('Moved: {list}', { list: moved.join(', ') }) : t('Nothing was to be moved, or nothing could be.'));
+            say(moved.length ? t('Moved: {list}', { list: moved.map((one) => one.replace(' to ', ' → ')).join(', ') }) : t('Nothing was to be moved, or nothing could be.'));
           }}
         />
       )}
@@ -240,7 +240,7 @@ function There({ name, lost }: { name: string; lost: boolean }) {
               {all.map((task) => (
                 <tr key={task.name}>
                   <td>{tasks.has(task.name) ? <a href={`/tasks/${encodeURIComponent(task.name)}`}>{task.name}</a> : task.name}</td>
-                  <td>{task.state}</td>
+                  <td>{told(task.state)}</td>
                   <td class="number">{span(task.ran)}</td>
                   <td class="number">{bytes(task.memory)}</td>
                   <td class="number">{bytes(task.log)}</td>

@@ -39,6 +39,11 @@ describe('every reason has its Chinese:', () => {
     expect(forms).toContain('it ended with status {status}');
     expect(forms.map(filled).filter((one) => !inChinese(one))).toEqual([]);
   });
+  it('what a task does, as its node has it', () => {
+    const all = [...text('control/src/http/machines.rs').matchAll(/At::\w+(?: \{ \.\. \})? => "(\w+)"/g)].map((found) => found[1]!);
+    expect(all.length).toBe(8);
+    expect(all.filter((one) => !inChinese(one))).toEqual([]);
+  });
   it('why a standby is synced, or not', () => {
     const all = shown('policy/src/reason.rs', 'Reason');
     // Parts that are put together.

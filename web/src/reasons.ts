@@ -44,6 +44,15 @@ const FORMS: [string, string][] = [
   ['it trapped: {why}', '运行出错（trap）：{why}'],
   ['{node} is lost, and {standby} is to go on with it', '{node} 失联，将由 {standby} 继续运行'],
   ['its node was lost, and its standby did not go on with it', '所在节点失联，备份也未能继续运行'],
+  // crates/control/src/http/machines.rs: what a task does, as its node has it.
+  ['running', '运行中'],
+  ['moving', '迁移中'],
+  ['unknown', '未知'],
+  ['exited', '已退出'],
+  ['trapped', '运行出错（trap）'],
+  ['stopped', '已停止'],
+  ['left', '已迁出'],
+  ['failed', '失败'],
   // crates/policy/src/reason.rs: why a standby is synced now, or not.
   ['no sync: the link is down', '不同步：链路中断'],
   ['a sync is under way', '正在同步'],

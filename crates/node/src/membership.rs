@@ -93,9 +93,14 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
 /// # Errors
 /// On a node without the cluster's key.
 pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
+    invite_by(dirs, &Db::open(dirs)?, valid)
+}
+
+/// The same by whoever has the database open.
+pub(crate) fn invite_by(dirs: &Dirs, db: &Db, valid: Duration) -> Result<Token> {
     let authority = authority(dirs)?.public();
     let token = Token { invitation: random()?, secret: random()?, authority };
-    Db::open(dirs)?.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
+    db.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
     Ok(token)
 }
 

@@ -120,7 +120,7 @@ impl Agent {
     /// # Errors
     /// On a node without the cluster's key.
     pub fn invite(&self, valid: Duration) -> Result<String> {
-        Ok(format!("{}@{}", membership::invite(&self.dirs, valid)?, self.settings.address))
+        Ok(format!("{}@{}", membership::invite_by(&self.dirs, &self.db, valid)?, self.settings.address))
     }
 
     /// Whether there is a member of this name, heard of or not.

@@ -168,8 +168,9 @@ pub(super) async fn invite(
     Perhaps(request): Perhaps<InviteRequest>,
 ) -> Result<(StatusCode, Json<Vec<Invitation>>), Failed> {
     who.may(Role::Admin)?;
-    let invite = |name: Option<String>| {
-        let join = app.agent.invite(INVITED).map_err(|e| failed(502, format!("{e:#}")))?;
+    let agent = app.agent.clone();
+    let invite = move |name: Option<String>| {
+        let join = agent.invite(INVITED).map_err(|e| failed(502, format!("{e:#}")))?;
         let called = name.as_deref().unwrap_or("NAME");
         let command = format!("wayfare node join {join} --name {called} && wayfare node serve --listen 0.0.0.0:7600");
         Ok(Invitation { name, join, command, ttl: INVITED.as_secs() })
@@ -193,8 +194,10 @@ pub(super) async fn invite(
     }
     let names: Vec<String> = request.nodes.iter().map(|node| node.name.clone()).collect();
     app.ask(|answer| Command::Expect { nodes: request.nodes, answer }).await?;
-    let all = names.into_iter().map(|name| invite(Some(name))).collect::<Result<_, Failed>>()?;
-    Ok((StatusCode::CREATED, Json(all)))
+    // Each is on the disk before it is said.
+    let all = tokio::task::spawn_blocking(move || names.into_iter().map(|name| invite(Some(name))).collect());
+    let all: Result<_, Failed> = all.await.map_err(|_| failed(500, "nobody could be invited"))?;
+    Ok((StatusCode::CREATED, Json(all?)))
 }
 
 #[cfg(test)]
