@@ -111,8 +111,8 @@ function Compared({ made, usual }: { made: Plan; usual: Plan }) {
         </tr>
       </thead>
       <tbody>
-        {row(`${made.policy}, ${t('Seed')} ${made.seed}`, made, 'made')}
-        {row(`${usual.policy}, ${t('Seed')} ${usual.seed} (${t('as the controller does')})`, usual, 'usual')}
+        {row(`${made.policy}, ${t('seed {n}', { n: made.seed })}`, made, 'made')}
+        {row(`${usual.policy}, ${t('seed {n}', { n: usual.seed })} (${t('as the controller does')})`, usual, 'usual')}
       </tbody>
     </table>
   );

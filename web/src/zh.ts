@@ -261,6 +261,7 @@ export const zh = {
   'Bare x86-64, AArch64 and RISC-V machines boot Wayfare alone. An image has its node in it, key and all, and that joins when a machine boots it: give it to one machine, and keep it as you keep a key.': 'x86-64、AArch64 和 RISC-V 裸机可直接启动 Wayfare。镜像中包含节点及其密钥，机器启动后即加入集群：只用于一台机器，并像密钥一样保管。',
   Policy: '策略',
   Seed: '种子',
+  'seed {n}': '种子 {n}',
   Makespan: '全部完成',
   'Mean response': '平均完成',
   'as the controller does': '控制器所用',
