@@ -136,7 +136,7 @@ async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Send
     match deed {
         Deed::Launch { node, number, task } => {
             let id = task.id;
-            let launched = tokio::time::timeout(START, agent.launch_at(&node, *task)).await;
+            let launched = tokio::time::timeout(START, agent.launch_at(&node, *task, None)).await;
             let result = match launched {
                 Ok(Ok(Ok(()))) => Start::Done,
                 Ok(Ok(Err(why))) => Start::Refused(why),
