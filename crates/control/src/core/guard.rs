@@ -72,7 +72,7 @@ impl Core {
         self.engine.handle_ended(now, of);
         let Some(task) = self.tasks.get(&number) else { return };
         let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
-        if !self.engine.handle_running(now, &owner, demand, id) {
+        if !self.engine.handle_running(now, &owner, demand, id, 0.0) {
             tracing::warn!(task = %task.name, "has come to {node}, where there is no room for it");
         }
     }

@@ -159,7 +159,7 @@ impl Core {
         let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
         self.engine.handle_cancelled(now, demand.id);
         self.engine.handle_ended(now, demand.id);
-        if !self.engine.handle_running(now, &owner, demand, node) {
+        if !self.engine.handle_running(now, &owner, demand, node, 0.0) {
             tracing::warn!(task = %task.name, "runs where there is no room for it");
         }
         // Whether its node was told is not known; it starts a task once, however often it is told.
