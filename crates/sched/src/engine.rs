@@ -124,6 +124,8 @@ pub struct Engine {
     kept: Option<(u32, TaskId)>,
     /// When images that were sent will have come.
     images: BTreeMap<(u32, ImageId), Nanos>,
+    /// Nodes that have an image, or will soon.
+    holders: BTreeSet<(ImageId, u32)>,
     /// Nodes that have room since they were last looked at.
     freed: VecDeque<u32>,
     /// Shapes that have new tasks since a node was last looked for.
@@ -151,6 +153,7 @@ impl Engine {
             ending: BTreeSet::new(),
             kept: None,
             images: BTreeMap::new(),
+            holders: BTreeSet::new(),
             freed: VecDeque::new(),
             fresh: BTreeSet::new(),
             stops: VecDeque::new(),
@@ -262,7 +265,9 @@ impl Engine {
         if let Some(n) = self.fleet.place(node.id) {
             self.drop_tasks(n);
         }
+        let images = node.images.clone();
         let n = self.fleet.join(node);
+        self.holders.extend(images.into_iter().map(|image| (image, n)));
         self.topology += 1;
         self.freed.push_back(n);
     }
@@ -390,6 +395,10 @@ impl Engine {
         }
         while let Some((&image, _)) = self.images.range((n, ImageId(0))..=(n, ImageId(u64::MAX))).next() {
             self.images.remove(&image);
+            self.holders.remove(&(image.1, n));
+        }
+        for image in &self.fleet.members[n as usize].node.images {
+            self.holders.remove(&(*image, n));
         }
         if let Some((n, _)) = self.kept.take_if(|k| k.0 == n) {
             self.fleet.keep(n, false);
@@ -406,19 +415,43 @@ impl Engine {
         Some(nanos(left) as f64 * speed)
     }
 
+    /// Starts a task there, or on a node that offers the same and has the task's image.
     fn start_on(&mut self, n: u32) -> Option<Action> {
+        let id = self.choose(n)?;
+        Some(self.start(self.with_image(n, id).unwrap_or(n), id))
+    }
+
+    /// The task that a node should have.
+    fn choose(&mut self, n: u32) -> Option<TaskId> {
         if self.fleet.open(n).0 == 0 {
             return None;
         }
-        let id = match self.kept {
+        match self.kept {
             Some((node, id)) if node == n => {
                 let spec = &self.tasks.get(&id)?.spec;
                 let (cores, memory) = self.fleet.open(n);
-                (spec.cores <= cores && spec.memory <= memory).then_some(id)?
+                (spec.cores <= cores && spec.memory <= memory).then_some(id)
             }
-            _ => self.queue.choose(&self.fleet, n, self.in_time(n), self.topology)?,
-        };
-        Some(self.start(n, id))
+            _ => self.queue.choose(&self.fleet, n, self.in_time(n), self.topology),
+        }
+    }
+
+    /// A node that offers the same as this one, and has the task's image, where this one has not.
+    fn with_image(&self, n: u32, id: TaskId) -> Option<u32> {
+        /// Nodes that are looked at.
+        const LOOK: usize = 16;
+        let spec = &self.tasks.get(&id)?.spec;
+        let member = &self.fleet.members[n as usize];
+        if member.node.fetch(spec) == 0 || self.holders.contains(&(spec.image, n)) {
+            return None;
+        }
+        let is_kept = |n: u32| self.kept.is_some_and(|kept| kept.0 == n);
+        let holders = self.holders.range((spec.image, 0)..=(spec.image, u32::MAX)).map(|holder| holder.1);
+        holders.take(LOOK).find(|&other| {
+            let room = self.fleet.open(other);
+            let fits = spec.cores <= room.0 && spec.memory <= room.1 && !is_kept(other);
+            fits && self.fleet.members[other as usize].class == member.class
+        })
     }
 
     /// On the fastest node that has room for this shape, or on one that would do it in time.
@@ -455,6 +488,7 @@ impl Engine {
             0 => 0,
             _ => {
                 let now = self.now;
+                self.holders.insert((task.spec.image, n));
                 let come = self.images.entry((n, task.spec.image));
                 come.or_insert_with(|| now.saturating_add(member.node.fetch(&task.spec))).saturating_sub(now)
             }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use wayfare_sched::engine::{Chance, Settings};
 use wayfare_sched::units::SECOND;
-use wayfare_sched::{Action, Engine, Estimate, Link, Nanos, Node, NodeId, Objective, Reason, Refusal, TaskId, TaskSpec};
+use wayfare_sched::{Action, Engine, Estimate, ImageId, Link, Nanos, Node, NodeId, Objective, Reason, Refusal, TaskId, TaskSpec};
 
 fn engine(nodes: &[Node]) -> Engine {
     let mut engine = Engine::new(Settings::default());
@@ -340,7 +340,7 @@ proptest! {
                 Event::Measured(n, speed) => {
                     let speed = [0.5, 1.0, 3.0][speed as usize];
                     let link = Link { bandwidth: 1e6, latency: 0 };
-                    prop_assert_eq!(e.handle_measured(now, NodeId(n), speed, link), nodes.contains_key(&n));
+                    prop_assert_eq!(e.handle_measured(now, NodeId(n), speed, link, vec![]), nodes.contains_key(&n));
                 }
                 Event::Cancelled(task) => {
                     e.handle_cancelled(now, TaskId(task));
@@ -482,8 +482,8 @@ fn a_node_that_is_found_to_be_slower_keeps_its_tasks_for_longer() {
     arrive(&mut e, "", 1, 100.0);
     assert_eq!(started(&mut e, 0), [1]);
     let link = Link { bandwidth: 1e6, latency: 0 };
-    assert!(e.handle_measured(50 * SECOND, NodeId(0), 0.5, link));
-    assert!(!e.handle_measured(50 * SECOND, NodeId(9), 0.5, link));
+    assert!(e.handle_measured(50 * SECOND, NodeId(0), 0.5, link, vec![]));
+    assert!(!e.handle_measured(50 * SECOND, NodeId(9), 0.5, link, vec![]));
     assert_eq!((e.counts(), e.node_of(TaskId(1))), ((0, 1), Some(NodeId(0))));
     e.handle_joined(50 * SECOND, Node::new(1, 1, 8));
     // Half of it is done, and the rest takes twice as long.
@@ -510,4 +510,29 @@ fn what_is_left_of_a_task_that_takes_longer_than_thought() {
     for done in [f64::NAN, -1.0, f64::INFINITY, 1e300] {
         assert!(unsure.left(done).is_finite() && unsure.left(done) >= 0.0);
     }
+}
+
+#[test]
+fn of_nodes_that_are_alike_the_one_that_has_the_image_gets_the_task() {
+    let slow = |id| Node { link: Link { bandwidth: 1e6, latency: 0 }, ..Node::new(id, 1, 8) };
+    let mut e = engine(&[slow(0), slow(1), Node { images: vec![ImageId(7)], ..slow(2) }]);
+    let task = |id, image| TaskSpec { image: ImageId(image), transfer: 5_000_000, ..TaskSpec::new(id, 10.0) };
+    let start = |e: &mut Engine, id, image| {
+        e.handle_arrived(0, "", task(id, image)).unwrap();
+        match actions(e, 0)[..] {
+            [Action::Start { node, end, .. }] => (node.0, end / SECOND),
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(start(&mut e, 1, 7), (2, 10));
+    // The only one that has it is taken: it is sent.
+    assert_eq!(start(&mut e, 2, 7).1, 15);
+    e.handle_ended(0, TaskId(2));
+    assert!(e.handle_measured(0, NodeId(1), 1.0, slow(1).link, vec![ImageId(9)]));
+    // Or will be: it is on its way there.
+    assert_eq!((start(&mut e, 3, 9), start(&mut e, 4, 7)), ((1, 10), (0, 15)));
+    // A node that was lost may have lost it.
+    e.handle_lost(0, NodeId(2));
+    e.handle_joined(0, slow(2));
+    assert_eq!(start(&mut e, 5, 7), (2, 15));
 }

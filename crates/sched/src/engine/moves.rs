@@ -2,7 +2,7 @@
 
 use super::{Engine, Running};
 use crate::Nanos;
-use crate::model::{Estimate, Link, Node, NodeId, TaskId};
+use crate::model::{Estimate, ImageId, Link, Node, NodeId, TaskId};
 use crate::units::{seconds, within};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -106,11 +106,22 @@ impl Engine {
         }
     }
 
-    /// A node is as fast as that, and the way there is like that: what runs there goes on. False if it is not there.
-    pub fn handle_measured(&mut self, now: Nanos, id: NodeId, speed: f64, link: Link) -> bool {
+    /// A node is as fast as that, the way there is like that, and it has these images: what runs there goes on. False if it is not
+    /// there.
+    pub fn handle_measured(
+        &mut self,
+        now: Nanos,
+        id: NodeId,
+        speed: f64,
+        link: Link,
+        images: Vec<ImageId>,
+    ) -> bool {
         self.now = self.now.max(now);
         let Some(n) = self.fleet.place(id).filter(|n| self.fleet.members[*n as usize].up) else { return false };
-        self.fleet.members[n as usize].node.link = link;
+        self.holders.extend(images.iter().map(|image| (*image, n)));
+        let node = &mut self.fleet.members[n as usize].node;
+        // What was sent there meanwhile is there, whether it was told or not.
+        (node.link, node.images) = (link, images);
         let speed = within(speed, 1e-6, 1e6);
         if self.fleet.members[n as usize].node.speed() == speed {
             return true;
