@@ -32,8 +32,8 @@ describe('every reason has its Chinese:', () => {
     // What is put into a task's reason: up to the end of the statement, or of the match's arm.
     const said = /(?:\bwhy = |\bwhy\) = |\bwhy: |start_over\(number, &?|TaskState::(?:Failed|Cancelled), (?:None|Some\(\*status\)), )[^;]*?(?=;|\n {8,}\w+: |\n {12}(?:State|_))/g;
     const all = files.flatMap((file) => [...text(file).matchAll(said)].flatMap((found) => [...found[0].matchAll(LITERAL)].map((one) => one[1]!)));
-    // Names that stand in for one that is not known, and a field.
-    const forms = all.filter((one) => !/^((its|another) node|tasks\[\{i\}\])$/.test(one));
+    // Names that stand in for one that is not known, a field, and what is put together from two of these.
+    const forms = all.filter((one) => !/^((its|another) node|tasks\[\{i\}\]|\{why\}: \{from\})$/.test(one));
     expect(forms.length).toBeGreaterThan(15);
     expect(forms).toContain('it waits until a node has room');
     expect(forms).toContain('it ended with status {status}');
@@ -43,6 +43,13 @@ describe('every reason has its Chinese:', () => {
     const all = [...text('control/src/http/machines.rs').matchAll(/At::\w+(?: \{ \.\. \})? => "(\w+)"/g)].map((found) => found[1]!);
     expect(all.length).toBe(8);
     expect(all.filter((one) => !inChinese(one))).toEqual([]);
+  });
+  it('whether a move pays, and what a task goes on from', () => {
+    const all = shown('sched/src/migrate.rs', 'Verdict').filter((one) => / /.test(one));
+    expect(all.length).toBe(1);
+    expect(inChinese(filled(all[0]!))).toBeTruthy();
+    const [, from] = /format!\("(it goes on from [^"]*)"/.exec(text('control/src/core/snapshots.rs'))!;
+    expect(inChinese(`node1 was lost: ${filled(from!)}`)).toBe('node1 失联：从 7 秒前的快照继续运行');
   });
   it('why a standby is synced, or not', () => {
     const all = shown('policy/src/reason.rs', 'Reason');
@@ -56,7 +63,8 @@ describe('every reason has its Chinese:', () => {
 describe('a reason is put into Chinese', () => {
   it('with what stands in it', () => {
     for (const [en, zh] of [
-      ['it was moved here from node1: it stood still for 3.2 ms, 4.1 MiB were sent', '由 node1 迁移至此：停顿 3.2 毫秒，传送 4.1 MiB'],
+      ['it was moved here: it came from node1, stood still for 3.2 ms, 4.1 MiB were sent', '已迁移至此：来自 node1，停顿 3.2 毫秒，传送 4.1 MiB'],
+      ['node2 is free and faster: move: gains 5.0 s, costs 200 ms (150 ms of copying, 50 ms standing still)', 'node2 空闲且更快：迁移：节省 5.0 s，代价 200 ms（复制 150 ms，停顿 50 ms）'],
       ['ends here soonest, at 4m12s, though its image needs 850 ms', '在此完成最早（4m12s），虽然传送镜像需要 850 ms'],
       ['refused: it asks for 64 cores, and the largest node has 4', '拒绝：需要 64 个核，最大的节点只有 4 个'],
       ['refused: it asks for 9.0 GB, and the largest node has 2.1 GB', '拒绝：需要 9.0 GB，最大的节点只有 2.1 GB'],

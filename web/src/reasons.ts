@@ -25,6 +25,7 @@ const FORMS: [string, string][] = [
   ['refused: {n} tasks wait already', '拒绝：已有 {n} 个任务等待'],
   ['refused: a task of this name waits or runs', '拒绝：已有同名任务等待或运行'],
   // crates/control/src/core.rs and below it: what became of a task.
+  ['{why}: it goes on from its snapshot of {age} s ago', '{why}：从 {age} 秒前的快照继续运行'],
   ['it waits until a node has room', '等待有空间的节点'],
   ['cancelled', '已取消'],
   ['{node} was not heard of when the controller began', '控制器启动时没有 {node} 的消息'],
@@ -33,7 +34,12 @@ const FORMS: [string, string][] = [
   ['{node} does not have it any more', '{node} 上已没有该任务'],
   ['{node} does not answer', '{node} 没有应答'],
   ['it went on here when {node} was lost', '{node} 失联后在此继续运行'],
-  ['it was moved here from {node}: it stood still for {ms} ms, {mib} MiB were sent', '由 {node} 迁移至此：停顿 {ms} 毫秒，传送 {mib} MiB'],
+  ['{why}: it came from {node}, stood still for {ms} ms, {mib} MiB were sent', '{why}：来自 {node}，停顿 {ms} 毫秒，传送 {mib} MiB'],
+  ['it ends sooner here', '在此完成更早'],
+  ['it was moved here', '已迁移至此'],
+  ['{node} is free and faster: {why}', '{node} 空闲且更快：{why}'],
+  // crates/sched/src/migrate.rs: whether a move pays.
+  ['{verdict}: gains {gain}, costs {cost} ({copy} of copying, {still} standing still)', '{verdict}：节省 {gain}，代价 {cost}（复制 {copy}，停顿 {still}）'],
   ['it was moved here from {node}', '由 {node} 迁移至此'],
   ['it stays here: it was not moved to {node}', '留在此处：未能迁移到 {node}'],
   ['{node} was not heard of for a while', '{node} 一度没有消息'],
@@ -127,6 +133,8 @@ const FORMS: [string, string][] = [
 const WORDS: Record<string, string> = {
   sync: '同步',
   wait: '等待',
+  move: '迁移',
+  stay: '不迁移',
   'a text': '文本',
   'a number': '数字',
   'a whole number': '整数',

@@ -7,6 +7,7 @@ mod deed;
 mod machine;
 mod plan;
 mod problem;
+mod snapshot;
 mod task;
 mod view;
 
@@ -17,6 +18,7 @@ pub use machine::{
 };
 pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanPolicy, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
+pub use snapshot::{DestinationView, ResumeRequest, SnapshotView, UsageView};
 pub use task::{Objective, SetRequest, TaskRequest, check_name};
 pub use view::{Accepted, Event, Moment, NodeView, SetView, TaskState, TaskView};
 

@@ -3,7 +3,7 @@
 use super::access::Who;
 use super::{App, Asked, Failed, Named, Raw, Said, failed};
 use crate::core::Command;
-use crate::fleet::log_path;
+use crate::fleet::{carry, log_path};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -12,9 +12,7 @@ use utoipa::IntoParams;
 use wayfare_api::{
     Accepted, Moment, MoveRequest, Moved, Problem, Role, SetRequest, SetView, TaskRequest, TaskState, TaskView, Wrong,
 };
-use wayfare_cluster::control::{Order, Reply, Request as OfNode};
 use wayfare_snapshot::Digest;
-use wayfare_transfer::message::Mode;
 
 /// Submits a set: all of it is taken, or nothing.
 #[utoipa::path(post, path = "/v1/sets", tag = "work", request_body = SetRequest, responses(
@@ -151,41 +149,11 @@ pub(super) async fn migrate(
     who.may(Role::Operate)?;
     let (task, to) = (name.clone(), wish.to.clone());
     let (from, guarded) = app.ask(|answer| Command::MayMove { name: task, to, answer }).await?;
-    carry(&app, &name, &from, &wish.to, guarded)
-        .await
-        .map(Json)
-        .map_err(|e| failed(502, format!("{name} stays on {from}: {e:#}")))
-}
-
-/// Has a node move a task. A standby is taken away first: it would be one of a task that is somewhere else. Another is found when
-/// the task has moved.
-pub(super) async fn carry(app: &App, name: &str, from: &str, to: &str, guarded: bool) -> anyhow::Result<Moved> {
-    if guarded {
-        app.agent.ask_node(from, OfNode::Unprotect { name: name.into() }).await?;
-    }
-    let order = Order {
-        name: name.into(),
-        to: to.into(),
-        mode: Mode::PreCopy,
-        max_downtime: 100_000_000,
-        give_up: false,
-        limit: None,
-        streams: 1,
-    };
-    let Reply::Moved { report } = app.agent.ask_node(from, OfNode::Migrate { order }).await? else {
-        anyhow::bail!("{from} answered something else")
-    };
-    let millis = |nanos: u64| nanos as f64 / 1e6;
-    let moved = Moved {
-        from: from.into(),
-        to: to.into(),
-        downtime: millis(report.downtime),
-        took: millis(report.total),
-        bytes: report.last.progress.bytes + report.state_bytes,
-    };
-    let of = Command::Carried { name: name.into(), moved: moved.clone() };
-    app.core.send(of).await?;
-    Ok(moved)
+    let (agent, core, leaving) = (app.agent.clone(), app.core.clone(), from.clone());
+    // Whoever asks may go away: the move goes on.
+    let moving = tokio::spawn(async move { carry(&agent, &core, &name, &leaving, &wish.to, guarded).await });
+    let moved = moving.await.map_err(|e| failed(500, format!("the move broke off: {e}")))?;
+    moved.map(Json).map_err(|e| failed(502, format!("it stays on {from}: {e:#}")))
 }
 
 fn digest(text: &str) -> Result<Digest, Failed> {
