@@ -260,7 +260,7 @@ test('many nodes are invited by a text, each with its command and its labels', a
   await enter(page, cluster, '/nodes');
   await page.getByRole('button', { name: 'Add nodes…' }).click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByRole('tab', { name: 'Many, as JSON' }).click();
+  await dialog.getByRole('tab', { name: 'A list, as JSON' }).click();
   const editor = dialog.getByLabel('The nodes, as JSON');
   await editor.fill('[\n  {"name": "gw1", "labels": ["zone=a"]},\n  {"name": "gw1"},\n  {"name": "node1", "label": 1},\n  {"name": "a_b", "labels": ["x y"]}\n]');
   await expect(dialog.locator('.faults li')).toHaveText([
@@ -314,7 +314,7 @@ test('an image for a board is downloaded, or it is said how to get one', async (
   await enter(page, cluster, '/nodes');
   await page.getByRole('button', { name: 'Add nodes…' }).click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByRole('tab', { name: 'Without an operating system' }).click();
+  await dialog.getByRole('tab', { name: 'Bare machines' }).click();
   await expect(dialog.locator('[data-isa=riscv64]')).toContainText('`./x unikernel` builds it');
   await expect(dialog.getByRole('button', { name: 'Download the image for riscv64' })).toBeDisabled();
   await dialog.getByLabel('Name').fill('node1');
@@ -430,6 +430,8 @@ async function adding(page: Page, cluster: Cluster, name: string) {
   await page.locator('.preview select').selectOption('local');
   await page.locator('.preview button').click();
   await expect(page.locator('.compared')).toBeVisible();
+  await page.locator('.compared').scrollIntoViewIfNeeded();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
   await shot(page, `${name}-submit-plan`);
   await accessible(page);
 }

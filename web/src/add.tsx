@@ -12,7 +12,7 @@ import type { Fault } from './wanted';
 
 const INVITED_MAX = 100;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9-]{0,62}$/;
-const KINDS = { some: 'Machines', many: 'Many, as JSON', bare: 'Without an operating system' } as const satisfies Record<string, Text>;
+const KINDS = { some: 'Commands', many: 'A list, as JSON', bare: 'Bare machines' } as const satisfies Record<string, Text>;
 
 export function Add({ close }: { close: () => void }) {
   const [kind, setKind] = useState<keyof typeof KINDS>('some');
