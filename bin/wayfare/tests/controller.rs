@@ -142,7 +142,7 @@ fn a_task_moves_when_it_is_asked_to_and_whoever_listens_hears_it() {
     up.run(&["wait", "night"]).ok();
     up.check("night", &line);
     let shown = up.run(&["task", "night-steady-1"]).ok().stdout;
-    assert!(shown.contains(&format!("it was moved here from {from}: it stood still")), "{shown}");
+    assert!(shown.contains(&format!("it was moved here: it came from {from}, stood still")), "{shown}");
     let shown = up.run(&["task", "night-steady-1", "-o", "json"]).ok().stdout;
     let shown: Value = serde_json::from_str(&shown).unwrap();
     let states: Vec<&str> = shown["history"].as_array().unwrap().iter().map(|m| m["state"].as_str().unwrap()).collect();

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use wayfare_api::{Role, UnikernelView, check_node_name};
@@ -14,6 +15,8 @@ use wayfare_board::image::{self, Format, TARGETS};
 
 /// Images that are made at once: a disc takes a processor for seconds.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// Two that are to have the first free name get two.
+static NAMING: Mutex<()> = Mutex::new(());
 /// Names that are tried for a board that is given none.
 const NAMES: u32 = 10_000;
 
@@ -90,6 +93,7 @@ pub(super) async fn unikernel(
         }
         // What cannot be made is to use up no name.
         format.made_of(kernel.clone()).map_err(broken)?;
+        let naming = NAMING.lock().unwrap_or_else(PoisonError::into_inner);
         let name = match wish.name {
             Some(name) => name,
             None => first_free(&app)?,
@@ -103,6 +107,7 @@ pub(super) async fn unikernel(
             ));
         }
         let (identity, peers) = app.agent.enroll(&name).map_err(|e| failed(502, format!("{e:#}")))?;
+        drop(naming);
         let image = image::of_node(&kernel, identity, peers).and_then(|image| format.made_of(image)).map_err(broken)?;
         Ok((name, image))
     });
