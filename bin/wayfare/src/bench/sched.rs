@@ -8,7 +8,9 @@ use std::time::Instant;
 use wayfare_sched::rng::Rng;
 use wayfare_sched::simulate::{Moves, drive_with, outcomes, speed_classes, thesis_cluster, thesis_tasks};
 use wayfare_sched::table::{self, Experiment, PRINTED, SIZES};
-use wayfare_sched::{Action, Cluster, Engine, NodeId, Objective, Policy, TaskId, TaskSpec, bounds, engine, migrate, plan};
+use wayfare_sched::{
+    Action, Cluster, Engine, NodeId, Objective, Policy, TaskId, TaskSpec, bounds, engine, migrate, plan,
+};
 
 /// What `--only` may name, and what measures it.
 type Part = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
@@ -248,7 +250,9 @@ fn moves() -> Vec<Row> {
         }
         let (stayed, went) = (mean(stayed.into_iter()), mean(went.into_iter()));
         let each = count as f64 / SETS as f64;
-        let note = format!("{went:.3} of the LP bound against {stayed:.3} without; {each:.0} moves in a set of 1280 on 16 nodes of 4 speeds");
+        let note = format!(
+            "{went:.3} of the LP bound against {stayed:.3} without; {each:.0} moves in a set of 1280 on 16 nodes of 4 speeds"
+        );
         row(format!("makespan with moves / without, cv {cv}"), went / stayed, "ratio", None, note)
     };
     [0.15, 0.5, 1.0].into_iter().map(of).collect()
