@@ -197,7 +197,7 @@ fn a_task_on_a_slow_node_moves_to_a_faster_one_when_that_is_free() {
         let mut slow = slow_node(&up);
         // Where the fast node takes nothing it begins on the slow one; it would wait for a fast one that is only busy.
         up.run(&["node", "cordon", "node1"]).ok();
-        let mut one = set("one", "queens", &["13"], 1);
+        let mut one = set("one", "queens", &["14"], 1);
         one["tasks"][0]["cores"] = 1.into();
         one["tasks"][0]["estimate"] = 60.into();
         up.submit(&one).ok();
@@ -211,7 +211,7 @@ fn a_task_on_a_slow_node_moves_to_a_faster_one_when_that_is_free() {
         } else {
             until("it has moved", PATIENCE, || task(&up, "one-queens")["node"] == "node1");
             up.run(&["wait", "one"]).ok();
-            up.check("one", &printed("queens", &["13"]));
+            up.check("one", &printed("queens", &["14"]));
             let (told, one) = (history(&up, "one-queens"), task(&up, "one-queens"));
             assert!(told.contains("is free and faster: move: gains") && one["attempt"] == 1, "{told}");
             assert!(told.contains("it ends sooner here: it came from slow"), "{told}");
