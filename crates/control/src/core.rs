@@ -10,6 +10,7 @@ use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
 use crate::store::{Store, Token};
 use crate::task::{Set, Task};
+use crate::trace::{self, Place};
 use anyhow::Result;
 use nodes::Member;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -37,6 +38,7 @@ pub(crate) enum Command {
     Submit {
         owner: String,
         set: SetRequest,
+        place: Place,
         answer: Answer<Accepted>,
     },
     Cancel {
@@ -229,6 +231,22 @@ pub(crate) enum Deed {
     },
 }
 
+impl Deed {
+    /// The task's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Deed::Launch { task, .. } => &task.name,
+            Deed::Stop { name, .. }
+            | Deed::Collect { name, .. }
+            | Deed::Protect { name, .. }
+            | Deed::Discard { name, .. } => name,
+        }
+    }
+}
+
+/// Something to do, and the span of doing it.
+pub(crate) type Doing = (Deed, tracing::Span);
+
 /// See the module.
 pub(crate) struct Core {
     me: String,
@@ -268,7 +286,7 @@ pub(crate) struct Core {
     changed: HashSet<u64>,
     hub: Hub,
     metrics: Arc<Metrics>,
-    doer: mpsc::UnboundedSender<Deed>,
+    doer: mpsc::UnboundedSender<Doing>,
 }
 
 /// Milliseconds since 1970.
@@ -286,7 +304,7 @@ impl Core {
         me: String,
         hub: Hub,
         metrics: Arc<Metrics>,
-        doer: mpsc::UnboundedSender<Deed>,
+        doer: mpsc::UnboundedSender<Doing>,
     ) -> Result<Core> {
         let mut history = History::default();
         for (image, args, seconds) in store.runs()? {
@@ -406,7 +424,10 @@ impl Core {
         self.store.commit()?;
         answers.into_iter().for_each(|answer| answer(self));
         self.hub.tell(self.told.drain(..));
-        self.deeds.drain(..).for_each(|deed| _ = self.doer.send(deed));
+        for deed in std::mem::take(&mut self.deeds) {
+            let span = trace::of_deed(&deed, self.find(deed.name()).ok());
+            let _ = self.doer.send((deed, span));
+        }
         Ok(())
     }
 
@@ -427,7 +448,7 @@ impl Core {
             Some(Box::new(move |core| _ = answer.send(look(core))))
         }
         Ok(match command {
-            Command::Submit { owner, set, answer } => say(answer, self.submit(owner, set)?),
+            Command::Submit { owner, set, place, answer } => say(answer, self.submit(owner, set, &place)?),
             Command::Cancel { name, answer } => say(answer, self.cancel(&name)),
             Command::Remove { name, answer } => say(answer, self.remove(&name)?),
             Command::Task { name, answer } => look(answer, move |core| Ok(core.view(core.find(&name)?))),
@@ -536,7 +557,7 @@ impl Core {
         Ok(set.view(self.of(name)))
     }
 
-    fn submit(&mut self, owner: String, set: SetRequest) -> Result<Result<Accepted, Problem>> {
+    fn submit(&mut self, owner: String, set: SetRequest, place: &Place) -> Result<Result<Accepted, Problem>> {
         if let Err(errors) = set.check() {
             return Ok(Err(Problem { errors, ..problem(422, "the set cannot be taken, and nothing of it was") }));
         }
@@ -577,6 +598,7 @@ impl Core {
                     status: None,
                     failures: 0,
                     epoch: 0,
+                    place: place.clone(),
                 });
             }
             // One is as good as another.

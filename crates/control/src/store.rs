@@ -2,6 +2,7 @@
 //! change on the disk before anybody hears of it.
 
 use crate::task::{Set, Task};
+use crate::trace::Place;
 use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, params};
 use std::path::Path;
@@ -198,6 +199,7 @@ impl Store {
                 to: None,
                 failures: 0,
                 epoch: 0,
+                place: Place::default(),
             });
         }
         Ok(all)

@@ -1,5 +1,6 @@
 //! Tasks and sets as the controller has them.
 
+use crate::trace::Place;
 use std::sync::Arc;
 use wayfare_api::{Objective, SetView, TaskRequest, TaskState, TaskView};
 use wayfare_cluster::spec::{Limits, Spec};
@@ -45,6 +46,8 @@ pub(crate) struct Task {
     pub(crate) failures: u32,
     /// How often it had changed nodes when it was heard of last.
     pub(crate) epoch: u64,
+    /// Of its submission, in its client's trace.
+    pub(crate) place: Place,
 }
 
 impl Task {

@@ -45,6 +45,7 @@ mod reunion;
 mod serve;
 mod service;
 mod shared;
+mod spans;
 mod standby;
 mod task;
 mod watched;

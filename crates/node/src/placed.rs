@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::local;
 use crate::membership;
 use crate::peers::NodeMessage;
+use crate::spans::{self, of_task};
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
 use std::sync::{Arc, LazyLock};
@@ -47,6 +48,13 @@ impl Agent {
         if self.db.record(spec.id)?.is_some() {
             return Ok(true);
         }
+        let span = of_task!("launch", spec.name, Some(spec.id));
+        let launched = span.in_scope(|| self.launch_anew(spec, module));
+        spans::ended(&span, &launched);
+        launched
+    }
+
+    fn launch_anew(self: &Arc<Self>, spec: Spec, module: Option<&[u8]>) -> Result<bool> {
         let (digest, wanted): (Digest, _) = (spec.module.parse()?, wanted(spec.canonical_nan)?);
         let image = match module {
             Some(wasm) => program::from_module(wasm, digest, &Wanted { form: Form::Resume, ..wanted })?,

@@ -4,10 +4,13 @@ use super::access::Who;
 use super::{App, Asked, Failed, Named, Raw, Said, failed};
 use crate::core::Command;
 use crate::fleet::log_path;
+use crate::trace::{self, Place};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
+use tracing::Instrument;
+use tracing::field::Empty;
 use utoipa::IntoParams;
 use wayfare_api::{
     Accepted, Moment, MoveRequest, Moved, Problem, Role, SetRequest, SetView, TaskRequest, TaskState, TaskView, Wrong,
@@ -50,7 +53,24 @@ async fn take(app: &App, who: Who, set: SetRequest) -> Result<(StatusCode, Json<
             return Err(Failed(Problem { status: 422, title: "a program is missing".into(), errors: vec![wrong] }));
         }
     }
-    let accepted = app.ask(|answer| Command::Submit { owner: who.name, set, answer }).await?;
+    let span = tracing::info_span!(
+        "submit",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        wayfare.task.set = %set.name,
+        wayfare.owner = %who.name,
+        wayfare.tasks = Empty,
+    );
+    let place = Place::below(&span);
+    let command = |answer| Command::Submit { owner: who.name, set, place, answer };
+    let accepted = match app.ask(command).instrument(span.clone()).await {
+        Ok(accepted) => accepted,
+        Err(e) => {
+            trace::failed(&span, &e.0.title);
+            return Err(e);
+        }
+    };
+    span.record("wayfare.tasks", accepted.tasks);
     app.metrics.submitted(accepted.tasks);
     Ok((StatusCode::CREATED, Json(accepted)))
 }
@@ -160,6 +180,31 @@ pub(super) async fn migrate(
 /// Has a node move a task. A standby is taken away first: it would be one of a task that is somewhere else. Another is found when
 /// the task has moved.
 pub(super) async fn carry(app: &App, name: &str, from: &str, to: &str, guarded: bool) -> anyhow::Result<Moved> {
+    let span = tracing::info_span!(
+        "move",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        wayfare.task.name = name,
+        wayfare.node = from,
+        wayfare.to = to,
+        wayfare.move.bytes = Empty,
+        wayfare.move.downtime_ms = Empty,
+        wayfare.move.took_ms = Empty,
+    );
+    let moved = carry_over(app, name, from, to, guarded).instrument(span.clone()).await;
+    match &moved {
+        Ok(moved) => {
+            span.record("wayfare.move.bytes", moved.bytes);
+            span.record("wayfare.move.downtime_ms", moved.downtime);
+            span.record("wayfare.move.took_ms", moved.took);
+        }
+        Err(e) => trace::failed(&span, &format!("{e:#}")),
+    }
+    moved
+}
+
+async fn carry_over(app: &App, name: &str, from: &str, to: &str, guarded: bool) -> anyhow::Result<Moved> {
     if guarded {
         app.agent.ask_node(from, OfNode::Unprotect { name: name.into() }).await?;
     }
