@@ -9,7 +9,7 @@ mod problem;
 mod task;
 mod view;
 
-pub use access::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
+pub use access::{Role, SHARES, ShareRequest, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
 pub use deed::{Invitation, Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
 pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};

@@ -5,6 +5,9 @@
 mod guard;
 mod nodes;
 mod scene;
+mod shares;
+
+pub(crate) use shares::{Usage, Usages};
 
 use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
@@ -97,6 +100,15 @@ pub(crate) enum Command {
     EndToken {
         name: String,
         answer: Answer<()>,
+    },
+    PutShare {
+        name: String,
+        share: f64,
+        answer: Answer<()>,
+    },
+    /// Who has how much of the cluster.
+    Usages {
+        answer: Answer<Usages>,
     },
     Nodes {
         answer: Answer<Vec<NodeView>>,
@@ -343,6 +355,7 @@ impl Core {
             metrics,
             doer,
         };
+        core.weigh()?;
         for task in core.tasks.values().filter(|task| !task.state.is_over()) {
             match &task.node {
                 Some(node) if task.state != TaskState::Waiting => _ = core.awaited.insert(task.number, node.clone()),
@@ -487,6 +500,8 @@ impl Core {
             }),
             Command::PutToken { token, answer } => say(answer, self.put_token(&token)?),
             Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
+            Command::PutShare { name, share, answer } => say(answer, self.put_share(&name, share)?),
+            Command::Usages { answer } => say(answer, Ok(self.usages()?)),
             Command::PrepareRemoval { name, answer } => say(answer, self.prepare_removal(&name)?),
             Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
             Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
@@ -639,21 +654,6 @@ impl Core {
             wayfare_api::Objective::MeanResponse => Objective::MeanResponse,
         });
         TaskSpec { objective, ..task.demand(crate::task::estimate(&self.history, &task.request)) }
-    }
-
-    fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {
-        if self.store.tokens()?.iter().any(|other| other.name == token.name) {
-            return Ok(Err(problem(409, format!("there is a token named {} already", token.name))));
-        }
-        self.store.put_token(token)?;
-        Ok(Ok(()))
-    }
-
-    fn end_token(&mut self, name: &str) -> Result<Result<(), Problem>> {
-        if !self.store.remove_token(name)? {
-            return Ok(Err(problem(404, format!("no token named {name} is known"))));
-        }
-        Ok(Ok(()))
     }
 
     fn owner(&self, task: &Task) -> &str {

@@ -368,7 +368,7 @@ mod tests {
             State::Failed { why },
         ] {
             let spec = Spec {
-                id: wayfare_transfer::TaskId([1; 16]),
+                id: TaskId([1; 16]),
                 name: "task".into(),
                 program: String::new(),
                 module: String::new(),

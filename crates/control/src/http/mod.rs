@@ -191,6 +191,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(standbys::failback))
         .routes(routes!(access::tokens, access::make_token))
         .routes(routes!(access::end_token))
+        .routes(routes!(access::put_share))
         .routes(routes!(access::who, access::sign_out));
     let described = all.get_openapi_mut();
     described.info.version = env!("CARGO_PKG_VERSION").into();
