@@ -72,17 +72,24 @@ fn whoever_has_twice_the_share_has_twice_the_cores_while_others_wait() {
     };
     assert_eq!([of("alice")["share"].as_f64(), of("bob")["share"].as_f64()], [Some(2.0), Some(1.0)]);
     // Both wait when the node has room.
-    up.run(&["node", "cordon", "node1"]).ok();
-    for (file, name) in [(&bob, "of-bob"), (&alice, "of-alice")] {
-        let mut wish = set(name, "steady", &["4", "40", "10"], 12);
+    let of_one_core = |name: &str, lines: &str, count: u32| {
+        let mut wish = set(name, "steady", &["4", lines, "10"], count);
         wish["tasks"][0]["cores"] = json!(1);
+        wish
+    };
+    up.submit(&of_one_core("before", "100000", 3)).ok();
+    until("the node is full", PATIENCE, || of("admin")["cores"] == json!(3.0));
+    for (file, name) in [(&bob, "of-bob"), (&alice, "of-alice")] {
+        let wish = of_one_core(name, "40", 12);
         let path = up.home.path("set.json");
         std::fs::write(&path, wish.to_string()).unwrap();
         let mut submit = up.home.wayfare(["submit", path.to_str().unwrap()]);
         up.home.ended(submit.env_remove("WAYFARE_STATE").env("WAYFARE_ACCESS", file)).ok();
     }
     assert_eq!(of("bob")["cores_waiting"], json!(12.0));
-    up.run(&["node", "uncordon", "node1"]).ok();
+    for n in 1..=3 {
+        up.run(&["cancel", &format!("before-steady-{n}")]).ok();
+    }
     until("three run", PATIENCE, || of("alice")["cores"] == json!(2.0) && of("bob")["cores"] == json!(1.0));
     let metrics = raw(
         &up,
