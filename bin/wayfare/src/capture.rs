@@ -22,10 +22,15 @@ pub fn run(args: &Capture) -> Result<ExitCode> {
         compress: args.compress,
     };
     let connected = registry::connect(&locations::tasks()?, &args.name);
-    if connected.is_err()
-        && crate::tasks::list(args.at.state.as_deref())?.iter().any(|t| t.spec.name == args.name && t.state.is_alive())
-    {
-        return crate::tasks::capture(args, order.output);
+    if connected.is_err() {
+        let known = crate::sets::known(args.at.state.as_deref(), &args.name);
+        if let Some((api, task)) = known.filter(|(_, task)| !task.state.is_over()) {
+            return crate::kept::capture(&api, &task, args);
+        }
+        let of_agent = crate::tasks::list(args.at.state.as_deref())?;
+        if of_agent.iter().any(|t| t.spec.name == args.name && t.state.is_alive()) {
+            return crate::tasks::capture(args, order.output);
+        }
     }
     let mut stream = connected?;
     control::send(&mut stream, &Request::Capture(order))?;

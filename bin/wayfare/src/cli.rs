@@ -5,6 +5,7 @@ mod node;
 mod plan;
 mod protect;
 mod simulate;
+mod snapshot;
 mod unikernel;
 
 use crate::units;
@@ -14,6 +15,7 @@ pub use node::*;
 pub use plan::*;
 pub use protect::*;
 pub use simulate::*;
+pub use snapshot::*;
 use std::path::PathBuf;
 pub use unikernel::*;
 
@@ -319,37 +321,4 @@ pub struct Inspect {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-}
-
-/// `wayfare snapshot ...`.
-#[derive(Debug, Subcommand)]
-pub enum SnapshotCommand {
-    /// Check that a snapshot is whole and undamaged
-    Verify(Verify),
-    /// Make one snapshot of two that follow each other
-    Squash(Squash),
-}
-
-/// `wayfare snapshot verify`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare snapshot verify app.snap")]
-pub struct Verify {
-    /// The snapshot
-    pub file: PathBuf,
-}
-
-/// `wayfare snapshot squash`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  wayfare snapshot squash first.snap since-first.snap -o now.snap")]
-pub struct Squash {
-    /// The earlier snapshot
-    pub first: PathBuf,
-    /// The one that was taken with `--since` the earlier one
-    pub second: PathBuf,
-    /// Where to write the result
-    #[arg(short, long, value_name = "OUT")]
-    pub output: PathBuf,
-    /// How to pack it
-    #[arg(long, value_enum, default_value_t = Compress::Lz4)]
-    pub compress: Compress,
 }

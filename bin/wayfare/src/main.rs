@@ -13,6 +13,7 @@ mod client;
 mod compile;
 mod control;
 mod inspect;
+mod kept;
 mod log;
 mod migrate;
 mod mounts;
@@ -77,6 +78,11 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Snapshot(SnapshotCommand::Verify(args)) => snapshots::verify(&args),
         Command::Snapshot(SnapshotCommand::Squash(args)) => snapshots::squash(&args),
+        Command::Snapshot(SnapshotCommand::Take(args)) => kept::take(&args),
+        Command::Snapshot(SnapshotCommand::Ls(args)) => kept::list(&args),
+        Command::Snapshot(SnapshotCommand::Get(args)) => kept::get(&args),
+        Command::Snapshot(SnapshotCommand::Resume(args)) => kept::resume(&args),
+        Command::Snapshot(SnapshotCommand::Rm(args)) => kept::remove(&args),
         Command::Simulate(Simulate { command, cluster }) => match command {
             None => simulate::sched::run(&cluster),
             Some(SimulateCommand::Table(args)) => simulate::sched::table(&args),

@@ -81,6 +81,7 @@ fn one(args: &Submit, image: &Path) -> SetRequest {
         labels: args.label.clone(),
         local_only: args.local_only,
         standby: args.standby,
+        snapshot_every: args.snapshot_every.map(|every| every.as_secs_f64()),
         priority: args.priority,
         deadline: args.deadline.map(|deadline| deadline.as_secs_f64()),
         count: args.count,

@@ -6,6 +6,7 @@ mod access;
 mod deed;
 mod plan;
 mod problem;
+mod snapshot;
 mod task;
 mod view;
 
@@ -13,6 +14,7 @@ pub use access::{Role, SHARES, ShareRequest, SignIn, TokenMade, TokenRequest, To
 pub use deed::{Invitation, Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
 pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
+pub use snapshot::{DestinationView, ResumeRequest, SnapshotView, UsageView};
 pub use task::{Objective, SetRequest, TaskRequest, check_name};
 pub use view::{Accepted, Event, Moment, NodeView, SetView, TaskState, TaskView};
 

@@ -53,6 +53,11 @@ pub struct TaskRequest {
     /// It keeps a warm standby on another node, from which it goes on if its node is lost.
     #[serde(default)]
     pub standby: bool,
+    /// Seconds from one snapshot of it that the controller keeps to the next: it goes on from the last one if its node is lost and it
+    /// has no standby. None are made unless this is said.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 86400)]
+    pub snapshot_every: Option<f64>,
     /// The higher the sooner.
     #[serde(default)]
     pub priority: i32,
@@ -135,6 +140,9 @@ impl TaskRequest {
             if value.is_some_and(|seconds| !(seconds > 0.0 && seconds <= 1e9)) {
                 say(field, "is not a number of seconds above 0 and up to 1e9".into());
             }
+        }
+        if self.snapshot_every.is_some_and(|seconds| !(1.0..=86_400.0).contains(&seconds)) {
+            say("snapshot_every", "is not 1 to 86400 seconds".into());
         }
         let lists = [("args", self.args.len()), ("env", self.env.len()), ("labels", self.labels.len())];
         for (field, n) in lists.into_iter().filter(|(_, n)| *n > MANY.0) {

@@ -102,6 +102,10 @@ pub struct TaskView {
     pub ended: Option<u64>,
     /// The status it ended with, if it did by itself.
     pub status: Option<u32>,
+    /// The snapshot that it went on from when it was started last; none if it began at its beginning.
+    pub snapshot: Option<u64>,
+    /// Seconds from one snapshot to the next, if any are made by themselves.
+    pub snapshot_every: Option<f64>,
 }
 
 /// A set.
@@ -164,6 +168,10 @@ pub struct NodeView {
     pub free: Option<u64>,
     /// How long a question of the controller and its answer take, milliseconds.
     pub rtt: Option<f64>,
+    /// How many times as fast as a node of speed 1 it runs tasks; none until that was measured.
+    pub speed: Option<f64>,
+    /// Bytes per second from there to the controller, as far as has been seen.
+    pub bandwidth: Option<u64>,
 }
 
 /// Something that became of a task.

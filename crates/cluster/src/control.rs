@@ -25,6 +25,9 @@ pub enum Request {
     Launch {
         /// Which.
         spec: Spec,
+        /// Not from its beginning: a snapshot is sent after the module.
+        #[serde(default)]
+        resumes: bool,
     },
     /// The tasks.
     List,
@@ -63,6 +66,23 @@ pub enum Request {
         output: String,
         /// Whether it runs on.
         keep_running: bool,
+    },
+    /// Send a snapshot of a task that runs on: the answer is `Snapshot`, and its bytes.
+    Snapshot {
+        /// Which.
+        name: String,
+    },
+    /// What a task takes at present: the answer is `Sampled`, after a moment.
+    Sample {
+        /// Which.
+        name: String,
+    },
+    /// What a controller wants to know of a node once: the answer is `Profile`.
+    Profile,
+    /// Send so many bytes, at most [`PROBE_MAX`], so that the asker sees how fast they come: the answer is `Probe`.
+    Probe {
+        /// How many.
+        bytes: u32,
     },
     /// Decide what became of a task that may be on another node.
     Resolve {
@@ -106,6 +126,7 @@ impl Request {
     pub fn task(&self) -> Option<&str> {
         match self {
             Request::Logs { name, .. } | Request::Stop { name } => Some(name),
+            Request::Snapshot { name } | Request::Sample { name } => Some(name),
             Request::Unprotect { name } | Request::Failover { name, .. } => Some(name),
             Request::Migrate { order } => Some(&order.name),
             Request::Protect { order } => Some(&order.name),
@@ -121,6 +142,10 @@ impl Request {
                 | Request::Launch { .. }
                 | Request::Changes { .. }
                 | Request::Logs { .. }
+                | Request::Snapshot { .. }
+                | Request::Sample { .. }
+                | Request::Profile
+                | Request::Probe { .. }
                 | Request::Stop { .. }
                 | Request::Remove { .. }
                 | Request::Migrate { .. }
@@ -171,6 +196,26 @@ pub struct Brief {
 
 /// Most tasks in an answer.
 pub const BRIEFS: usize = 128;
+
+/// Most programs that a node names.
+pub const IMAGES: usize = 512;
+
+/// Most bytes of a probe: they must go into one message.
+pub const PROBE_MAX: u32 = 48 << 10;
+
+/// What a task takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Bytes of its memories.
+    pub memory: u64,
+    /// Bytes of its memory that it has written to in a second, by whole pages; none where that cannot be seen at present: it moves,
+    /// or has a standby that has not been told yet.
+    pub dirty: Option<f64>,
+    /// Processors that it keeps busy, 0 to 1; none where the kernel does not say.
+    pub busy: Option<f64>,
+    /// Nanoseconds that it has run.
+    pub ran: u64,
+}
 
 /// A node, for a listing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -231,6 +276,32 @@ pub enum Reply {
     },
     /// The log's bytes follow, to the end of the connection.
     Log,
+    /// A snapshot's bytes follow, and then those of the log that belongs to it.
+    Snapshot {
+        /// Bytes of the snapshot.
+        snapshot: u64,
+        /// Bytes of the log.
+        log: u64,
+        /// The task's epoch.
+        epoch: u64,
+    },
+    /// What the task takes.
+    Sampled {
+        /// In figures.
+        sample: Sample,
+    },
+    /// What the node is good for.
+    Profile {
+        /// How many times as fast as a node of speed 1 it runs tasks.
+        speed: f64,
+        /// Programs that need not be sent: the first eight bytes of their digests, as a number. The latest, [`IMAGES`] at most.
+        images: Vec<u64>,
+    },
+    /// The bytes that were asked for.
+    Probe {
+        /// As many characters.
+        filler: String,
+    },
     /// A move goes on.
     Moving {
         /// How.

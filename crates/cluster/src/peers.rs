@@ -139,6 +139,9 @@ pub enum NodeMessage {
     },
     /// That is kept for people.
     Noted,
+    /// The module is here: what it is to go on from is to be sent, as parts, first the snapshot
+    /// ([`wayfare_transfer::message::Long::State`]) and then its log ([`wayfare_transfer::message::Long::Extra`]).
+    GoOn,
 }
 
 impl NodeMessage {

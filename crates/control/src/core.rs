@@ -3,11 +3,15 @@
 //! hear of it after a crash as well, and a node is never told to start what is not on the disk.
 
 mod guard;
+mod moves;
 mod nodes;
 mod scene;
 mod shares;
+mod snapshots;
 
+pub(crate) use moves::Candidate;
 pub(crate) use shares::{Usage, Usages};
+pub(crate) use snapshots::{Order, files};
 
 use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
@@ -20,8 +24,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
-use wayfare_api::{Accepted, Event, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskState, TaskView, Wrong};
-use wayfare_cluster::control::{Brief, NodeInfo};
+use wayfare_api::{
+    Accepted, DestinationView, Event, Moment, Moved, NodeView, Problem, SetRequest, SetView, SnapshotView, TaskState,
+    TaskView, Wrong,
+};
+use wayfare_cluster::control::{Brief, NodeInfo, Sample};
+use wayfare_node::snapshots::Kept;
 use wayfare_sched::engine::Settings;
 use wayfare_sched::{Action, Cluster, Engine, History, Objective, TaskSpec};
 use wayfare_transfer::TaskId;
@@ -88,6 +96,51 @@ pub(crate) enum Command {
     Carried {
         name: String,
         moved: Moved,
+    },
+    /// A task that was to move stays where it is.
+    Stayed {
+        name: String,
+    },
+    /// A task for which a move might pay has been looked at, if it could be.
+    Weighed {
+        candidate: Candidate,
+        sample: Option<Sample>,
+    },
+    /// Where a task could move to, and what that would cost, if it takes so much.
+    Destinations {
+        name: String,
+        sample: Option<Sample>,
+        answer: Answer<Vec<DestinationView>>,
+    },
+    /// A snapshot of a task is to be made; the answer comes when it is there.
+    Snapshot {
+        name: String,
+        answer: Answer<SnapshotView>,
+    },
+    /// What became of that: how many bytes it has, or why there is none.
+    SnapshotMade {
+        order: Box<Order>,
+        made: Result<u64, String>,
+    },
+    Snapshots {
+        name: String,
+        answer: Answer<Vec<SnapshotView>>,
+    },
+    SnapshotFiles {
+        id: u64,
+        answer: Answer<(Kept, SnapshotView)>,
+    },
+    RemoveSnapshot {
+        id: u64,
+        answer: Answer<()>,
+    },
+    /// A new task goes on from a snapshot.
+    Resume {
+        owner: String,
+        id: u64,
+        name: String,
+        place: Place,
+        answer: Answer<Accepted>,
     },
     /// How many tasks stand where.
     Counts {
@@ -156,6 +209,11 @@ pub(crate) enum Command {
         info: NodeInfo,
         rtt: Duration,
     },
+    /// What was measured of it.
+    Measured {
+        node: String,
+        survey: Survey,
+    },
     /// What it says of its tasks; `all` if that is all of them.
     Heard {
         node: String,
@@ -192,6 +250,15 @@ pub(crate) enum Command {
     Tick,
 }
 
+/// What was measured of a node.
+#[derive(Default)]
+pub(crate) struct Survey {
+    pub(crate) speed: Option<f64>,
+    /// The first bytes of digests.
+    pub(crate) images: Option<Vec<u64>>,
+    pub(crate) bandwidth: Option<f64>,
+}
+
 /// A task that is to leave its node.
 pub(crate) struct Leaving {
     pub(crate) name: String,
@@ -216,7 +283,19 @@ pub(crate) enum Deed {
         node: String,
         number: u64,
         task: Box<wayfare_cluster::spec::Spec>,
+        /// A snapshot that it goes on from.
+        from: Option<Kept>,
     },
+    /// A task is looked at, for which a move might pay.
+    Weigh(Candidate),
+    /// A task moves because that pays.
+    Move {
+        name: String,
+        from: String,
+        to: String,
+    },
+    /// A snapshot is made.
+    Snapshot(Box<Order>),
     Stop {
         node: String,
         name: String,
@@ -248,7 +327,10 @@ impl Deed {
     pub(crate) fn name(&self) -> &str {
         match self {
             Deed::Launch { task, .. } => &task.name,
-            Deed::Stop { name, .. }
+            Deed::Weigh(candidate) => &candidate.name,
+            Deed::Snapshot(order) => &order.name,
+            Deed::Move { name, .. }
+            | Deed::Stop { name, .. }
             | Deed::Collect { name, .. }
             | Deed::Protect { name, .. }
             | Deed::Discard { name, .. } => name,
@@ -289,6 +371,12 @@ pub(crate) struct Core {
     guarded: BTreeSet<u64>,
     guarding: HashMap<u64, Instant>,
     takeovers: HashMap<u64, Instant>,
+    /// Tasks that run and of which snapshots are made by themselves.
+    pictured: BTreeSet<u64>,
+    album: snapshots::Album,
+    balance: moves::Balance,
+    /// Bytes of programs.
+    sizes: HashMap<String, u64>,
     /// Logs that are being fetched.
     collecting: HashSet<TaskId>,
     /// Tasks that a node does not speak of, once.
@@ -317,6 +405,7 @@ impl Core {
         hub: Hub,
         metrics: Arc<Metrics>,
         doer: mpsc::UnboundedSender<Doing>,
+        settings: &crate::Settings,
     ) -> Result<Core> {
         let mut history = History::default();
         for (image, args, seconds) in store.runs()? {
@@ -344,6 +433,10 @@ impl Core {
             guarded: BTreeSet::new(),
             guarding: HashMap::new(),
             takeovers: HashMap::new(),
+            pictured: BTreeSet::new(),
+            album: snapshots::Album::open(&store, settings.snapshots.clone())?,
+            balance: moves::Balance::new(settings.stay),
+            sizes: HashMap::new(),
             collecting: HashSet::new(),
             missing: HashSet::new(),
             deeds: Vec::new(),
@@ -365,6 +458,7 @@ impl Core {
         let numbers: Vec<u64> = core.tasks.keys().copied().collect();
         for number in numbers {
             if let Some(task) = core.tasks.get(&number) {
+                core.sizes.entry(task.request.image.clone()).or_insert_with(|| size_of_program(&task.request.image));
                 core.by_set.entry(task.set.clone()).or_default().insert(number);
             }
             core.index(number);
@@ -384,6 +478,10 @@ impl Core {
         match self.tasks.get(&number).is_some_and(|task| task.request.standby) && now.is_some() {
             true => self.guarded.insert(number),
             false => self.guarded.remove(&number),
+        };
+        match self.tasks.get(&number).is_some_and(|task| task.request.snapshot_every.is_some()) && now.is_some() {
+            true => self.pictured.insert(number),
+            false => self.pictured.remove(&number),
         };
         if let Some(node) = now {
             self.there.entry(node.clone()).or_default().insert(number);
@@ -436,6 +534,7 @@ impl Core {
         }
         self.store.commit()?;
         answers.into_iter().for_each(|answer| answer(self));
+        self.album.sweep();
         self.hub.tell(self.told.drain(..));
         for deed in std::mem::take(&mut self.deeds) {
             let span = trace::of_deed(&deed, self.find(deed.name()).ok());
@@ -488,11 +587,28 @@ impl Core {
                 };
                 say(answer, history)
             }
-            Command::MayMove { name, to, answer } => look(answer, move |core| core.may_move(&name, &to)),
+            Command::MayMove { name, to, answer } => say(answer, self.may_move(&name, &to)),
             Command::Carried { name, moved } => {
                 self.carried(&name, &moved)?;
                 None
             }
+            Command::Stayed { name } => {
+                self.stayed(&name);
+                None
+            }
+            Command::Weighed { candidate, sample } => {
+                self.weighed(candidate, sample);
+                None
+            }
+            Command::Destinations { name, sample, answer } => {
+                look(answer, move |core| core.destinations(&name, sample.as_ref()))
+            }
+            Command::Snapshot { name, answer } => self.snapshot_by_hand(&name, answer),
+            Command::SnapshotMade { order, made } => self.snapshot_made(*order, made)?,
+            Command::Snapshots { name, answer } => look(answer, move |core| core.snapshots_of(&name)),
+            Command::SnapshotFiles { id, answer } => look(answer, move |core| core.snapshot_files(id)),
+            Command::RemoveSnapshot { id, answer } => say(answer, self.remove_snapshot(id)?),
+            Command::Resume { owner, id, name, place, answer } => say(answer, self.resume_as(owner, id, name, &place)?),
             Command::Counts { answer } => look(answer, |core| {
                 let mut counts: BTreeMap<TaskState, u64> = BTreeMap::new();
                 core.tasks.values().for_each(|task| *counts.entry(task.state).or_default() += 1);
@@ -514,6 +630,10 @@ impl Core {
             }
             Command::Looked { info, rtt } => {
                 self.looked(info, rtt)?;
+                None
+            }
+            Command::Measured { node, survey } => {
+                self.measured(&node, survey);
                 None
             }
             Command::Heard { node, tasks, all } => {
@@ -614,6 +734,9 @@ impl Core {
                     failures: 0,
                     epoch: 0,
                     place: place.clone(),
+                    resumed: None,
+                    done: 0.0,
+                    since: None,
                 });
             }
             // One is as good as another.
@@ -630,6 +753,9 @@ impl Core {
         self.store.put_set(&set)?;
         self.sets.insert(set.name.clone(), set);
         self.next += new.len() as u64;
+        for task in &new {
+            self.sizes.entry(task.request.image.clone()).or_insert_with(|| size_of_program(&task.request.image));
+        }
         for task in new {
             let number = task.number;
             self.unplaced.push(number);
@@ -653,7 +779,8 @@ impl Core {
             wayfare_api::Objective::Makespan => Objective::Makespan,
             wayfare_api::Objective::MeanResponse => Objective::MeanResponse,
         });
-        TaskSpec { objective, ..task.demand(crate::task::estimate(&self.history, &task.request)) }
+        let transfer = self.sizes.get(&task.request.image).copied().unwrap_or(0);
+        TaskSpec { objective, transfer, ..task.demand(crate::task::estimate(&self.history, &task.request)) }
     }
 
     fn owner(&self, task: &Task) -> &str {
@@ -695,6 +822,7 @@ impl Core {
         // Its node may have it still.
         self.store.put_replaced(task.id)?;
         self.tasks.remove(&task.number);
+        self.forget_snapshots_of(task.number);
         self.told.push(Event::Removed { at: clock(), name: name.into(), set: task.set.clone() });
         self.by_name.remove(name);
         self.by_id.remove(&task.id);
@@ -711,6 +839,8 @@ impl Core {
     /// A task does not run any more where it did, and its engine knows: it waits again, under another identity. Whoever still has
     /// the old one is to stop it.
     fn start_over(&mut self, number: u64, why: &str) -> Result<()> {
+        let from = self.resume_from_latest(number)?;
+        let why = &from.map_or_else(|| why.to_string(), |from| format!("{why}: {from}"));
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(()) };
         self.store.put_replaced(task.id)?;
         self.by_id.remove(&task.id);
@@ -720,7 +850,7 @@ impl Core {
         } else {
             (task.state, task.started, task.why) = (TaskState::Waiting, None, why.into());
         }
-        (task.to, task.standby, task.epoch) = (None, None, 0);
+        (task.to, task.standby, task.epoch, task.since) = (None, None, 0, None);
         self.guarding.remove(&number);
         self.takeovers.remove(&number);
         self.tell(number);
@@ -746,6 +876,8 @@ impl Core {
         let due = self.later.extract_if(.., |(at, _)| *at <= now).map(|(_, number)| number);
         self.unplaced.extend(due.collect::<Vec<_>>());
         self.watch_over()?;
+        self.make_snapshots();
+        self.look_for_moves();
         if self.began.elapsed() > crate::LEASE * 2 && !self.awaited.is_empty() {
             for (number, node) in std::mem::take(&mut self.awaited) {
                 self.start_over(number, &format!("{node} was not heard of when the controller began"))?;
@@ -763,7 +895,10 @@ impl Core {
                 let Some(task) = self.tasks.get(&number).filter(|task| task.state == TaskState::Waiting) else {
                     continue;
                 };
-                let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
+                let (owner, mut demand) = (self.owner(task).to_string(), self.demand(task));
+                if let Some(from) = task.resumed {
+                    demand.work.seconds = demand.work.left(from.done).max(1e-3);
+                }
                 if let Err(why) = self.engine.handle_arrived(now, &owner, demand) {
                     // Nodes may come on which it can.
                     self.later.push((Instant::now() + AGAIN, number));
@@ -785,7 +920,8 @@ impl Core {
                     (task.state, task.why) = (TaskState::Starting, reason.to_string());
                     (task.node, task.estimate) = (Some(name.clone()), Some(end.saturating_sub(now) as f64 / 1e9));
                     self.by_id.insert(task.id, of.0);
-                    self.deeds.push(Deed::Launch { node: name, number: of.0, task: Box::new(task.spec()) });
+                    let from = task.resumed.map(|from| self.album.kept(from.snapshot));
+                    self.deeds.push(Deed::Launch { node: name, number: of.0, task: Box::new(task.spec()), from });
                     self.tell(of.0);
                 }
                 Action::Stop { task: of, .. } => {
@@ -805,6 +941,12 @@ impl Core {
             self.told.push(Event::Task { at: clock(), task: self.view(task) });
         }
     }
+}
+
+/// Bytes to send to a node that lacks a program; nothing for one that is not here.
+fn size_of_program(digest: &str) -> u64 {
+    let path = digest.parse().ok().and_then(|digest| wayfare_store::locations::module(digest).ok());
+    path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len())
 }
 
 /// Of an attempt to run a task: nobody else's, and the same when it is reckoned again.

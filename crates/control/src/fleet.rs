@@ -1,7 +1,7 @@
 //! The controller's hands: follows every node, and does on them what the core decides.
 
 use crate::LEASE;
-use crate::core::{Command, Deed, Doing, Start};
+use crate::core::{Command, Deed, Doing, Start, Survey, files};
 use crate::http::protection;
 use crate::trace;
 use anyhow::{Result, bail};
@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, mpsc};
 use tracing::{Instrument, Span};
-use wayfare_cluster::control::{Brief, NodeInfo, Reply, Request, TaskInfo};
+use wayfare_api::Moved;
+use wayfare_cluster::control::{Brief, NodeInfo, Order, PROBE_MAX, Reply, Request, Sample, TaskInfo};
 use wayfare_node::agent::Agent;
+use wayfare_transfer::message::Mode;
 
 /// Between two looks at which nodes there are.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,6 +29,12 @@ const AGAIN: Duration = Duration::from_millis(200);
 const ANSWER: Duration = Duration::from_secs(4);
 /// How long a node may take to start a task: it may have to compile it.
 const START: Duration = Duration::from_secs(120);
+/// How long a snapshot may be on its way.
+const SNAPSHOT: Duration = Duration::from_secs(600);
+/// Between two looks at how fast bytes come from a node.
+const PROBE: Duration = Duration::from_secs(60);
+/// Questions by which that is seen.
+const PROBES: usize = 3;
 /// Words to nodes that are under way at once.
 const AT_ONCE: usize = 64;
 /// Bytes of a log that are kept: the end of it.
@@ -61,7 +69,7 @@ async fn info(agent: &Arc<Agent>, node: &str) -> Result<NodeInfo> {
 /// Follows a node: what it has, and what becomes of the tasks there.
 async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
     let (mut heard, mut looked, mut seen, mut is_there) = (Instant::now(), Instant::now(), 0, false);
-    let mut is_bare = false;
+    let (mut is_bare, mut probed) = (false, Instant::now());
     loop {
         let asked = async {
             if !is_there || looked.elapsed() > LOOK_CLOSELY {
@@ -71,6 +79,10 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
                 let rtt = looked.elapsed();
                 if !is_there {
                     core.send(Command::Joined { info: info.clone() }).await?;
+                }
+                if !is_bare && (!is_there || probed.elapsed() > PROBE) {
+                    probed = Instant::now();
+                    tokio::spawn(survey(agent.clone(), node.clone(), core.clone()));
                 }
                 core.send(Command::Looked { info, rtt }).await?;
             }
@@ -103,6 +115,48 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
     }
 }
 
+/// Measures a node: how fast it is, what it has, and how fast bytes come from it. Beside everything else: nothing waits for it.
+async fn survey(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
+    let mut survey = Survey { bandwidth: bandwidth(&agent, &node).await, ..Survey::default() };
+    // One that is of an older version has no word for it.
+    if let Ok(Ok(Reply::Profile { speed, images })) =
+        tokio::time::timeout(START, agent.ask_node(&node, Request::Profile)).await
+    {
+        (survey.speed, survey.images) = (Some(speed), Some(images));
+    }
+    let _ = core.send(Command::Measured { node, survey }).await;
+}
+
+/// Bytes per second from a node, by how much longer an answer takes that is longer. What is sent there is small: where bytes go
+/// fast this is less than there is, and moves say more.
+async fn bandwidth(agent: &Agent, node: &str) -> Option<f64> {
+    if agent.identity().ok()?.name == node {
+        return None;
+    }
+    let (mut short, mut long) = (Duration::MAX, Duration::MAX);
+    for _ in 0..PROBES {
+        for (bytes, best) in [(0, &mut short), (PROBE_MAX, &mut long)] {
+            let began = Instant::now();
+            let asked = tokio::time::timeout(ANSWER, agent.ask_node(node, Request::Probe { bytes })).await;
+            match asked.ok()?.ok()? {
+                Reply::Probe { filler } if filler.len() == bytes as usize => *best = (*best).min(began.elapsed()),
+                _ => return None,
+            }
+        }
+    }
+    let took = long.saturating_sub(short).max(Duration::from_micros(20));
+    Some(f64::from(PROBE_MAX) / took.as_secs_f64())
+}
+
+/// What a task takes.
+pub(crate) async fn sample(agent: &Agent, node: &str, name: &str) -> Result<Sample> {
+    let asked = agent.ask_node(node, Request::Sample { name: name.into() });
+    match tokio::time::timeout(ANSWER, asked).await?? {
+        Reply::Sampled { sample } => Ok(sample),
+        _ => bail!("it answered something else"),
+    }
+}
+
 /// What a node says that has no words for changes: a machine without an operating system.
 async fn listed(agent: &Arc<Agent>, node: &str, seen: &mut u64) -> Result<Reply> {
     if *seen > 0 {
@@ -120,27 +174,30 @@ async fn listed(agent: &Arc<Agent>, node: &str, seen: &mut u64) -> Result<Reply>
 pub(crate) async fn act(
     agent: Arc<Agent>,
     logs: PathBuf,
+    snapshots: PathBuf,
     mut deeds: mpsc::UnboundedReceiver<Doing>,
     core: mpsc::Sender<Command>,
 ) {
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
     while let Some((deed, span)) = deeds.recv().await {
         let Ok(permit) = at_once.clone().acquire_owned().await else { return };
-        let (agent, logs, core) = (agent.clone(), logs.clone(), core.clone());
+        let (agent, logs, snapshots, core) = (agent.clone(), logs.clone(), snapshots.clone(), core.clone());
         let acting = async move {
             let _permit = permit;
-            act_once(&agent, &logs, deed, &core).await;
+            act_once(&agent, (&logs, &snapshots), deed, &core).await;
         };
         tokio::spawn(acting.instrument(span));
     }
 }
 
-async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Sender<Command>) {
+async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: Deed, core: &mpsc::Sender<Command>) {
     match deed {
-        Deed::Launch { node, number, task } => {
+        Deed::Launch { node, number, task, from } => {
             let id = task.id;
-            let launched = tokio::time::timeout(START, agent.launch_at(&node, *task)).await;
+            let is_gone = from.as_ref().is_some_and(|kept| !kept.snapshot.exists() || !kept.log.exists());
+            let launched = tokio::time::timeout(START, agent.launch_at(&node, *task, from)).await;
             let result = match launched {
+                _ if is_gone => Start::Refused("the snapshot that it is to go on from is gone".into()),
                 Ok(Ok(Ok(()))) => Start::Done,
                 Ok(Ok(Err(why))) => Start::Refused(why),
                 Ok(Err(e)) => Start::Unheard(format!("{e:#}")),
@@ -150,6 +207,28 @@ async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Send
                 trace::failed(&Span::current(), why);
             }
             let _ = core.send(Command::Launched { id, number, result }).await;
+        }
+        Deed::Weigh(candidate) => {
+            let sample = sample(agent, &candidate.from, &candidate.name).await.ok();
+            let _ = core.send(Command::Weighed { candidate, sample }).await;
+        }
+        Deed::Move { name, from, to } => {
+            if let Err(e) = carry(agent, core, &name, &from, &to, false).await {
+                tracing::debug!(task = %name, "stays on {from}: {e:#}");
+            }
+        }
+        Deed::Snapshot(order) => {
+            let to = files(snapshots, order.snapshot.id);
+            let made = tokio::time::timeout(SNAPSHOT, agent.snapshot_of(&order.node, &order.name, &to)).await;
+            let made = match made {
+                Ok(Ok((bytes, _))) => Ok(bytes),
+                Ok(Err(e)) => Err(format!("{e:#}")),
+                Err(_) => Err(format!("{} does not answer", order.node)),
+            };
+            if let Err(why) = &made {
+                trace::failed(&Span::current(), why);
+            }
+            let _ = core.send(Command::SnapshotMade { order, made }).await;
         }
         Deed::Stop { node, name } => {
             if let Err(e) = agent.ask_node(&node, Request::Stop { name: name.clone() }).await {
@@ -190,6 +269,53 @@ async fn act_once(agent: &Arc<Agent>, logs: &Path, deed: Deed, core: &mpsc::Send
             let _ = core.send(Command::Collected { id }).await;
         }
     }
+}
+
+/// Has a node move a task. A standby is taken away first: it would be one of a task that is somewhere else. Another is found when
+/// the task has moved.
+pub(crate) async fn carry(
+    agent: &Agent,
+    core: &mpsc::Sender<Command>,
+    name: &str,
+    from: &str,
+    to: &str,
+    guarded: bool,
+) -> Result<Moved> {
+    let span = trace::of_move(name, from, to);
+    let moved = carry_once(agent, name, from, to, guarded).instrument(span.clone()).await;
+    trace::moved(&span, &moved);
+    let told = match &moved {
+        Ok(moved) => Command::Carried { name: name.into(), moved: moved.clone() },
+        Err(_) => Command::Stayed { name: name.into() },
+    };
+    core.send(told).await?;
+    moved
+}
+
+async fn carry_once(agent: &Agent, name: &str, from: &str, to: &str, guarded: bool) -> Result<Moved> {
+    if guarded {
+        agent.ask_node(from, Request::Unprotect { name: name.into() }).await?;
+    }
+    let order = Order {
+        name: name.into(),
+        to: to.into(),
+        mode: Mode::PreCopy,
+        max_downtime: 100_000_000,
+        give_up: false,
+        limit: None,
+        streams: 1,
+    };
+    let Reply::Moved { report } = agent.ask_node(from, Request::Migrate { order }).await? else {
+        bail!("{from} answered something else")
+    };
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    Ok(Moved {
+        from: from.into(),
+        to: to.into(),
+        downtime: millis(report.downtime),
+        took: millis(report.total),
+        bytes: report.last.progress.bytes + report.state_bytes,
+    })
 }
 
 /// Where a task's log is kept once it is over.

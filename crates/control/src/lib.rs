@@ -60,6 +60,24 @@ pub fn access_file(root: &Path) -> PathBuf {
     dir(root).join("access.json")
 }
 
+/// How a controller works.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// TLS is spoken, even where only this machine's users come.
+    pub tls: bool,
+    /// Tasks stay on their nodes though they would end sooner on others.
+    pub stay: bool,
+    /// Where snapshots are.
+    snapshots: PathBuf,
+}
+
+impl Settings {
+    /// As a user has it.
+    pub fn new(tls: bool, stay: bool) -> Settings {
+        Settings { tls, stay, snapshots: PathBuf::new() }
+    }
+}
+
 /// The API's description, as `/openapi.json` has it.
 pub fn openapi() -> String {
     http::openapi()
@@ -74,6 +92,7 @@ pub struct Controller {
     metrics: Arc<Metrics>,
     deeds: mpsc::UnboundedReceiver<core::Doing>,
     logs: PathBuf,
+    snapshots: PathBuf,
     listener: TcpListener,
     tokens: http::Tokens,
     tls: Option<Tls>,
@@ -85,7 +104,7 @@ impl Controller {
     ///
     /// # Errors
     /// When the database cannot be used, or the address is taken.
-    pub async fn open(agent: Arc<Agent>, root: &Path, listen: SocketAddr, tls: bool) -> Result<Controller> {
+    pub async fn open(agent: Arc<Agent>, root: &Path, listen: SocketAddr, settings: Settings) -> Result<Controller> {
         let dir = dir(root);
         let logs = dir.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| dir.display().to_string())?;
@@ -93,16 +112,29 @@ impl Controller {
         let store = Store::open(&dir.join("controller.db"))?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let (me, address) = (agent.identity()?, listener.local_addr()?);
-        let tls = tls || !address.ip().is_loopback();
+        let settings = Settings { snapshots: dir.join("snapshots"), ..settings };
+        let tls = settings.tls || !address.ip().is_loopback();
         let tls = tls.then(|| Tls::open(&dir, &me.cluster, address.ip())).transpose()?;
         let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let ca = tls.as_ref().map(|tls| tls.authority.clone());
         let tokens = http::Tokens::open(&store, &access_file(root), Access { url, token: String::new(), ca })?;
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::new()));
         let (doer, deeds) = mpsc::unbounded_channel();
-        let core = Core::open(store, me.name, hub.clone(), metrics.clone(), doer)?;
+        let core = Core::open(store, me.name, hub.clone(), metrics.clone(), doer, &settings)?;
         let commands = mpsc::channel(COMMANDS);
-        Ok(Controller { agent, core, commands, hub, metrics, deeds, logs, listener, tokens, tls })
+        Ok(Controller {
+            agent,
+            core,
+            commands,
+            hub,
+            metrics,
+            deeds,
+            logs,
+            snapshots: settings.snapshots,
+            listener,
+            tokens,
+            tls,
+        })
     }
 
     /// Where its API is, as a URL.
@@ -130,7 +162,7 @@ impl Controller {
             logs: self.logs.clone(),
             tokens: Arc::new(self.tokens),
         };
-        tokio::spawn(fleet::act(self.agent.clone(), self.logs, self.deeds, to_core.clone()));
+        tokio::spawn(fleet::act(self.agent.clone(), self.logs, self.snapshots, self.deeds, to_core.clone()));
         tokio::spawn(fleet::look(self.agent, to_core));
         let core = tokio::spawn(self.core.run(commands));
         let (listener, tls) = (self.listener, self.tls);

@@ -29,6 +29,12 @@ CREATE TABLE IF NOT EXISTS moments (
     number INTEGER NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL, node TEXT, why TEXT NOT NULL, attempt INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS moments_of ON moments (number);
+CREATE TABLE IF NOT EXISTS snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, node TEXT NOT NULL, at INTEGER NOT NULL, bytes INTEGER NOT NULL,
+    done REAL NOT NULL, by_hand INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS snapshots_of ON snapshots (number);
+CREATE TABLE IF NOT EXISTS resumed (number INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL, done REAL NOT NULL);
 ";
 
 /// What tables of version 1 lack.
@@ -58,6 +64,30 @@ pub(crate) struct Token {
     pub(crate) expires: Option<u64>,
     /// Its part of the cluster against that of others.
     pub(crate) share: f64,
+}
+
+/// A snapshot of a task that is kept: its files have its number.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) id: u64,
+    /// Of its task.
+    pub(crate) number: u64,
+    pub(crate) node: String,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    /// Seconds of work, at speed 1, that are in it.
+    pub(crate) done: f64,
+    pub(crate) by_hand: bool,
+}
+
+/// What a task went on from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Resumed {
+    /// Its number.
+    pub(crate) snapshot: u64,
+    /// See there.
+    pub(crate) done: f64,
 }
 
 /// A node, as its owner has it.
@@ -160,7 +190,60 @@ impl Store {
 
     pub(crate) fn remove_task(&self, number: u64) -> Result<()> {
         self.0.prepare_cached("DELETE FROM tasks WHERE number = ?1")?.execute([number])?;
-        self.0.prepare_cached("DELETE FROM moments WHERE number = ?1")?.execute([number])?;
+        for table in ["moments", "snapshots", "resumed"] {
+            self.0.prepare_cached(&format!("DELETE FROM {table} WHERE number = ?1"))?.execute([number])?;
+        }
+        Ok(())
+    }
+
+    /// Writes a snapshot down that is on the disk.
+    pub(crate) fn put_snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        let mut put = self.0.prepare_cached(
+            "INSERT INTO snapshots (id, number, node, at, bytes, done, by_hand) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?;
+        let Snapshot { id, number, node, at, bytes, done, by_hand } = snapshot;
+        put.execute(params![id, number, node, at, bytes, done, by_hand])?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_snapshot(&self, id: u64) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM snapshots WHERE id = ?1")?.execute([id])?;
+        Ok(())
+    }
+
+    /// All, the earliest first.
+    pub(crate) fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let mut find =
+            self.0.prepare("SELECT id, number, node, at, bytes, done, by_hand FROM snapshots ORDER BY id")?;
+        let all = find.query_map([], |row| {
+            Ok(Snapshot {
+                id: row.get(0)?,
+                number: row.get(1)?,
+                node: row.get(2)?,
+                at: row.get(3)?,
+                bytes: row.get(4)?,
+                done: row.get(5)?,
+                by_hand: row.get(6)?,
+            })
+        })?;
+        Ok(all.collect::<Result<_, _>>()?)
+    }
+
+    /// The number of the next snapshot: none that any has ever had.
+    pub(crate) fn next_snapshot(&self) -> Result<u64> {
+        let last = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'snapshots'";
+        Ok(self.0.query_row(last, [], |row| row.get::<_, u64>(0))? + 1)
+    }
+
+    /// A task goes on from a snapshot when it is started next, or again; or from its beginning.
+    pub(crate) fn put_resumed(&self, number: u64, from: Option<Resumed>) -> Result<()> {
+        match from {
+            Some(Resumed { snapshot, done }) => {
+                let put = "INSERT OR REPLACE INTO resumed (number, snapshot, done) VALUES (?1, ?2, ?3)";
+                self.0.prepare_cached(put)?.execute(params![number, snapshot, done])?
+            }
+            None => self.0.prepare_cached("DELETE FROM resumed WHERE number = ?1")?.execute([number])?,
+        };
         Ok(())
     }
 
@@ -182,8 +265,8 @@ impl Store {
 
     pub(crate) fn tasks(&self) -> Result<Vec<Task>> {
         let mut find = self.0.prepare(
-            "SELECT number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled, standby
-             FROM tasks ORDER BY number",
+            "SELECT tasks.number, name, in_set, request, state, id, attempt, node, why, estimate, submitted, started, ended, status, cancelled,
+             standby, snapshot, done FROM tasks LEFT JOIN resumed ON resumed.number = tasks.number ORDER BY tasks.number",
         )?;
         let mut rows = find.query([])?;
         let mut all = Vec::new();
@@ -211,6 +294,13 @@ impl Store {
                 failures: 0,
                 epoch: 0,
                 place: Place::default(),
+                resumed: row
+                    .get::<_, Option<u64>>(16)?
+                    .zip(row.get(17)?)
+                    .map(|(snapshot, done)| Resumed { snapshot, done }),
+                // What it has done on nodes before this one is not written down.
+                done: row.get::<_, Option<f64>>(17)?.unwrap_or(0.0),
+                since: row.get(12)?,
             });
         }
         Ok(all)

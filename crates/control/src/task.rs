@@ -1,5 +1,6 @@
 //! Tasks and sets as the controller has them.
 
+use crate::store::Resumed;
 use crate::trace::Place;
 use std::sync::Arc;
 use wayfare_api::{Objective, SetView, TaskRequest, TaskState, TaskView};
@@ -48,12 +49,30 @@ pub(crate) struct Task {
     pub(crate) epoch: u64,
     /// Of its submission, in its client's trace.
     pub(crate) place: Place,
+    /// What it goes on from when it is started; its beginning if nothing.
+    pub(crate) resumed: Option<Resumed>,
+    /// Seconds of its work, at speed 1, that were done before it ran on its node, and since when it runs there.
+    pub(crate) done: f64,
+    /// See `done`.
+    pub(crate) since: Option<u64>,
 }
 
 impl Task {
     /// It is starting, or runs.
     pub(crate) fn is_on_node(&self) -> bool {
         matches!(self.state, TaskState::Starting | TaskState::Running | TaskState::Moving)
+    }
+
+    /// It runs from now on.
+    pub(crate) fn begins(&mut self, now: u64) {
+        self.state = TaskState::Running;
+        (self.started, self.since) = (Some(now), Some(now));
+        self.done = self.resumed.map_or(0.0, |from| from.done);
+    }
+
+    /// Seconds of its work, at speed 1, that are done, if its node is so fast.
+    pub(crate) fn work_done(&self, speed: f64, now: u64) -> f64 {
+        self.done + self.since.map_or(0.0, |since| now.saturating_sub(since) as f64 / 1e3 * speed)
     }
 
     /// As nodes have it.
@@ -113,6 +132,8 @@ impl Task {
             started: self.started,
             ended: self.ended,
             status: self.status,
+            snapshot: self.resumed.map(|from| from.snapshot),
+            snapshot_every: self.request.snapshot_every,
         }
     }
 }

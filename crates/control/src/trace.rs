@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use wayfare_api::Moved;
 
 /// Where something is in a trace, if that is known: below which span.
 #[derive(Clone, Debug, Default)]
@@ -85,6 +86,18 @@ pub(crate) fn answered(span: &Span, status: StatusCode) {
     }
 }
 
+/// Of a set that is to be taken.
+pub(crate) fn of_submission(owner: &str, set: &str) -> Span {
+    tracing::info_span!(
+        "submit",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        wayfare.task.set = set,
+        wayfare.owner = owner,
+        wayfare.tasks = Empty,
+    )
+}
+
 /// Of something that is done on a node for a task, below the task's submission.
 pub(crate) fn of_deed(deed: &Deed, task: Option<&Task>) -> Span {
     /// A span's name is known when the program is compiled.
@@ -108,6 +121,10 @@ pub(crate) fn of_deed(deed: &Deed, task: Option<&Task>) -> Span {
     }
     let span = match deed {
         Deed::Launch { node, .. } => of!("launch", node),
+        Deed::Weigh(candidate) => of!("weigh", candidate.from),
+        // The move itself is below it.
+        Deed::Move { from, .. } => of!("balance", from),
+        Deed::Snapshot(order) => of!("snapshot", order.node),
         Deed::Stop { node, .. } => of!("stop", node),
         Deed::Collect { node, .. } => of!("collect", node),
         Deed::Protect { node, .. } => of!("protect", node),
@@ -126,6 +143,34 @@ pub(crate) fn of_deed(deed: &Deed, task: Option<&Task>) -> Span {
         }
     }
     span
+}
+
+/// Of a move, below whatever it is a part of: a request, or a deed.
+pub(crate) fn of_move(name: &str, from: &str, to: &str) -> Span {
+    tracing::info_span!(
+        "move",
+        otel.kind = "client",
+        otel.status_code = Empty,
+        otel.status_description = Empty,
+        wayfare.task.name = name,
+        wayfare.node = from,
+        wayfare.to = to,
+        wayfare.move.bytes = Empty,
+        wayfare.move.downtime_ms = Empty,
+        wayfare.move.took_ms = Empty,
+    )
+}
+
+/// What became of a move.
+pub(crate) fn moved(span: &Span, moved: &anyhow::Result<Moved>) {
+    match moved {
+        Ok(moved) => {
+            span.record("wayfare.move.bytes", moved.bytes);
+            span.record("wayfare.move.downtime_ms", moved.downtime);
+            span.record("wayfare.move.took_ms", moved.took);
+        }
+        Err(e) => failed(span, &format!("{e:#}")),
+    }
 }
 
 /// What a span is about has not been done.

@@ -16,6 +16,7 @@
 //!   ├── recover     what the journal asks for: after a restart, of other nodes, by them
 //!   ├── service     a task's sockets, and their way to the ingress
 //!   └── ingress     the clients of a published task, wherever that is
+//! placed      tasks that a controller places here; snapshots: those that it keeps; survey, speed: what it asks
 //! compiler    programs compiled for nodes that cannot
 //! membership  the cluster's authority, this node's key, invitations, revocations
 //! ```
@@ -45,8 +46,11 @@ mod reunion;
 mod serve;
 mod service;
 mod shared;
+pub mod snapshots;
 mod spans;
+mod speed;
 mod standby;
+mod survey;
 mod task;
 mod watched;
 

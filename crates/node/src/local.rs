@@ -8,7 +8,9 @@ use crate::dirs::Dirs;
 use crate::link::Link;
 use crate::peers::NodeMessage;
 use crate::placed;
+use crate::snapshots::{self, Made};
 use crate::spans::{self, of_task};
+use crate::survey;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -102,9 +104,13 @@ pub(crate) async fn handle(agent: Arc<Agent>, stream: UnixStream) -> Result<()> 
 /// When the link breaks.
 pub(crate) async fn from_node(agent: Arc<Agent>, link: Link, request: &[u8]) -> Result<()> {
     let request = serde_json::from_slice::<Request>(request);
-    if let Ok(Request::Launch { spec }) = request {
+    if let Ok(Request::Launch { spec, resumes }) = request {
         let mut link = link;
-        let reply = placed::launched(&agent, spec, &mut link).await.unwrap_or_else(failed);
+        let reply = match resumes {
+            false => placed::launched(&agent, spec, &mut link).await,
+            true => snapshots::launched(&agent, spec, &mut link).await,
+        };
+        let reply = reply.unwrap_or_else(failed);
         return Asker::Node(Box::new(link)).say(&reply).await;
     }
     let mut asker = Asker::Node(Box::new(link));
@@ -154,7 +160,7 @@ async fn relay(agent: &Agent, mut node: String, request: &Request, asker: &mut A
 async fn relay_to(agent: &Agent, node: &str, request: &Request, asker: &mut Asker) -> Result<Option<String>> {
     let mut link = agent.dial(node).await?;
     link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(request)?).encode()).await?;
-    let mut is_log = false;
+    let mut has_bytes = false;
     loop {
         let message = tokio::select! {
             message = link.receive() => message,
@@ -162,20 +168,20 @@ async fn relay_to(agent: &Agent, node: &str, request: &Request, asker: &mut Aske
             () = asker.gone() => return Ok(None),
         };
         let message = match message {
-            // The end of a log.
-            Err(_) if is_log => return Ok(None),
+            // The end of a log, or of a snapshot.
+            Err(_) if has_bytes => return Ok(None),
             message => message?,
         };
         anyhow::ensure!(message.kind == Kind::Node, "it answered something else");
         match NodeMessage::decode(&message.payload)? {
-            NodeMessage::Bytes(bytes) if is_log => asker.bytes(&bytes).await?,
+            NodeMessage::Bytes(bytes) if has_bytes => asker.bytes(&bytes).await?,
             NodeMessage::Reply(reply) => match serde_json::from_slice(&reply)? {
                 Reply::Elsewhere { node } => return Ok(Some(node)),
                 reply @ Reply::Moving { .. } => asker.say(&reply).await?,
                 reply => {
-                    is_log = matches!(reply, Reply::Log);
+                    has_bytes = matches!(reply, Reply::Log | Reply::Snapshot { .. });
                     asker.say(&reply).await?;
-                    if !is_log {
+                    if !has_bytes {
                         return Ok(None);
                     }
                 }
@@ -190,6 +196,10 @@ async fn respond(agent: Arc<Agent>, request: Request, mut asker: Asker) -> Resul
     let reply = match request {
         Request::Logs { name, follow } => match agent.task(&name) {
             Ok(entry) => return logs(&agent, &entry, follow, &mut asker).await,
+            Err(e) => failed(e),
+        },
+        Request::Snapshot { name } => match agent.snapshot(&name).await {
+            Ok(made) => return snapshot(made, &mut asker).await,
             Err(e) => failed(e),
         },
         Request::Migrate { order } => {
@@ -234,7 +244,8 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply
             spans::ended(&span, &started);
             Reply::Started { name: started?.spec.name.clone() }
         }
-        Request::Launch { spec } => {
+        Request::Launch { resumes: true, .. } => bail!("a snapshot comes with a link"),
+        Request::Launch { spec, resumes: false } => {
             let (agent, name, span) = (agent.clone(), spec.name.clone(), Span::current());
             if !tokio::task::spawn_blocking(move || span.in_scope(|| agent.launch(spec, None))).await?? {
                 bail!("the program of {name} is not here");
@@ -306,7 +317,12 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply
             }
             Reply::Nodes { nodes }
         }
-        Request::Logs { .. } | Request::Migrate { .. } | Request::At { .. } => bail!("not here"),
+        Request::Sample { name } => agent.sample(&name).await?,
+        Request::Profile => agent.profile().await?,
+        Request::Probe { bytes } => survey::probe(bytes)?,
+        Request::Logs { .. } | Request::Snapshot { .. } | Request::Migrate { .. } | Request::At { .. } => {
+            bail!("not here")
+        }
     })
 }
 
@@ -321,6 +337,23 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
         memory: live.as_ref().map_or(0, |l| l.memory()),
         log_bytes: std::fs::metadata(agent.dirs.log(entry.spec.id)).map_or(0, |m| m.len()),
     }
+}
+
+/// Sends a snapshot, and its log.
+async fn snapshot(made: Made, asker: &mut Asker) -> Result<()> {
+    asker.say(&Reply::Snapshot { snapshot: made.len.0, log: made.len.1, epoch: made.epoch }).await?;
+    let mut buffer = vec![0; 256 << 10];
+    for (file, len) in [(made.snapshot, made.len.0), (made.log, made.len.1)] {
+        let mut file = tokio::fs::File::from_std(file).take(len);
+        loop {
+            let read = file.read(&mut buffer).await?;
+            if read == 0 {
+                break;
+            }
+            asker.bytes(&buffer[..read]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Sends a log, and what is appended to it until the task is over here.

@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::local;
 use crate::membership;
 use crate::peers::NodeMessage;
+use crate::snapshots::{self, Kept};
 use crate::spans::{self, of_task};
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
@@ -86,7 +87,7 @@ impl Agent {
     }
 
     /// Asks a node, which may be this one, as this machine's users do: by the agent's socket. The last answer, and what follows it.
-    async fn ask_as_user(&self, node: &str, request: Request) -> Result<(Reply, BufReader<UnixStream>)> {
+    pub(crate) async fn ask_as_user(&self, node: &str, request: Request) -> Result<(Reply, BufReader<UnixStream>)> {
         let mut line = serde_json::to_vec(&Request::At { node: node.into(), request: Box::new(request) })?;
         line.push(b'\n');
         let mut stream = BufReader::new(UnixStream::connect(self.dirs.socket()).await?);
@@ -139,15 +140,24 @@ impl Agent {
         membership::revoke(&self.dirs, name)
     }
 
-    /// Starts a task on a node, which may be this one; the module is sent where that lacks it.
+    /// Starts a task on a node, which may be this one, from its beginning or from a snapshot; the module is sent where that lacks it.
     ///
     /// # Errors
     /// That it is not there: it may have started the task all the same. Within that, why it has not.
-    pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec) -> Result<Result<(), String>> {
-        let (digest, wish): (Digest, _) = (spec.module.parse()?, Request::Launch { spec });
+    pub async fn launch_at(self: &Arc<Self>, node: &str, spec: Spec, from: Option<Kept>) -> Result<Result<(), String>> {
+        let digest: Digest = spec.module.parse()?;
         if self.identity()?.name == node {
-            return Ok(local::answer(self, wish).await.map(|_| ()).map_err(|e| format!("{e:#}")));
+            let (agent, told) = (self.clone(), |e: anyhow::Error| format!("{e:#}"));
+            return Ok(match from {
+                None => local::answer(self, Request::Launch { spec, resumes: false }).await.map(|_| ()).map_err(told),
+                Some(kept) => {
+                    let span = tracing::Span::current();
+                    let launch = move || span.in_scope(|| agent.launch_from(spec, &kept));
+                    tokio::task::spawn_blocking(launch).await?.map_err(told)
+                }
+            });
         }
+        let wish = Request::Launch { spec, resumes: from.is_some() };
         let mut link = self.dial(node).await?;
         link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&wish)?).encode()).await?;
         loop {
@@ -158,6 +168,10 @@ impl Agent {
                     for part in Part::all(Long::Module, &wasm) {
                         link.send(Kind::Part, &part.to_vec()).await?;
                     }
+                }
+                NodeMessage::GoOn => {
+                    let kept = from.as_ref().context("it asks for a snapshot that it was not told of")?;
+                    snapshots::send(&mut link, kept).await?;
                 }
                 NodeMessage::Reply(reply) => {
                     return match serde_json::from_slice(&reply)? {

@@ -57,6 +57,11 @@ impl Shared {
         self.memory.watched()
     }
 
+    /// The same, for whoever looks at all of it.
+    pub(crate) fn whole_memory(&self) -> Memory {
+        self.memory.clone()
+    }
+
     /// What clients say is kept for this standby, which has nothing of it yet.
     pub(crate) fn begin(&self, standby: &str) {
         lock(&self.kept).insert(standby.into(), None);

@@ -55,7 +55,7 @@ enum Order {
     /// Stand still and wait for a verdict.
     Freeze { log_from: u64, frozen: oneshot::Sender<Result<Still>> },
     /// Write a snapshot; then run on, or be gone.
-    Save { path: PathBuf, keep: bool, freezer: Option<Freezer>, saved: Sender<Result<Option<Frozen>>> },
+    Save { path: PathBuf, keep: bool, freezer: Option<Freezer>, saved: Sender<Result<(Option<Frozen>, u64)>> },
     /// Be gone.
     Stop,
 }
@@ -159,11 +159,12 @@ impl Live {
         }
     }
 
-    /// Writes a durable snapshot of it to `path`. With `keep` it runs on, and stands still only for a moment.
+    /// Writes a durable snapshot of it to `path`. With `keep` it runs on, and stands still only for a moment. Gives how many bytes of
+    /// its log it had written then.
     ///
     /// # Errors
     /// When it ends first, cannot be captured, or the disk does not take it. It runs on then.
-    pub async fn save(&self, path: &Path, keep: bool) -> Result<()> {
+    pub async fn save(&self, path: &Path, keep: bool) -> Result<u64> {
         let _turn = self.turn.lock().await;
         let handle = self.handle.clone();
         let freezer = match keep {
@@ -177,8 +178,11 @@ impl Live {
         }
         let path = path.to_path_buf();
         let finish = move || {
-            let Some(frozen) = result.recv().context("the task has ended")?? else { return Ok(()) };
-            write(&path, &frozen.collect()?)
+            let (frozen, log) = result.recv().context("the task has ended")??;
+            if let Some(frozen) = frozen {
+                write(&path, &frozen.collect()?)?;
+            }
+            Ok(log)
         };
         tokio::task::spawn_blocking(finish).await?
     }
@@ -206,7 +210,12 @@ fn run(task: &mut Task, slot: &Mutex<Option<Order>>, log: &Path, sockets: &Socke
         let verdict = match order {
             None => Verdict::Thaw(None),
             Some(Order::Stop) => return End::Stopped,
-            Some(Order::Save { path, keep, freezer, saved }) => save(task, &path, keep, freezer, &saved),
+            Some(Order::Save { path, keep, freezer, saved }) => {
+                let written = std::fs::metadata(log).map_or(0, |m| m.len());
+                let (verdict, frozen) = save(task, &path, keep, freezer);
+                let _ = saved.send(frozen.map(|frozen| (frozen, written)));
+                verdict
+            }
             Some(Order::Freeze { log_from, frozen }) => stand_still(task, log, log_from, since, frozen, sockets),
         };
         match verdict {
@@ -256,26 +265,18 @@ fn stand_still(
     }
 }
 
-fn save(
-    task: &mut Task,
-    path: &Path,
-    keep: bool,
-    freezer: Option<Freezer>,
-    saved: &Sender<Result<Option<Frozen>>>,
-) -> Verdict {
+fn save(task: &mut Task, path: &Path, keep: bool, freezer: Option<Freezer>) -> (Verdict, Result<Option<Frozen>>) {
     if keep {
         let frozen = match freezer {
             Some(freezer) => freezer.frozen(task).map(Some).map_err(Into::into),
             // Without write protection it stands still while it is written.
             None => task.snapshot().map_err(Into::into).and_then(|s| write(path, &s)).map(|()| None),
         };
-        let _ = saved.send(frozen);
-        return Verdict::Thaw(None);
+        return (Verdict::Thaw(None), frozen);
     }
     let written = task.snapshot().map_err(Into::into).and_then(|snapshot| write(path, &snapshot));
     let verdict = if written.is_ok() { Verdict::Drop } else { Verdict::Thaw(None) };
-    let _ = saved.send(written.map(|()| None));
-    verdict
+    (verdict, written.map(|()| None))
 }
 
 fn write(path: &Path, snapshot: &Snapshot<'_>) -> Result<()> {

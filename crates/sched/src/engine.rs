@@ -14,7 +14,10 @@
 //! ([`Engine::handle_synced`]).
 
 mod fleet;
+mod moves;
 mod queue;
+
+pub use moves::Chance;
 
 use crate::Nanos;
 use crate::list::{key, liquid};
@@ -72,9 +75,16 @@ pub enum Action {
 #[derive(Clone, Copy, Debug)]
 struct Running {
     node: u32,
+    /// Since when it has cores there.
     start: Nanos,
+    /// When its image is there.
+    begins: Nanos,
     /// By the estimate.
     end: Nanos,
+    /// Seconds at speed 1 that were done before it ran here.
+    done: f64,
+    /// The node that it is on its way to, and has cores and memory of.
+    to: Option<u32>,
     /// Core speed, and that times the expected end in seconds.
     load: (f64, f64),
 }
@@ -106,10 +116,16 @@ pub struct Engine {
     tasks: BTreeMap<TaskId, Task>,
     /// By node: what runs there.
     there: BTreeSet<(u32, TaskId)>,
+    /// By node: what is on its way there.
+    coming: BTreeSet<(u32, TaskId)>,
+    /// By node class: when what runs there ends, by the estimates.
+    ending: BTreeSet<(u32, Nanos, TaskId)>,
     /// A node that is kept for a task.
     kept: Option<(u32, TaskId)>,
     /// When images that were sent will have come.
     images: BTreeMap<(u32, ImageId), Nanos>,
+    /// Nodes that have an image, or will soon.
+    holders: BTreeSet<(ImageId, u32)>,
     /// Nodes that have room since they were last looked at.
     freed: VecDeque<u32>,
     /// Shapes that have new tasks since a node was last looked for.
@@ -133,8 +149,11 @@ impl Engine {
             queue: Queue::default(),
             tasks: BTreeMap::new(),
             there: BTreeSet::new(),
+            coming: BTreeSet::new(),
+            ending: BTreeSet::new(),
             kept: None,
             images: BTreeMap::new(),
+            holders: BTreeSet::new(),
             freed: VecDeque::new(),
             fresh: BTreeSet::new(),
             stops: VecDeque::new(),
@@ -188,11 +207,12 @@ impl Engine {
         self.tasks.insert(id, task);
     }
 
-    /// A task runs on a node already, where somebody else has started it: before this engine was there, or against its will. `false`,
-    /// and nothing has changed, if the engine knows the task, or the node is not known, or has no room for it.
-    pub fn handle_running(&mut self, now: Nanos, owner: &str, spec: TaskSpec, node: NodeId) -> bool {
+    /// A task runs on a node already, where somebody else has started it: before this engine was there, or against its will; so much
+    /// of it is done, in seconds at speed 1. `false`, and nothing has changed, if the engine knows the task, or the node is not known,
+    /// or has no room for it.
+    pub fn handle_running(&mut self, now: Nanos, owner: &str, spec: TaskSpec, node: NodeId, done: f64) -> bool {
         self.now = self.now.max(now);
-        let (id, seconds) = (spec.id, spec.seconds());
+        let (id, done) = (spec.id, within(done, 0.0, 1e9));
         let Some(n) = self.fleet.place(node) else { return false };
         let room = self.fleet.free(n);
         if self.tasks.contains_key(&id) || spec.cores > room.0 || spec.memory > room.1 {
@@ -200,8 +220,7 @@ impl Engine {
         }
         let shape = self.queue.shape(&spec, self.settings.wide);
         self.know(owner, shape, spec);
-        let run = self.fleet.members[n as usize].node.run(seconds);
-        self.run_there(id, n, units::end(self.now, 0, run));
+        self.run_there(id, n, 0, done);
         true
     }
 
@@ -223,26 +242,6 @@ impl Engine {
         }
     }
 
-    /// A task that ran has gone over to another node without being stopped, and has its cores and memory there. False, and
-    /// nothing has changed, if it does not run, or the other node is not known or has no room: look there before the move.
-    pub fn handle_moved(&mut self, now: Nanos, id: TaskId, to: NodeId) -> bool {
-        self.now = self.now.max(now);
-        let Some(to) = self.fleet.place(to) else { return false };
-        let (cores, memory) = self.fleet.free(to);
-        let Some(task) = self.tasks.get(&id) else { return false };
-        let Some(old) = task.running else { return false };
-        if old.node == to || task.spec.cores > cores || task.spec.memory > memory {
-            return false;
-        }
-        let speed = |n: u32| self.fleet.members[n as usize].node.speed();
-        let left = old.end.saturating_sub(self.now);
-        let left = nanos(seconds(left) * speed(old.node) / speed(to));
-        self.halt(id);
-        self.freed.push_back(old.node);
-        self.run_there(id, to, units::end(self.now, 0, left.max(1)));
-        true
-    }
-
     /// Nobody wants this task any more. One that waits is gone; one that runs is stopped.
     pub fn handle_cancelled(&mut self, now: Nanos, id: TaskId) {
         self.now = self.now.max(now);
@@ -259,10 +258,10 @@ impl Engine {
         }
     }
 
-    /// Another node has a state of the task that has so many seconds of its work (at speed 1) in it.
+    /// A state of the task is kept elsewhere that has so many seconds of its work (at speed 1) in it.
     pub fn handle_synced(&mut self, id: TaskId, done: f64) {
         if let Some(task) = self.tasks.get_mut(&id).filter(|t| t.running.is_some()) {
-            task.synced = within(done, task.synced, task.spec.seconds());
+            task.synced = within(done, task.synced, 1e9);
         }
     }
 
@@ -272,7 +271,9 @@ impl Engine {
         if let Some(n) = self.fleet.place(node.id) {
             self.drop_tasks(n);
         }
+        let images = node.images.clone();
         let n = self.fleet.join(node);
+        self.holders.extend(images.into_iter().map(|image| (image, n)));
         self.topology += 1;
         self.freed.push_back(n);
     }
@@ -377,6 +378,12 @@ impl Engine {
         let task = self.tasks.get_mut(&id)?;
         let running = task.running.take()?;
         self.there.remove(&(running.node, id));
+        self.ending.remove(&(self.fleet.members[running.node as usize].class, running.end, id));
+        if let Some(to) = running.to {
+            self.coming.remove(&(to, id));
+            self.fleet.give_back(to, &task.spec);
+            self.freed.push_back(to);
+        }
         self.load = (self.load.0 - running.load.0, self.load.1 - running.load.1);
         // It was charged for what it was thought to take.
         let over = seconds(self.now.saturating_sub(running.start)) - seconds(running.end - running.start);
@@ -387,12 +394,17 @@ impl Engine {
     }
 
     fn drop_tasks(&mut self, n: u32) {
+        self.turn_back(n);
         while let Some(&(_, id)) = self.there.range((n, TaskId(0))..=(n, TaskId(u64::MAX))).next() {
             self.halt(id);
             self.wait_or_drop(id);
         }
         while let Some((&image, _)) = self.images.range((n, ImageId(0))..=(n, ImageId(u64::MAX))).next() {
             self.images.remove(&image);
+            self.holders.remove(&(image.1, n));
+        }
+        for image in &self.fleet.members[n as usize].node.images {
+            self.holders.remove(&(*image, n));
         }
         if let Some((n, _)) = self.kept.take_if(|k| k.0 == n) {
             self.fleet.keep(n, false);
@@ -409,19 +421,43 @@ impl Engine {
         Some(nanos(left) as f64 * speed)
     }
 
+    /// Starts a task there, or on a node that offers the same and has the task's image.
     fn start_on(&mut self, n: u32) -> Option<Action> {
+        let id = self.choose(n)?;
+        Some(self.start(self.with_image(n, id).unwrap_or(n), id))
+    }
+
+    /// The task that a node should have.
+    fn choose(&mut self, n: u32) -> Option<TaskId> {
         if self.fleet.open(n).0 == 0 {
             return None;
         }
-        let id = match self.kept {
+        match self.kept {
             Some((node, id)) if node == n => {
                 let spec = &self.tasks.get(&id)?.spec;
                 let (cores, memory) = self.fleet.open(n);
-                (spec.cores <= cores && spec.memory <= memory).then_some(id)?
+                (spec.cores <= cores && spec.memory <= memory).then_some(id)
             }
-            _ => self.queue.choose(&self.fleet, n, self.in_time(n), self.topology)?,
-        };
-        Some(self.start(n, id))
+            _ => self.queue.choose(&self.fleet, n, self.in_time(n), self.topology),
+        }
+    }
+
+    /// A node that offers the same as this one, and has the task's image, where this one has not.
+    fn with_image(&self, n: u32, id: TaskId) -> Option<u32> {
+        /// Nodes that are looked at.
+        const LOOK: usize = 16;
+        let spec = &self.tasks.get(&id)?.spec;
+        let member = &self.fleet.members[n as usize];
+        if member.node.fetch(spec) == 0 || self.holders.contains(&(spec.image, n)) {
+            return None;
+        }
+        let is_kept = |n: u32| self.kept.is_some_and(|kept| kept.0 == n);
+        let holders = self.holders.range((spec.image, 0)..=(spec.image, u32::MAX)).map(|holder| holder.1);
+        holders.take(LOOK).find(|&other| {
+            let room = self.fleet.open(other);
+            let fits = spec.cores <= room.0 && spec.memory <= room.1 && !is_kept(other);
+            fits && self.fleet.members[other as usize].class == member.class
+        })
     }
 
     /// On the fastest node that has room for this shape, or on one that would do it in time.
@@ -458,26 +494,33 @@ impl Engine {
             0 => 0,
             _ => {
                 let now = self.now;
+                self.holders.insert((task.spec.image, n));
                 let come = self.images.entry((n, task.spec.image));
                 come.or_insert_with(|| now.saturating_add(member.node.fetch(&task.spec))).saturating_sub(now)
             }
         };
-        let end = units::end(self.now, fetch, member.node.run(left(task)));
-        self.queue.started(task.owner, task.arrived);
-        self.run_there(id, n, end);
+        let (owner, arrived, done) = (task.owner, task.arrived, task.synced);
+        self.queue.started(owner, arrived);
+        let end = self.run_there(id, n, fetch, done);
         Action::Start { task: id, node, end, reason }
     }
 
-    /// Puts a task that does not wait on a node.
-    fn run_there(&mut self, id: TaskId, n: u32, end: Nanos) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let rate = self.fleet.members[n as usize].node.speed() * f64::from(task.spec.cores) / 100.0;
+    /// Puts a task that does not wait on a node, where it begins after a while, with so much done. Gives when it will end.
+    fn run_there(&mut self, id: TaskId, n: u32, fetch: Nanos, done: f64) -> Nanos {
+        let now = self.now;
+        let Some(task) = self.tasks.get_mut(&id) else { return now };
+        let member = &self.fleet.members[n as usize];
+        let end = units::end(now, fetch, member.node.run(task.spec.work.left(done).max(1e-3)));
+        let rate = member.node.speed() * f64::from(task.spec.cores) / 100.0;
         let load = (rate, rate * seconds(end));
         self.load = (self.load.0 + load.0, self.load.1 + load.1);
-        task.running = Some(Running { node: n, start: self.now, end, load });
-        self.queue.charge(task.owner, seconds(end - self.now) * rate);
+        let begins = now.saturating_add(fetch).min(end);
+        task.running = Some(Running { node: n, start: now, begins, end, done, to: None, load });
+        self.queue.charge(task.owner, seconds(end - now) * rate);
+        self.ending.insert((member.class, end, id));
         self.fleet.take(n, &task.spec);
         self.there.insert((n, id));
+        end
     }
 
     fn reason(&self, objective: Option<Objective>) -> Reason {
@@ -518,5 +561,5 @@ impl Engine {
 
 /// Seconds at speed 1 that are left to do.
 fn left(task: &Task) -> f64 {
-    (task.spec.seconds() - task.synced).max(1e-3)
+    task.spec.work.left(task.synced).max(1e-3)
 }

@@ -7,7 +7,7 @@
 //! they are. A first run is estimated from other arguments of the same kind, or a default.
 
 use crate::model::Estimate;
-use crate::units::within;
+use crate::units::{normal_quantile, within};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -136,16 +136,6 @@ fn median(weighted: &mut [(f64, f64)], sum: f64) -> f64 {
         }
     }
     0.0
-}
-
-/// Of the normal distribution, by bisection of its distribution function.
-fn normal_quantile(q: f64) -> f64 {
-    let (mut low, mut high) = (-6.0, 6.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if libm::erfc(-middle / core::f64::consts::SQRT_2) / 2.0 < q { low = middle } else { high = middle }
-    }
-    (low + high) / 2.0
 }
 
 #[cfg(test)]

@@ -43,11 +43,13 @@ pub struct Settings {
     pub rounds: u32,
     /// How many times the cost the gain must be: a move is work for two nodes and a link, and can fail.
     pub margin: f64,
+    /// Seconds that must be gained at least.
+    pub least: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slowdown: 0.1, downtime: 0.05, rounds: 8, margin: 2.0 }
+        Self { slowdown: 0.1, downtime: 0.05, rounds: 8, margin: 2.0, least: 1.0 }
     }
 }
 
@@ -89,7 +91,7 @@ pub fn weigh(case: &Move, settings: &Settings) -> Verdict {
     let left = (left - (copy - downtime) * here * (1.0 - settings.slowdown)).max(0.0);
     let gain = left / here - left / there - within(case.wait, 0.0, 1e9);
     let cost = (copy - downtime) * within(settings.slowdown, 0.0, 1.0) + downtime;
-    Verdict { go: left > 0.0 && gain > cost * settings.margin, gain, cost, copy, downtime }
+    Verdict { go: left > 0.0 && gain > cost * settings.margin && gain >= settings.least, gain, cost, copy, downtime }
 }
 
 impl fmt::Display for Verdict {
@@ -139,6 +141,7 @@ mod tests {
         assert!(!go(Move { there: 1.0, ..CASE }), "no faster");
         assert!(!go(Move { left: Estimate::exact(11.0), ..CASE }), "over before it has moved");
         assert!(!go(Move { wait: 60.0, ..CASE }), "a queue there");
+        assert!(!go(Move { left: Estimate::exact(1.5), memory: 0, ..CASE }), "little to be gained");
         assert!(
             !go(Move { dirty: 200e6, left: Estimate::exact(40.0), ..CASE }),
             "writes faster than the link: 10 s still"

@@ -6,7 +6,7 @@
 
 use crate::Nanos;
 use crate::plan::Objective;
-use crate::units::{Bytes, Cores, nanos, within};
+use crate::units::{Bytes, Cores, nanos, normal_quantile, within};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -36,6 +36,26 @@ impl Estimate {
     /// One that is not in doubt.
     pub const fn exact(seconds: f64) -> Self {
         Self { seconds, cv: 0.0 }
+    }
+
+    /// Seconds that are left of a task when so many are done and it has not ended: the median, run times being lognormal
+    /// ([`crate::estimates`]). A task that runs for longer than was thought has the more left the less sure that was.
+    ///
+    /// ```text
+    /// S(done + left) = S(done) / 2,   S(t) = erfc((ln t - ln seconds) / (sigma sqrt 2)) / 2,   sigma^2 = ln(1 + cv^2)
+    /// ```
+    pub fn left(&self, done: f64) -> f64 {
+        let (all, done) = (within(self.seconds, 1e-9, 1e9), within(done, 0.0, 1e9));
+        let cv = within(self.cv, 0.0, 10.0);
+        if done <= 0.0 || cv < 1e-3 {
+            return (all - done).max(0.0);
+        }
+        let sigma = libm::sqrt(libm::log1p(cv * cv));
+        let z = libm::log(done / all) / sigma;
+        let survival = libm::erfc(z / core::f64::consts::SQRT_2) / 2.0;
+        let half = all * libm::exp(sigma * normal_quantile(1.0 - survival / 2.0));
+        // Far out the quantile is no more than its bound.
+        (half - done).max(0.0)
     }
 }
 

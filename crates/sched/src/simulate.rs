@@ -3,8 +3,10 @@
 //! Tables 5-1 (task mix) and 5-2 (cluster) are the thesis's. It does not publish run times; those of [`MIX`] are invented, so
 //! that T_local is about that of Table 5-3. What a task takes is its estimate times a lognormal number of mean 1.
 
-use crate::engine::{Action, Engine, SLACK, Settings};
-use crate::model::{Cluster, Estimate, ImageId, Node, NodeId, TaskId, TaskSpec};
+use crate::Nanos;
+use crate::engine::{Action, Chance, Engine, SLACK, Settings};
+use crate::migrate::{self, Move};
+use crate::model::{Cluster, Estimate, ImageId, Link, Node, NodeId, TaskId, TaskSpec};
 use crate::plan::{Objective, Placement, Plan, Policy};
 use crate::rng::Rng;
 use crate::{greedy, list, tune, units};
@@ -99,6 +101,46 @@ pub fn run(
 
 /// The same by the engine, as things happen: tasks of one owner that all arrive at 0.
 pub fn drive(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], settings: Settings) -> Plan {
+    drive_with(cluster, tasks, actual, settings, None).0
+}
+
+/// What is written anew by tasks that are moved while they run, and what a move has to be worth.
+#[derive(Clone, Copy, Debug)]
+pub struct Moves {
+    /// Bytes per second that a task writes anew.
+    pub dirty: f64,
+    /// See there.
+    pub weighing: migrate::Settings,
+}
+
+struct Run {
+    at: u32,
+    /// Seconds at speed 1 that are done when it begins there.
+    done: f64,
+    begins: Nanos,
+    /// Where in the plan it stands.
+    place: usize,
+    /// What is said of it that is of an earlier stay does not count.
+    stay: u32,
+}
+
+/// What becomes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Ended,
+    /// It runs on the other node.
+    Moved(NodeId),
+}
+
+/// [`drive`]; with `moves`, tasks are moved while they run where that pays. Each task stands in the plan once, from where it
+/// began to when it has ended, on the node where it ended. Gives how many moves there were as well.
+pub fn drive_with(
+    cluster: &Cluster,
+    tasks: &[TaskSpec],
+    actual: &[f64],
+    settings: Settings,
+    moves: Option<Moves>,
+) -> (Plan, usize) {
     let mut engine = Engine::new(settings);
     let places: BTreeMap<NodeId, u32> = cluster.nodes.iter().enumerate().map(|(n, node)| (node.id, n as u32)).collect();
     let indices: BTreeMap<TaskId, u32> = tasks.iter().enumerate().map(|(i, task)| (task.id, i as u32)).collect();
@@ -111,8 +153,8 @@ pub fn drive(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], settings: Se
             plan.refused.push((task.id, why));
         }
     }
-    let mut ends = BinaryHeap::new();
-    let mut now = 0;
+    let (mut events, mut runs) = (BinaryHeap::new(), BTreeMap::new());
+    let (mut now, mut moved) = (0, 0);
     loop {
         while let Some(action) = engine.poll(now) {
             let Action::Start { task, node, end, reason } = action else { continue };
@@ -122,12 +164,54 @@ pub fn drive(cluster: &Cluster, tasks: &[TaskSpec], actual: &[f64], settings: Se
             let run = |seconds| node.run(seconds);
             let fetch = (end - now).saturating_sub(run(tasks[index as usize].seconds().max(1e-3)));
             let end = units::end(now, fetch, run(actual[index as usize]));
-            ends.push(Reverse((end, task)));
+            events.push(Reverse((end, task, 0, Event::Ended)));
+            runs.insert(task, Run { at, done: 0.0, begins: now + fetch, place: plan.placements.len(), stay: 0 });
             plan.placements.push(Placement { task, node: node.id, index, at, start: now, end, reason });
         }
-        let Some(Reverse((end, task))) = ends.pop() else { return plan };
-        now = end;
-        engine.handle_ended(now, task);
+        let chances = if moves.is_some() { engine.chances(8) } else { Vec::new() };
+        for chance in chances {
+            let Some(Moves { dirty, weighing }) = moves else { break };
+            let (from, to) =
+                (&cluster.nodes[places[&chance.from] as usize], &cluster.nodes[places[&chance.to] as usize]);
+            let link = Link {
+                bandwidth: from.link.bandwidth.min(to.link.bandwidth),
+                latency: from.link.latency.saturating_add(to.link.latency),
+            };
+            let memory = tasks[indices[&chance.task] as usize].memory;
+            let Chance { left, here, there, .. } = chance;
+            let verdict = migrate::weigh(&Move { left, here, there, wait: 0.0, memory, dirty, link }, &weighing);
+            if let Some(run) = runs.get(&chance.task).filter(|_| verdict.go)
+                && engine.handle_moving(now, chance.task, chance.to)
+            {
+                let there = now + units::nanos(verdict.copy);
+                events.push(Reverse((there, chance.task, run.stay, Event::Moved(chance.to))));
+            }
+        }
+        let Some(Reverse((at, task, stay, event))) = events.pop() else { return (plan, moved) };
+        now = at;
+        let Some(run) = runs.get_mut(&task).filter(|run| run.stay == stay) else { continue };
+        match event {
+            Event::Ended => {
+                plan.placements[run.place].end = now;
+                engine.handle_ended(now, task);
+                runs.remove(&task);
+            }
+            Event::Moved(to) => {
+                if !engine.handle_moved(now, task, to) {
+                    continue;
+                }
+                moved += 1;
+                let weighing = moves.map_or(migrate::Settings::default(), |moves| moves.weighing);
+                let lost = 1.0 - weighing.slowdown;
+                run.done +=
+                    units::seconds(now.saturating_sub(run.begins)) * cluster.nodes[run.at as usize].speed() * lost;
+                (run.at, run.begins, run.stay) = (places[&to], now, run.stay + 1);
+                let node = &cluster.nodes[run.at as usize];
+                (plan.placements[run.place].node, plan.placements[run.place].at) = (to, run.at);
+                let left = (actual[indices[&task] as usize] - run.done).max(0.0);
+                events.push(Reverse((units::end(now, 0, node.run(left)), task, run.stay, Event::Ended)));
+            }
+        }
     }
 }
 

@@ -87,3 +87,13 @@ impl fmt::Display for Cores {
         }
     }
 }
+
+/// Quantile of the normal distribution, by bisection of its distribution function.
+pub(crate) fn normal_quantile(q: f64) -> f64 {
+    let (mut low, mut high) = (-6.0, 6.0);
+    for _ in 0..60 {
+        let middle = (low + high) / 2.0;
+        if libm::erfc(-middle / core::f64::consts::SQRT_2) / 2.0 < q { low = middle } else { high = middle }
+    }
+    (low + high) / 2.0
+}

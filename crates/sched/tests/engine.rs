@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use wayfare_sched::engine::Settings;
+use wayfare_sched::engine::{Chance, Settings};
 use wayfare_sched::units::SECOND;
-use wayfare_sched::{Action, Engine, Nanos, Node, NodeId, Objective, Reason, Refusal, TaskId, TaskSpec};
+use wayfare_sched::{
+    Action, Engine, Estimate, ImageId, Link, Nanos, Node, NodeId, Objective, Reason, Refusal, TaskId, TaskSpec,
+};
 
 fn engine(nodes: &[Node]) -> Engine {
     let mut engine = Engine::new(Settings::default());
@@ -194,10 +196,10 @@ fn what_others_bring_to_a_cordoned_node_counts_there() {
     arrive(&mut e, "", 1, 10.0);
     assert_eq!(started(&mut e, 0), [1]);
     assert!(e.handle_moved(SECOND, TaskId(1), NodeId(1)));
-    assert!(e.handle_running(SECOND, "", TaskSpec::new(2, 10.0), NodeId(1)));
+    assert!(e.handle_running(SECOND, "", TaskSpec::new(2, 10.0), NodeId(1), 0.0));
     // It is full; and a task that is known is not brought anew.
-    assert!(!e.handle_running(SECOND, "", TaskSpec::new(3, 10.0), NodeId(1)));
-    assert!(!e.handle_running(SECOND, "", TaskSpec::new(1, 10.0), NodeId(0)));
+    assert!(!e.handle_running(SECOND, "", TaskSpec::new(3, 10.0), NodeId(1), 0.0));
+    assert!(!e.handle_running(SECOND, "", TaskSpec::new(1, 10.0), NodeId(0), 0.0));
     assert_eq!((e.node_of(TaskId(1)), e.node_of(TaskId(2))), (Some(NodeId(1)), Some(NodeId(1))));
     e.handle_cordoned(2 * SECOND, NodeId(1), false);
     (3..6).for_each(|id| arrive(&mut e, "", id, 10.0));
@@ -287,6 +289,9 @@ enum Event {
     Lost(u32),
     Cordoned(u32, bool),
     Moved(usize, u32),
+    Moving(usize, u32),
+    Stayed(usize),
+    Measured(u32, u8),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -300,6 +305,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u32..6).prop_map(Event::Lost),
         1 => (0u32..6, any::<bool>()).prop_map(|(n, c)| Event::Cordoned(n, c)),
         1 => (any::<usize>(), 0u32..6).prop_map(|(i, n)| Event::Moved(i, n)),
+        2 => (any::<usize>(), 0u32..6).prop_map(|(i, n)| Event::Moving(i, n)),
+        1 => any::<usize>().prop_map(Event::Stayed),
+        1 => (0u32..6, 0u8..3).prop_map(|(n, s)| Event::Measured(n, s)),
     ]
 }
 
@@ -312,6 +320,7 @@ proptest! {
         let mut nodes: BTreeMap<u32, Node> = BTreeMap::new();
         let mut known: BTreeMap<u64, TaskSpec> = BTreeMap::new();
         let mut running: BTreeMap<u64, u32> = BTreeMap::new();
+        let mut coming: BTreeMap<u64, u32> = BTreeMap::new();
         let mut stopping: BTreeSet<u64> = BTreeSet::new();
         let mut now = 0;
         for (i, event) in events.into_iter().enumerate() {
@@ -345,7 +354,24 @@ proptest! {
                     let task = *running.keys().nth(i % running.len()).unwrap();
                     if e.handle_moved(now, TaskId(task), NodeId(to)) {
                         running.insert(task, to);
+                        coming.remove(&task);
                     }
+                }
+                Event::Moving(i, to) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    if e.handle_moving(now, TaskId(task), NodeId(to)) {
+                        prop_assert_eq!(coming.insert(task, to), None);
+                    }
+                }
+                Event::Stayed(i) if !running.is_empty() => {
+                    let task = *running.keys().nth(i % running.len()).unwrap();
+                    e.handle_stayed(now, TaskId(task));
+                    coming.remove(&task);
+                }
+                Event::Measured(n, speed) => {
+                    let speed = [0.5, 1.0, 3.0][speed as usize];
+                    let link = Link { bandwidth: 1e6, latency: 0 };
+                    prop_assert_eq!(e.handle_measured(now, NodeId(n), speed, link, vec![]), nodes.contains_key(&n));
                 }
                 Event::Cancelled(task) => {
                     e.handle_cancelled(now, TaskId(task));
@@ -377,6 +403,7 @@ proptest! {
                             known.remove(&task);
                         }
                     }
+                    coming.retain(|_, to| *to != n);
                 }
                 Event::Cordoned(n, cordoned) => {
                     e.handle_cordoned(now, NodeId(n), cordoned);
@@ -384,6 +411,7 @@ proptest! {
                 }
                 _ => {}
             }
+            coming.retain(|task, _| running.contains_key(task));
             for action in actions(&mut e, now) {
                 match action {
                     Action::Start { task, node, end, .. } => {
@@ -394,8 +422,13 @@ proptest! {
                     Action::Stop { task, node } => prop_assert_eq!(running.get(&task.0), Some(&node.0)),
                 }
             }
+            for chance in e.chances(5) {
+                let (task, node) = (chance.task.0, &nodes[&chance.to.0]);
+                prop_assert!(running[&task] == chance.from.0 && !coming.contains_key(&task) && chance.there > chance.here);
+                prop_assert!(node.refuses(&known[&task]).is_none() && !stopping.contains(&task));
+            }
             for (n, node) in &nodes {
-                let there = || running.iter().filter(|r| r.1 == n).map(|r| &known[r.0]);
+                let there = || running.iter().chain(&coming).filter(|r| r.1 == n).map(|r| &known[r.0]);
                 let (cores, memory) = (there().map(|t| t.cores).sum::<u32>(), there().map(|t| t.memory).sum::<u64>());
                 prop_assert!(cores <= node.usable_cores() && memory <= node.usable_memory());
             }
@@ -418,4 +451,119 @@ proptest! {
             prop_assert!(e.stranded(TaskId(id)).is_some());
         }
     }
+}
+
+/// Fast and slow, one core each.
+fn two_speeds() -> Engine {
+    engine(&[Node { speed: 4.0, ..Node::new(0, 1, 8) }, Node::new(1, 1, 8)])
+}
+
+#[test]
+fn a_chance_is_what_runs_slowly_while_nothing_runs_where_it_is_fast() {
+    let mut e = two_speeds();
+    arrive(&mut e, "", 1, 400.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    assert!(e.handle_running(0, "", TaskSpec::new(2, 200.0), NodeId(1), 0.0));
+    assert_eq!(e.chances(9), [], "the fast one is taken");
+    e.handle_ended(100 * SECOND, TaskId(1));
+    assert_eq!(started(&mut e, 100 * SECOND), []);
+    let left = Estimate::exact(100.0);
+    let chance = Chance { task: TaskId(2), from: NodeId(1), to: NodeId(0), left, here: 1.0, there: 4.0 };
+    assert_eq!((e.chances(9), e.chances(0)), (vec![chance], vec![]));
+    // On its way it has room at both.
+    assert!(e.handle_moving(100 * SECOND, TaskId(2), NodeId(0)));
+    assert!(!e.handle_moving(100 * SECOND, TaskId(2), NodeId(0)));
+    arrive(&mut e, "", 3, 10.0);
+    assert_eq!((started(&mut e, 100 * SECOND), e.chances(9)), (vec![], vec![]));
+    assert!(e.handle_moved(100 * SECOND, TaskId(2), NodeId(0)));
+    assert_eq!((started(&mut e, 100 * SECOND), e.node_of(TaskId(3))), (vec![3], Some(NodeId(1))));
+    e.handle_ended(125 * SECOND, TaskId(2));
+    arrive(&mut e, "", 4, 10.0);
+    assert_eq!(started(&mut e, 125 * SECOND), [4]);
+}
+
+#[test]
+fn room_that_was_kept_for_a_move_is_free_again_when_it_does_not_happen() {
+    for how in 0..4 {
+        let mut e = two_speeds();
+        assert!(e.handle_running(0, "", TaskSpec::new(1, 100.0), NodeId(1), 0.0));
+        assert!(e.handle_moving(0, TaskId(1), NodeId(0)));
+        match how {
+            0 => e.handle_stayed(SECOND, TaskId(1)),
+            1 => e.handle_ended(SECOND, TaskId(1)),
+            2 => e.handle_lost(SECOND, NodeId(1)),
+            _ => {
+                e.handle_lost(SECOND, NodeId(0));
+                e.handle_joined(SECOND, Node { speed: 4.0, ..Node::new(0, 1, 8) });
+            }
+        }
+        // What waits anew, or has come now, begins there.
+        if how != 2 {
+            arrive(&mut e, "", 2, 100.0);
+        }
+        assert_eq!(started(&mut e, SECOND).len(), 1, "{how}");
+        let there = [1, 2].into_iter().filter(|id| e.node_of(TaskId(*id)) == Some(NodeId(0))).count();
+        assert_eq!(there, 1, "{how}");
+    }
+}
+
+#[test]
+fn a_node_that_is_found_to_be_slower_keeps_its_tasks_for_longer() {
+    let mut e = engine(&[Node::new(0, 2, 8)]);
+    arrive(&mut e, "", 1, 100.0);
+    assert_eq!(started(&mut e, 0), [1]);
+    let link = Link { bandwidth: 1e6, latency: 0 };
+    assert!(e.handle_measured(50 * SECOND, NodeId(0), 0.5, link, vec![]));
+    assert!(!e.handle_measured(50 * SECOND, NodeId(9), 0.5, link, vec![]));
+    assert_eq!((e.counts(), e.node_of(TaskId(1))), ((0, 1), Some(NodeId(0))));
+    e.handle_joined(50 * SECOND, Node::new(1, 1, 8));
+    // Half of it is done, and the rest takes twice as long.
+    let left = Estimate::exact(50.0);
+    let chance = Chance { task: TaskId(1), from: NodeId(0), to: NodeId(1), left, here: 0.5, there: 1.0 };
+    assert_eq!(e.chances(1), [chance]);
+    // It has its core still.
+    arrive(&mut e, "", 2, 10.0);
+    arrive(&mut e, "", 3, 10.0);
+    arrive(&mut e, "", 4, 10.0);
+    assert_eq!(started(&mut e, 50 * SECOND).len(), 2);
+}
+
+#[test]
+fn what_is_left_of_a_task_that_takes_longer_than_thought() {
+    let exact = Estimate::exact(60.0);
+    assert_eq!((exact.left(0.0), exact.left(20.0), exact.left(90.0)), (60.0, 40.0, 0.0));
+    let sure = Estimate { seconds: 60.0, cv: 0.1 };
+    let unsure = Estimate { seconds: 60.0, cv: 1.0 };
+    assert!((sure.left(20.0) - 40.0).abs() < 0.1, "{}", sure.left(20.0));
+    // By hand: sigma = 0.8326; S(60) = 1/2, S = 1/4 at 60 exp(0.6745 sigma) = 105.2.
+    assert!((unsure.left(60.0) - 45.2).abs() < 0.1, "{}", unsure.left(60.0));
+    assert!(unsure.left(600.0) > unsure.left(60.0) && sure.left(600.0) < unsure.left(600.0));
+    for done in [f64::NAN, -1.0, f64::INFINITY, 1e300] {
+        assert!(unsure.left(done).is_finite() && unsure.left(done) >= 0.0);
+    }
+}
+
+#[test]
+fn of_nodes_that_are_alike_the_one_that_has_the_image_gets_the_task() {
+    let slow = |id| Node { link: Link { bandwidth: 1e6, latency: 0 }, ..Node::new(id, 1, 8) };
+    let mut e = engine(&[slow(0), slow(1), Node { images: vec![ImageId(7)], ..slow(2) }]);
+    let task = |id, image| TaskSpec { image: ImageId(image), transfer: 5_000_000, ..TaskSpec::new(id, 10.0) };
+    let start = |e: &mut Engine, id, image| {
+        e.handle_arrived(0, "", task(id, image)).unwrap();
+        match actions(e, 0)[..] {
+            [Action::Start { node, end, .. }] => (node.0, end / SECOND),
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(start(&mut e, 1, 7), (2, 10));
+    // The only one that has it is taken: it is sent.
+    assert_eq!(start(&mut e, 2, 7).1, 15);
+    e.handle_ended(0, TaskId(2));
+    assert!(e.handle_measured(0, NodeId(1), 1.0, slow(1).link, vec![ImageId(9)]));
+    // Or will be: it is on its way there.
+    assert_eq!((start(&mut e, 3, 9), start(&mut e, 4, 7)), ((1, 10), (0, 15)));
+    // A node that was lost may have lost it.
+    e.handle_lost(0, NodeId(2));
+    e.handle_joined(0, slow(2));
+    assert_eq!(start(&mut e, 5, 7), (2, 15));
 }

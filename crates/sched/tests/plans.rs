@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 use wayfare_sched::rng::Rng;
+use wayfare_sched::simulate::Moves;
 use wayfare_sched::units::{SECOND, nanos, seconds};
 use wayfare_sched::{
-    Busy, Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, plan,
-    simulate, tune,
+    Busy, Cluster, Estimate, ImageId, Node, Objective, Placement, Plan, Policy, TaskSpec, bounds, engine, migrate,
+    plan, simulate, tune,
 };
 
 const OBJECTIVES: [Objective; 2] = [Objective::Makespan, Objective::MeanResponse];
@@ -394,4 +395,24 @@ fn policies_have_names() {
     }
     let error = "ga".parse::<Policy>().unwrap_err().to_string();
     assert_eq!(error, "a policy is one of list, local, memory-first, mbct-ga, earliest-finish, local-search");
+}
+
+#[test]
+fn moving_what_runs_pays_where_nodes_differ_and_estimates_are_poor() {
+    let moves = Some(Moves { dirty: 10e6, weighing: migrate::Settings::default() });
+    let (mut with, mut without, mut moved) = (0.0, 0.0, 0);
+    for seed in 0..20 {
+        let cluster = simulate::speed_classes(16, 4);
+        let mut rng = Rng::new(seed);
+        let tasks = simulate::thesis_tasks(200, 0.5, &mut rng);
+        let actual = simulate::outcomes(&tasks, &mut rng);
+        let bound = bounds::makespan(&cluster, &tasks, &actual);
+        let run = |moves| simulate::drive_with(&cluster, &tasks, &actual, Default::default(), moves);
+        let ((stays, none), (goes, some)) = (run(None), run(moves));
+        assert!(none == 0 && stays.placements.len() == 200 && goes.placements.len() == 200);
+        let (stays, goes) = (stays.value(Objective::Makespan), goes.value(Objective::Makespan));
+        assert!(goes >= bound * 0.999, "{goes} {bound}");
+        (with, without, moved) = (with + goes / bound, without + stays / bound, moved + some);
+    }
+    assert!(moved > 20 && with < without * 0.99, "{moved} moves, {with} against {without}");
 }

@@ -146,6 +146,23 @@ pub fn kept_module(digest: Digest) -> Result<Option<Vec<u8>>> {
     Ok(wasm.filter(|wasm| Digest::of(wasm) == digest))
 }
 
+/// The modules that were run here before, the latest first, and no more than so many.
+///
+/// # Errors
+/// When nobody says where they would be.
+pub fn kept_modules(most: usize) -> Result<Vec<Digest>> {
+    let place = locations::module(Digest([0; 32]))?;
+    let Some(entries) = place.parent().and_then(|dir| std::fs::read_dir(dir).ok()) else { return Ok(Vec::new()) };
+    let dated = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let digest = entry.file_name().to_str()?.strip_suffix(".wasm")?.parse().ok()?;
+        Some((entry.metadata().ok()?.modified().ok()?, digest))
+    });
+    let mut all: Vec<(std::time::SystemTime, Digest)> = dated.collect();
+    all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    Ok(all.into_iter().take(most).map(|(_, digest)| digest).collect())
+}
+
 /// Compiles a module, and keeps it so that its snapshots can be resumed.
 ///
 /// # Errors

@@ -33,6 +33,9 @@ pub struct Up {
     /// Speak TLS to users of this machine, too; to others it is spoken always
     #[arg(long)]
     pub tls: bool,
+    /// Leave tasks on their nodes though they would end sooner on faster ones that are free
+    #[arg(long)]
+    pub stay: bool,
     /// Processors that tasks may have of each node (default: those of the machine, shared by its nodes)
     #[arg(long, value_parser = units::cpus)]
     pub cpus: Option<u32>,
@@ -80,6 +83,9 @@ pub struct Submit {
     /// It keeps a warm standby on another node, from which it goes on if its node is lost
     #[arg(long, requires = "image")]
     pub standby: bool,
+    /// The controller keeps a snapshot of it, made so often: it goes on from there if its node is lost
+    #[arg(long, value_name = "TIME", value_parser = units::duration, requires = "image", conflicts_with = "standby")]
+    pub snapshot_every: Option<Duration>,
     /// Until when it is to be over, from now; late ones are counted
     #[arg(long, value_parser = units::duration, requires = "image")]
     pub deadline: Option<Duration>,

@@ -1,11 +1,10 @@
-//! Tasks that move on order, and tasks that keep a warm standby: who stands by for them, and what becomes of them when their node is
-//! lost. The nodes themselves go on with a task whose node is gone; the controller gives them time for it.
+//! Tasks that keep a warm standby: who stands by for them, and what becomes of them when their node is lost. The nodes themselves go on with a task whose node is gone; the controller gives them time for it.
 
 use super::{Core, Deed, clock, problem};
 use crate::task::Task;
 use anyhow::Result;
 use std::time::{Duration, Instant};
-use wayfare_api::{Moved, Problem, TaskState};
+use wayfare_api::{Problem, TaskState};
 use wayfare_transfer::TaskId;
 
 /// From one attempt to give a task a standby to the next.
@@ -16,53 +15,17 @@ const ASKING: Duration = Duration::from_secs(60);
 const TAKEOVER: Duration = Duration::from_secs(15);
 
 impl Core {
-    /// Where a task is that is to move to a node, if it may.
-    pub(super) fn may_move(&self, name: &str, to: &str) -> Result<(String, bool), Problem> {
-        let task = self.find(name)?;
-        let (TaskState::Running, Some(from)) = (task.state, &task.node) else {
-            return Err(problem(409, format!("{name} does not run: it is {}", task.state.name())));
-        };
-        let member = self.nodes.get(to).ok_or_else(|| problem(404, format!("no node named {to} is known")))?;
-        if from == to {
-            return Err(problem(409, format!("{name} runs on {to} already")));
-        }
-        if !member.is_there {
-            return Err(problem(409, format!("{to} is lost")));
-        }
-        if let Some(why) = member.lacks_for_move(&self.me, task) {
-            return Err(problem(409, format!("{to} cannot have {name}: {why}")));
-        }
-        let view = self.node(member);
-        if view.cores_taken + task.request.cores > view.cores + 1e-6
-            || view.memory_taken.saturating_add(task.request.memory) > view.memory
-        {
-            return Err(problem(409, format!("{to} has no room for {name} now: other tasks run there")));
-        }
-        Ok((from.clone(), task.standby.is_some()))
-    }
-
-    /// A task has moved, as was asked for; its node has said so, or will.
-    pub(super) fn carried(&mut self, name: &str, moved: &Moved) -> Result<()> {
-        let Some(number) = self.by_name.get(name).copied() else { return Ok(()) };
-        let Some(task) = self.tasks.get_mut(&number).filter(|task| !task.state.is_over()) else { return Ok(()) };
-        let mib = moved.bytes as f64 / f64::from(1 << 20);
-        task.why = format!(
-            "it was moved here from {}: it stood still for {:.1} ms, {mib:.1} MiB were sent",
-            moved.from, moved.downtime
-        );
-        // It was taken away for the move.
-        task.standby = None;
-        self.arrived(number, &moved.to);
-        self.tell(number);
-        Ok(())
-    }
-
     /// A task runs on another node than before.
     pub(super) fn arrived(&mut self, number: u64, node: &str) {
         let now = self.now();
         let Some(id) = self.nodes.get(node).map(|member| member.id) else { return };
         self.takeovers.remove(&number);
+        let speed = |task: &Task| task.node.as_ref().map_or(1.0, |node| self.speed_of(node));
+        let here = self.tasks.get(&number).map_or(1.0, speed);
         let Some(task) = self.tasks.get_mut(&number) else { return };
+        if task.node.as_deref() != Some(node) {
+            (task.done, task.since) = (task.work_done(here, clock()), Some(clock()));
+        }
         (task.node, task.state, task.to) = (Some(node.into()), TaskState::Running, None);
         let of = wayfare_sched::TaskId(number);
         if self.engine.node_of(of) == Some(id) || self.engine.handle_moved(now, of, id) {
@@ -71,8 +34,8 @@ impl Core {
         // If it does not know the task there, it must not know it where it was, and start it again when that node is lost.
         self.engine.handle_ended(now, of);
         let Some(task) = self.tasks.get(&number) else { return };
-        let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
-        if !self.engine.handle_running(now, &owner, demand, id) {
+        let (owner, demand, done) = (self.owner(task).to_string(), self.demand(task), task.done);
+        if !self.engine.handle_running(now, &owner, demand, id, done) {
             tracing::warn!(task = %task.name, "has come to {node}, where there is no room for it");
         }
     }

@@ -1,6 +1,6 @@
 //! What nodes say of themselves and of the tasks there, and what becomes of both: the part of the core that knows of nodes.
 
-use super::{AGAIN, Core, Deed, Leaving, Start, clock, problem};
+use super::{AGAIN, Core, Deed, Leaving, Start, Survey, clock, problem};
 use crate::store::Marks;
 use crate::task::{Task, hundredths};
 use anyhow::Result;
@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 use wayfare_api::{Event, NodeView, Problem, TaskState};
 use wayfare_cluster::control::{Brief, NodeInfo, State};
-use wayfare_sched::{Node, NodeId};
+use wayfare_sched::{ImageId, Node, NodeId};
 use wayfare_transfer::TaskId;
 
 /// A task that could not be started so often in a row cannot be.
@@ -26,6 +26,12 @@ pub(super) struct Member {
     pub(super) heard: Instant,
     /// How long a question and its answer took last.
     pub(super) rtt: Option<Duration>,
+    /// How fast it runs tasks, as it was measured.
+    pub(super) speed: Option<f64>,
+    /// Bytes per second between it and the controller, as far as has been seen.
+    pub(super) bandwidth: Option<f64>,
+    /// Programs that it has.
+    pub(super) images: Vec<ImageId>,
 }
 
 impl Core {
@@ -54,6 +60,8 @@ impl Core {
             controller: *name == self.me,
             free: member.info.free,
             rtt: member.rtt.map(|rtt| rtt.as_secs_f64() * 1e3),
+            speed: member.speed,
+            bandwidth: member.bandwidth.filter(|_| *name != self.me).map(|bandwidth| bandwidth as u64),
         }
     }
 
@@ -100,7 +108,7 @@ impl Core {
             let cores = hundredths(view.cores).saturating_sub((view.cores_taken * 100.0).round() as u32);
             free.insert(view.name, (cores, view.memory.saturating_sub(view.memory_taken)));
         }
-        let mut moves = Vec::new();
+        let (mut moves, mut going) = (Vec::new(), Vec::new());
         for task in self.on(name).filter(|task| task.state == TaskState::Running) {
             let (cores, memory) = (hundredths(task.request.cores), task.request.memory);
             let fits = free.iter_mut().filter(|(node, room)| {
@@ -111,8 +119,14 @@ impl Core {
             // Where most is left.
             if let Some((node, room)) = fits.max_by_key(|(_, room)| room.0) {
                 *room = (room.0 - cores, room.1 - memory);
+                going.push((wayfare_sched::TaskId(task.number), self.nodes.get(node).map(|member| member.id)));
                 moves.push(Leaving { name: task.name.clone(), to: node.clone(), guarded: task.standby.is_some() });
             }
+        }
+        let now = self.now();
+        for (task, to) in going {
+            // Nobody else is to have the room meanwhile.
+            to.map(|to| self.engine.handle_moving(now, task, to));
         }
         Ok(Ok(moves))
     }
@@ -125,7 +139,21 @@ impl Core {
             self.next_node += 1;
             NodeId(self.next_node)
         });
-        let member = Member { info, id, marks, is_there: true, is_silent: false, heard: Instant::now(), rtt: None };
+        // What was measured of it is true until it is measured again.
+        let before = self.nodes.remove(&name);
+        let (speed, bandwidth) = before.map_or((None, None), |member| (member.speed, member.bandwidth));
+        let member = Member {
+            info,
+            id,
+            marks,
+            is_there: true,
+            is_silent: false,
+            heard: Instant::now(),
+            rtt: None,
+            speed,
+            bandwidth,
+            images: Vec::new(),
+        };
         let node = member.as_node(&self.me);
         self.nodes.insert(name.clone(), member);
         self.engine.handle_joined(now, node);
@@ -153,19 +181,39 @@ impl Core {
         self.joined(info)
     }
 
+    /// How fast a node is, which programs it has, and how fast bytes come from it, as far as it has said.
+    pub(super) fn measured(&mut self, name: &str, survey: Survey) {
+        let now = self.now();
+        let Some(member) = self.nodes.get_mut(name).filter(|member| member.is_there) else { return };
+        let Survey { speed, images, bandwidth } = survey;
+        member.speed = speed.filter(|speed| speed.is_finite() && *speed > 0.0).or(member.speed);
+        if let Some(images) = images {
+            member.images = images.into_iter().map(ImageId).collect();
+        }
+        if let Some(bandwidth) = bandwidth.filter(|bandwidth| *bandwidth > 0.0) {
+            member.saw(bandwidth);
+        }
+        let (id, speed, link, images) = (member.id, member.speed(), member.link(&self.me), member.images.clone());
+        self.engine.handle_measured(now, id, speed, link, images);
+        self.tell_node(name);
+    }
+
     /// The engine is told of a task that runs.
     fn adopt(&mut self, number: u64, node: NodeId) -> Result<()> {
         let now = self.now();
         let Some(task) = self.tasks.get(&number) else { return Ok(()) };
         let (owner, demand) = (self.owner(task).to_string(), self.demand(task));
+        let speed = task.node.as_ref().map_or(1.0, |node| self.speed_of(node));
+        let done = if task.state == TaskState::Starting { 0.0 } else { task.work_done(speed, clock()) };
         self.engine.handle_cancelled(now, demand.id);
         self.engine.handle_ended(now, demand.id);
-        if !self.engine.handle_running(now, &owner, demand, node) {
+        if !self.engine.handle_running(now, &owner, demand, node, done) {
             tracing::warn!(task = %task.name, "runs where there is no room for it");
         }
         // Whether its node was told is not known; it starts a task once, however often it is told.
         if let (TaskState::Starting, Some(node)) = (task.state, &task.node) {
-            self.deeds.push(Deed::Launch { node: node.clone(), number, task: Box::new(task.spec()) });
+            let from = task.resumed.map(|from| self.album.kept(from.snapshot));
+            self.deeds.push(Deed::Launch { node: node.clone(), number, task: Box::new(task.spec()), from });
         }
         Ok(())
     }
@@ -194,7 +242,7 @@ impl Core {
             Start::Done => {
                 task.failures = 0;
                 if task.state == TaskState::Starting {
-                    (task.state, task.started) = (TaskState::Running, Some(clock()));
+                    task.begins(clock());
                     self.metrics.started(clock().saturating_sub(task.submitted));
                     self.tell(number);
                 }
@@ -277,7 +325,7 @@ impl Core {
             let is_here = task.node.as_deref() == Some(node);
             match (&brief.state, task.state) {
                 (_, TaskState::Starting) => {
-                    (task.state, task.started) = (TaskState::Running, Some(clock()));
+                    task.begins(clock());
                     self.metrics.started(clock().saturating_sub(task.submitted));
                     self.tell(number);
                 }
@@ -296,6 +344,7 @@ impl Core {
                 (State::Running, TaskState::Moving) => {
                     let to = task.to.take().unwrap_or_else(|| "another node".into());
                     (task.state, task.why) = (TaskState::Running, format!("it stays here: it was not moved to {to}"));
+                    self.engine.handle_stayed(now, of);
                     self.tell(number);
                 }
                 (State::Running, _) if self.takeovers.remove(&number).is_some() => {
@@ -324,10 +373,9 @@ impl Core {
             _ => return Ok(()),
         };
         if !task.state.is_over() {
-            if state == TaskState::Succeeded
-                && let Some(started) = task.started
-            {
-                let seconds = clock().saturating_sub(started).max(1) as f64 / 1e3;
+            if state == TaskState::Succeeded && task.since.is_some() {
+                let speed = task.node.as_ref().and_then(|node| self.nodes.get(node)).map_or(1.0, Member::speed);
+                let seconds = task.work_done(speed, clock()).max(1e-3);
                 let (image, class) = (task.request.image.clone(), task.class());
                 self.history.handle_run(&image, &class, seconds, 1.0);
                 self.store.put_run(&image, &class, seconds)?;
@@ -387,6 +435,9 @@ impl Member {
             cordoned: self.is_closed(),
             is_initiator,
             reserved_memory: if is_initiator { RESERVED } else { 0 },
+            speed: self.speed(),
+            link: self.link(controller),
+            images: self.images.clone(),
             ..Node::new(self.id.0, 1, 1)
         }
     }

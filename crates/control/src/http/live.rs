@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use std::convert::Infallible;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
@@ -99,13 +100,12 @@ pub(super) async fn logs(
 }
 
 /// What is read, as it comes.
-fn chunks(mut log: tokio::io::BufReader<tokio::net::UnixStream>) -> impl Stream<Item = std::io::Result<Bytes>> {
+pub(super) fn chunks(mut from: impl AsyncRead + Unpin + Send + 'static) -> impl Stream<Item = std::io::Result<Bytes>> {
     let (to, chunks) = mpsc::channel(4);
     tokio::spawn(async move {
-        use tokio::io::AsyncReadExt;
         let mut step = vec![0; 64 << 10];
         loop {
-            let chunk = match log.read(&mut step).await {
+            let chunk = match from.read(&mut step).await {
                 Ok(0) => return,
                 Ok(n) => Ok(Bytes::copy_from_slice(&step[..n])),
                 Err(e) => Err(e),

@@ -1,8 +1,9 @@
 //! Nodes: looked at, cordoned, drained, labelled, invited, removed.
 
 use super::access::Who;
-use super::{App, Failed, Named, Said, failed, work};
+use super::{App, Failed, Named, Said, failed};
 use crate::core::{Command, Leaving};
+use crate::fleet::carry;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -109,7 +110,7 @@ pub(super) async fn drain(
     let moves = app.ask(|answer| Command::Drain { node: node.clone(), answer }).await?;
     let mut moved = Vec::new();
     for Leaving { name, to, guarded } in moves {
-        match work::carry(&app, &name, &node, &to, guarded).await {
+        match carry(&app.agent, &app.core, &name, &node, &to, guarded).await {
             Ok(_) => moved.push(format!("{name} to {to}")),
             // It may have ended meanwhile.
             Err(e) => tracing::warn!(task = %name, "is not moved away from {node}: {e:#}"),

@@ -9,6 +9,7 @@ mod live;
 mod machines;
 mod page;
 mod plan;
+mod snapshots;
 mod standbys;
 mod work;
 
@@ -63,10 +64,14 @@ pub(crate) struct App {
 
 impl App {
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Failed> {
+        self.ask_within(PATIENCE, command).await
+    }
+
+    async fn ask_within<T>(&self, patience: Duration, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Failed> {
         let (to, answer) = oneshot::channel();
         let gone = || failed(503, "the controller has ended");
         self.core.send(command(to)).await.map_err(|_| gone())?;
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(patience, answer).await {
             Ok(Ok(answer)) => answer.map_err(Failed),
             Ok(Err(_)) => Err(gone()),
             Err(_) => Err(failed(503, "the controller is too busy to answer")),
@@ -174,6 +179,11 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(work::history))
         .routes(routes!(work::cancel))
         .routes(routes!(work::migrate))
+        .routes(routes!(snapshots::snapshots, snapshots::capture))
+        .routes(routes!(snapshots::download, snapshots::forget))
+        .routes(routes!(snapshots::resume))
+        .routes(routes!(snapshots::usage))
+        .routes(routes!(snapshots::destinations))
         .routes(routes!(work::has_image, work::image))
         .routes(routes!(live::logs))
         .routes(routes!(live::events))

@@ -2,22 +2,19 @@
 
 use super::access::Who;
 use super::{App, Asked, Failed, Named, Raw, Said, failed};
-use crate::core::Command;
-use crate::fleet::log_path;
+use crate::core::{Answer, Command};
+use crate::fleet::{carry, log_path};
 use crate::trace::{self, Place};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use tracing::Instrument;
-use tracing::field::Empty;
 use utoipa::IntoParams;
 use wayfare_api::{
     Accepted, Moment, MoveRequest, Moved, Problem, Role, SetRequest, SetView, TaskRequest, TaskState, TaskView, Wrong,
 };
-use wayfare_cluster::control::{Order, Reply, Request as OfNode};
 use wayfare_snapshot::Digest;
-use wayfare_transfer::message::Mode;
 
 /// Submits a set: all of it is taken, or nothing.
 #[utoipa::path(post, path = "/v1/sets", tag = "work", request_body = SetRequest, responses(
@@ -53,23 +50,21 @@ async fn take(app: &App, who: Who, set: SetRequest) -> Result<(StatusCode, Json<
             return Err(Failed(Problem { status: 422, title: "a program is missing".into(), errors: vec![wrong] }));
         }
     }
-    let span = tracing::info_span!(
-        "submit",
-        otel.status_code = Empty,
-        otel.status_description = Empty,
-        wayfare.task.set = %set.name,
-        wayfare.owner = %who.name,
-        wayfare.tasks = Empty,
-    );
+    let (owner, name) = (who.name.clone(), set.name.clone());
+    submitted(app, &owner, &name, |place, answer| Command::Submit { owner: who.name, set, place, answer }).await
+}
+
+/// Has a set taken, as a span below which all that is done for it will be.
+pub(super) async fn submitted(
+    app: &App,
+    owner: &str,
+    set: &str,
+    command: impl FnOnce(Place, Answer<Accepted>) -> Command,
+) -> Result<(StatusCode, Json<Accepted>), Failed> {
+    let span = trace::of_submission(owner, set);
     let place = Place::below(&span);
-    let command = |answer| Command::Submit { owner: who.name, set, place, answer };
-    let accepted = match app.ask(command).instrument(span.clone()).await {
-        Ok(accepted) => accepted,
-        Err(e) => {
-            trace::failed(&span, &e.0.title);
-            return Err(e);
-        }
-    };
+    let accepted = app.ask(|answer| command(place, answer)).instrument(span.clone()).await;
+    let accepted = accepted.inspect_err(|e| trace::failed(&span, &e.0.title))?;
     span.record("wayfare.tasks", accepted.tasks);
     app.metrics.submitted(accepted.tasks);
     Ok((StatusCode::CREATED, Json(accepted)))
@@ -171,66 +166,12 @@ pub(super) async fn migrate(
     who.may(Role::Operate)?;
     let (task, to) = (name.clone(), wish.to.clone());
     let (from, guarded) = app.ask(|answer| Command::MayMove { name: task, to, answer }).await?;
-    carry(&app, &name, &from, &wish.to, guarded)
-        .await
-        .map(Json)
-        .map_err(|e| failed(502, format!("{name} stays on {from}: {e:#}")))
-}
-
-/// Has a node move a task. A standby is taken away first: it would be one of a task that is somewhere else. Another is found when
-/// the task has moved.
-pub(super) async fn carry(app: &App, name: &str, from: &str, to: &str, guarded: bool) -> anyhow::Result<Moved> {
-    let span = tracing::info_span!(
-        "move",
-        otel.kind = "client",
-        otel.status_code = Empty,
-        otel.status_description = Empty,
-        wayfare.task.name = name,
-        wayfare.node = from,
-        wayfare.to = to,
-        wayfare.move.bytes = Empty,
-        wayfare.move.downtime_ms = Empty,
-        wayfare.move.took_ms = Empty,
-    );
-    let moved = carry_over(app, name, from, to, guarded).instrument(span.clone()).await;
-    match &moved {
-        Ok(moved) => {
-            span.record("wayfare.move.bytes", moved.bytes);
-            span.record("wayfare.move.downtime_ms", moved.downtime);
-            span.record("wayfare.move.took_ms", moved.took);
-        }
-        Err(e) => trace::failed(&span, &format!("{e:#}")),
-    }
-    moved
-}
-
-async fn carry_over(app: &App, name: &str, from: &str, to: &str, guarded: bool) -> anyhow::Result<Moved> {
-    if guarded {
-        app.agent.ask_node(from, OfNode::Unprotect { name: name.into() }).await?;
-    }
-    let order = Order {
-        name: name.into(),
-        to: to.into(),
-        mode: Mode::PreCopy,
-        max_downtime: 100_000_000,
-        give_up: false,
-        limit: None,
-        streams: 1,
-    };
-    let Reply::Moved { report } = app.agent.ask_node(from, OfNode::Migrate { order }).await? else {
-        anyhow::bail!("{from} answered something else")
-    };
-    let millis = |nanos: u64| nanos as f64 / 1e6;
-    let moved = Moved {
-        from: from.into(),
-        to: to.into(),
-        downtime: millis(report.downtime),
-        took: millis(report.total),
-        bytes: report.last.progress.bytes + report.state_bytes,
-    };
-    let of = Command::Carried { name: name.into(), moved: moved.clone() };
-    app.core.send(of).await?;
-    Ok(moved)
+    let (agent, core, leaving) = (app.agent.clone(), app.core.clone(), from.clone());
+    // Whoever asks may go away: the move goes on.
+    let moving = async move { carry(&agent, &core, &name, &leaving, &wish.to, guarded).await };
+    let moving = tokio::spawn(moving.in_current_span());
+    let moved = moving.await.map_err(|e| failed(500, format!("the move broke off: {e}")))?;
+    moved.map(Json).map_err(|e| failed(502, format!("it stays on {from}: {e:#}")))
 }
 
 fn digest(text: &str) -> Result<Digest, Failed> {

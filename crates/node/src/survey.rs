@@ -1,0 +1,94 @@
+//! What a controller asks of a node so that it can place and move tasks well: how fast it is, which programs it has, how fast bytes
+//! come from it, and what a task takes.
+
+use crate::agent::{Agent, Entry};
+use crate::control::{IMAGES, PROBE_MAX, Reply, Sample};
+use crate::speed;
+use crate::watched::Memory;
+use anyhow::{Result, ensure};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wayfare_snapshot::PAGE_SIZE;
+use wayfare_store::program;
+use wayfare_transfer::source::Guest;
+
+/// How long a task is looked at.
+const WHILE: Duration = Duration::from_millis(250);
+
+impl Agent {
+    /// How fast this node is, and what it has.
+    pub(crate) async fn profile(self: &Arc<Self>) -> Result<Reply> {
+        let agent = self.clone();
+        let look = move || -> Result<Reply> {
+            let speed = match agent.speed.get() {
+                Some(speed) => *speed,
+                // Two who ask at once measure twice, and one of them is heard.
+                None => *agent.speed.get_or_init(|| measured().unwrap_or(1.0)),
+            };
+            let digests = program::kept_modules(IMAGES)?;
+            let first = |digest: &wayfare_snapshot::Digest| digest.0.first_chunk().map(|b| u64::from_be_bytes(*b));
+            Ok(Reply::Profile { speed, images: digests.iter().filter_map(first).collect() })
+        };
+        tokio::task::spawn_blocking(look).await?
+    }
+
+    /// What a task takes: it is looked at for a moment.
+    pub(crate) async fn sample(&self, name: &str) -> Result<Reply> {
+        let entry = self.task(name)?;
+        let live = entry.live()?;
+        let (began, busy) = (Instant::now(), live.busy());
+        let dirty = match watched(&entry).await {
+            Some(memory) => Some(dirty_rate(memory).await?),
+            None => {
+                tokio::time::sleep(WHILE).await;
+                None
+            }
+        };
+        let busy = busy.zip(live.busy()).map(|(before, now)| {
+            (now.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64().max(1e-3)).min(1.0)
+        });
+        let (memory, ran) = (live.memory(), live.ran().as_nanos() as u64);
+        Ok(Reply::Sampled { sample: Sample { memory, dirty, busy, ran } })
+    }
+}
+
+fn measured() -> Result<f64> {
+    speed::measure().inspect_err(|e| tracing::warn!("how fast this node is cannot be told: {e:#}"))
+}
+
+/// The memory of a task, to be looked at without being in the way of anybody; none while it moves.
+async fn watched(entry: &Entry) -> Option<(Memory, Option<tokio::sync::OwnedMutexGuard<()>>)> {
+    let shared = entry.shared.lock().await.upgrade();
+    if let Some(shared) = shared {
+        return Some((shared.whole_memory(), None));
+    }
+    let moving = entry.moving.clone().try_lock_owned().ok()?;
+    let watch = entry.live().ok()?.watch().ok()?;
+    Some((Memory::new(watch), Some(moving)))
+}
+
+/// Bytes per second, by whole pages.
+async fn dirty_rate((memory, moving): (Memory, Option<tokio::sync::OwnedMutexGuard<()>>)) -> Result<f64> {
+    let (mut seen, began) = tokio::task::spawn_blocking(move || {
+        let mut seen = memory.watched();
+        // From here on writes are noted.
+        seen.dirty();
+        (seen, Instant::now())
+    })
+    .await?;
+    tokio::time::sleep(WHILE).await;
+    let dirty = tokio::task::spawn_blocking(move || {
+        let took = began.elapsed();
+        let pages: u64 = seen.dirty().iter().map(|range| range.count).sum();
+        (pages * PAGE_SIZE as u64) as f64 / took.as_secs_f64()
+    })
+    .await?;
+    drop(moving);
+    Ok(dirty)
+}
+
+/// So many bytes.
+pub(crate) fn probe(bytes: u32) -> Result<Reply> {
+    ensure!(bytes <= PROBE_MAX, "a probe has at most {PROBE_MAX} bytes");
+    Ok(Reply::Probe { filler: "-".repeat(bytes as usize) })
+}

@@ -1,0 +1,201 @@
+//! Tasks that run, and nodes that are other than was thought: moves, chances for moves that pay, and nodes that change.
+
+use super::{Engine, Running};
+use crate::Nanos;
+use crate::model::{Estimate, ImageId, Link, Node, NodeId, TaskId};
+use crate::units::{seconds, within};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+/// Tasks of each node class that are looked at for a move: as many of those that will end last as of those that should have ended.
+const LOOK: usize = 4;
+
+/// A task that runs, and a node with room for it on which it would end sooner if the move cost nothing. What it costs is for
+/// whoever knows the task and the link to say: see [`crate::migrate::weigh`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance {
+    /// The task.
+    pub task: TaskId,
+    /// Where it runs.
+    pub from: NodeId,
+    /// Where it could.
+    pub to: NodeId,
+    /// What it has left to do: seconds at speed 1.
+    pub left: Estimate,
+    /// The speed that it has.
+    pub here: f64,
+    /// The speed that it would have.
+    pub there: f64,
+}
+
+impl Chance {
+    /// Seconds by which it would end sooner.
+    fn gain(&self) -> f64 {
+        self.left.seconds / self.here - self.left.seconds / self.there
+    }
+}
+
+impl Engine {
+    /// A task that runs is about to go over to another node, and has cores and memory there from now on, besides those that it has.
+    /// False, and nothing has changed, if it does not run, is on its way already, or the other node is not known or has no room.
+    pub fn handle_moving(&mut self, now: Nanos, id: TaskId, to: NodeId) -> bool {
+        self.now = self.now.max(now);
+        let Some(to) = self.fleet.place(to) else { return false };
+        let room = self.fleet.free(to);
+        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        let Some(running) = task.running.as_mut().filter(|running| running.to.is_none() && running.node != to) else {
+            return false;
+        };
+        if task.spec.cores > room.0 || task.spec.memory > room.1 {
+            return false;
+        }
+        running.to = Some(to);
+        self.fleet.take(to, &task.spec);
+        self.coming.insert((to, id));
+        true
+    }
+
+    /// A task that was about to go over has not.
+    pub fn handle_stayed(&mut self, now: Nanos, id: TaskId) {
+        self.now = self.now.max(now);
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        if let Some(to) = task.running.as_mut().and_then(|running| running.to.take()) {
+            self.coming.remove(&(to, id));
+            self.fleet.give_back(to, &task.spec);
+            self.freed.push_back(to);
+        }
+    }
+
+    /// A task that ran has gone over to another node without being stopped, and has its cores and memory there. False, and
+    /// nothing has changed, if it does not run, or the other node is not known or has no room: look there before the move, or
+    /// say that it is about to happen ([`Engine::handle_moving`]).
+    pub fn handle_moved(&mut self, now: Nanos, id: TaskId, to: NodeId) -> bool {
+        self.now = self.now.max(now);
+        let Some(to) = self.fleet.place(to) else { return false };
+        let Some(task) = self.tasks.get(&id) else { return false };
+        let Some(old) = task.running else { return false };
+        let (cores, memory) = self.fleet.free(to);
+        let has_room = old.to == Some(to) || (task.spec.cores <= cores && task.spec.memory <= memory);
+        if old.node == to || !has_room {
+            return false;
+        }
+        let done = self.done(&old);
+        self.halt(id);
+        self.freed.push_back(old.node);
+        self.run_there(id, to, 0, done);
+        true
+    }
+
+    /// What of a task that runs is done, in seconds at speed 1.
+    fn done(&self, running: &Running) -> f64 {
+        let here = self.fleet.members[running.node as usize].node.speed();
+        running.done + seconds(self.now.saturating_sub(running.begins)) * here
+    }
+
+    /// Those that are on their way to a node stay where they are: it is gone.
+    pub(super) fn turn_back(&mut self, n: u32) {
+        while let Some(&(_, id)) = self.coming.range((n, TaskId(0))..=(n, TaskId(u64::MAX))).next() {
+            self.coming.remove(&(n, id));
+            if let Some(task) = self.tasks.get_mut(&id)
+                && let Some(running) = &mut task.running
+            {
+                running.to = None;
+                self.fleet.give_back(n, &task.spec);
+            }
+        }
+    }
+
+    /// A node is as fast as that, the way there is like that, and it has these images: what runs there goes on. False if it is not
+    /// there.
+    pub fn handle_measured(&mut self, now: Nanos, id: NodeId, speed: f64, link: Link, images: Vec<ImageId>) -> bool {
+        self.now = self.now.max(now);
+        let Some(n) = self.fleet.place(id).filter(|n| self.fleet.members[*n as usize].up) else { return false };
+        self.holders.extend(images.iter().map(|image| (*image, n)));
+        let node = &mut self.fleet.members[n as usize].node;
+        // What was sent there meanwhile is there, whether it was told or not.
+        (node.link, node.images) = (link, images);
+        let speed = within(speed, 1e-6, 1e6);
+        if self.fleet.members[n as usize].node.speed() == speed {
+            return true;
+        }
+        let all = |set: &BTreeSet<(u32, TaskId)>| -> Vec<TaskId> {
+            set.range((n, TaskId(0))..=(n, TaskId(u64::MAX))).map(|there| there.1).collect()
+        };
+        let (here, coming) = (all(&self.there), all(&self.coming));
+        let done: Vec<(TaskId, Option<u32>, f64)> = (here.into_iter())
+            .filter_map(|id| self.tasks.get(&id)?.running.map(|running| (id, running.to, self.done(&running))))
+            .collect();
+        for (id, ..) in &done {
+            self.halt(*id);
+        }
+        let node = Node { speed, ..self.fleet.members[n as usize].node.clone() };
+        self.fleet.join(node);
+        self.fleet.keep(n, self.kept.is_some_and(|kept| kept.0 == n));
+        self.changed();
+        self.freed.push_back(n);
+        for id in coming {
+            if let Some(task) = self.tasks.get(&id) {
+                self.fleet.take(n, &task.spec);
+            }
+        }
+        for (id, to, done) in done {
+            self.run_there(id, n, 0, done);
+            if let Some(to) = to.map(|to| self.fleet.members[to as usize].node.id) {
+                self.handle_moving(now, id, to);
+            }
+        }
+        true
+    }
+
+    /// Tasks that run, and nodes on which they would end sooner, those that would gain most first: at most so many, each task and each
+    /// node once. To be asked when nothing is left to be started: room for what waits is not to be given away. Costs
+    /// O(classes^2 log n), and nothing where all nodes are equally fast.
+    pub fn chances(&self, most: usize) -> Vec<Chance> {
+        let mut found = Vec::new();
+        for (c, class) in self.fleet.classes.iter().enumerate() {
+            if class.find_free((1, 0)).is_none() {
+                continue;
+            }
+            for d in (0..self.fleet.classes.len()).filter(|d| *d != c) {
+                // A task that gains little is not worth a look.
+                if self.fleet.classes[d].sample.speed() * 1.1 < class.sample.speed() {
+                    found.extend(self.candidates(d as u32).filter_map(|id| self.chance(id, c)));
+                }
+            }
+        }
+        found.sort_by(|a, b| b.gain().partial_cmp(&a.gain()).unwrap_or(Ordering::Equal).then(a.task.cmp(&b.task)));
+        let (mut tasks, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+        found.retain(|chance| !tasks.contains(&chance.task) && nodes.insert(chance.to) && tasks.insert(chance.task));
+        found.truncate(most);
+        found
+    }
+
+    /// Of a class, those that will end last, and those that should have ended and may have much left.
+    fn candidates(&self, class: u32) -> impl Iterator<Item = TaskId> {
+        let all = || self.ending.range((class, 0, TaskId(0))..=(class, Nanos::MAX, TaskId(u64::MAX)));
+        let late = all().take(LOOK).filter(|ending| ending.1 <= self.now);
+        all().rev().take(LOOK).chain(late).map(|ending| ending.2)
+    }
+
+    fn chance(&self, id: TaskId, class: usize) -> Option<Chance> {
+        let task = self.tasks.get(&id).filter(|task| !task.cancelled)?;
+        let running = task.running.filter(|running| running.to.is_none())?;
+        let class = &self.fleet.classes[class];
+        if class.sample.lacks(&task.spec).is_some() {
+            return None;
+        }
+        let to = class.find_free((task.spec.cores, task.spec.memory)).filter(|to| *to != running.node)?;
+        let node = |n: u32| &self.fleet.members[n as usize].node;
+        let left = Estimate { seconds: task.spec.work.left(self.done(&running)), ..task.spec.work };
+        let (from, to) = (node(running.node), node(to));
+        (left.seconds > 0.0).then_some(Chance {
+            task: id,
+            from: from.id,
+            to: to.id,
+            left,
+            here: from.speed(),
+            there: to.speed(),
+        })
+    }
+}
