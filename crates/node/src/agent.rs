@@ -21,7 +21,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
@@ -177,7 +177,7 @@ pub struct Agent {
     /// Tasks whose standby this node is.
     pub(crate) standbys: Mutex<HashMap<TaskId, Arc<Held>>>,
     /// How fast the node is, once somebody has asked.
-    pub(crate) speed: OnceLock<f64>,
+    pub(crate) speed: Mutex<Option<f64>>,
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -219,7 +219,7 @@ impl Agent {
             displaced: Mutex::default(),
             reuniting: Mutex::default(),
             standbys: Mutex::default(),
-            speed: OnceLock::new(),
+            speed: Mutex::default(),
         }))
     }
 

@@ -95,12 +95,15 @@ impl Agent {
                     Ok(bytes) => {
                         let packed = wayfare_snapshot::open(&bytes, &wayfare_snapshot::Limits::default())
                             .with_context(|| path.display().to_string())?;
+                        let written = packed.snapshot.options.extra.get(task::LOG).and_then(|len| len.parse().ok());
+                        agent.cut_log(&entry.spec, written)?;
                         Task::resume(&image, &packed, task::host(&entry.spec, &agent.dirs, &sockets)?)?
                     }
                     // One that has come from elsewhere is owned only once it is on the disk: this one began here.
                     Err(e)
                         if e.kind() == std::io::ErrorKind::NotFound && entry.spec.origin == agent.identity()?.name =>
                     {
+                        agent.cut_log(&entry.spec, Some(0))?;
                         agent.beginning(&entry.spec, &image, &sockets)?
                     }
                     Err(e) => return Err(e).with_context(|| format!("its snapshot {}", path.display())),
@@ -115,6 +118,17 @@ impl Agent {
             }
         });
         revived
+    }
+
+    /// What a task that a controller has placed writes is its result: what it had written after the state that it goes on from it will
+    /// write again. Of others the log is a log, and all of it is kept.
+    fn cut_log(&self, spec: &Spec, written: Option<u64>) -> Result<()> {
+        let Some(written) = written.filter(|_| spec.placed) else { return Ok(()) };
+        match std::fs::OpenOptions::new().write(true).open(self.dirs.log(spec.id)) {
+            Ok(log) if log.metadata()?.len() > written => Ok(log.set_len(written)?),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Asks the node that a task may be on until it answers, or a person decides.

@@ -2,7 +2,7 @@
 //! takes what took so long there (seed 002, 5.2.3, asks for estimates that hold on other nodes).
 //!
 //! What is counted is the processor time of the fastest of a few runs, not the clock's: what else goes on at that moment is not
-//! the node's speed.
+//! the node's speed. Even so a busy neighbour takes something of the caches; whoever asks again gets the best that was ever seen.
 
 use anyhow::{Result, anyhow, ensure};
 use std::time::Duration;
@@ -14,18 +14,16 @@ use wayfare_engine::{Form, Image, Options, Outcome, THREAD_STACK, Target, Task};
 use wayfare_wasi::Ctx;
 use wayfare_wasi::std_host::StdHost;
 
-/// Rounds of the program: some ten milliseconds on a server.
-const ROUNDS: i64 = 2_000_000;
+/// Rounds of the program: some seven milliseconds on a server.
+const ROUNDS: i64 = 1_000_000;
 /// Rounds per second of a node of speed 1.
 const OF_SPEED_1: f64 = 1.5e8;
-/// How often it is run.
-const RUNS: usize = 5;
 
-/// How many times as fast as a node of speed 1 this one is.
+/// How many times as fast as a node of speed 1 this one is, by so many runs.
 ///
 /// # Errors
 /// When the program cannot be run.
-pub(crate) fn measure() -> Result<f64> {
+pub(crate) fn measure(runs: usize) -> Result<f64> {
     let options = Options { canonical_nan: false };
     // It is not kept among the programs that people run.
     let key = wayfare_store::locations::key()?;
@@ -33,7 +31,7 @@ pub(crate) fn measure() -> Result<f64> {
     let image = Image::load(&compiled, &key)?;
     let run = move || -> Result<f64> {
         let mut best = Duration::MAX;
-        for _ in 0..RUNS {
+        for _ in 0..runs {
             let mut task = Task::start(&image, "speed", Ctx::builder().build(), StdHost::new()?)?;
             let began = processor_time();
             let outcome = task.run();
@@ -134,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_node_has_a_speed() {
-        let speed = measure().unwrap();
+        let speed = measure(3).unwrap();
         assert!(speed > 1e-4 && speed < 1e4, "{speed}");
     }
 }

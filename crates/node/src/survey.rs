@@ -1,7 +1,7 @@
 //! What a controller asks of a node so that it can place and move tasks well: how fast it is, which programs it has, how fast bytes
 //! come from it, and what a task takes.
 
-use crate::agent::{Agent, Entry};
+use crate::agent::{Agent, Entry, lock};
 use crate::control::{IMAGES, PROBE_MAX, Reply, Sample};
 use crate::speed;
 use crate::watched::Memory;
@@ -12,6 +12,8 @@ use wayfare_snapshot::PAGE_SIZE;
 use wayfare_store::program;
 use wayfare_transfer::source::Guest;
 
+/// How often the node's speed is measured when it is asked for first.
+const RUNS: usize = 8;
 /// How long a task is looked at.
 const WHILE: Duration = Duration::from_millis(250);
 
@@ -20,11 +22,12 @@ impl Agent {
     pub(crate) async fn profile(self: &Arc<Self>) -> Result<Reply> {
         let agent = self.clone();
         let look = move || -> Result<Reply> {
-            let speed = match agent.speed.get() {
-                Some(speed) => *speed,
-                // Two who ask at once measure twice, and one of them is heard.
-                None => *agent.speed.get_or_init(|| measured().unwrap_or(1.0)),
-            };
+            let before = *lock(&agent.speed);
+            // To be asked again each minute costs little.
+            let now = speed::measure(if before.is_none() { RUNS } else { 1 })
+                .inspect_err(|e| tracing::warn!("how fast this node is cannot be told: {e:#}"));
+            let speed = f64::max(before.unwrap_or(0.0), now?);
+            *lock(&agent.speed) = Some(speed);
             let digests = program::kept_modules(IMAGES)?;
             let first = |digest: &wayfare_snapshot::Digest| digest.0.first_chunk().map(|b| u64::from_be_bytes(*b));
             Ok(Reply::Profile { speed, images: digests.iter().filter_map(first).collect() })
@@ -50,10 +53,6 @@ impl Agent {
         let (memory, ran) = (live.memory(), live.ran().as_nanos() as u64);
         Ok(Reply::Sampled { sample: Sample { memory, dirty, busy, ran } })
     }
-}
-
-fn measured() -> Result<f64> {
-    speed::measure().inspect_err(|e| tracing::warn!("how fast this node is cannot be told: {e:#}"))
 }
 
 /// The memory of a task, to be looked at without being in the way of anybody; none while it moves.

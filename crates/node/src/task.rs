@@ -26,6 +26,9 @@ use wayfare_snapshot::{Compression, Snapshot};
 use wayfare_wasi::Stream;
 use wayfare_wasi::std_host::{StdHost, StreamSource};
 
+/// In a snapshot: how many bytes of its log the task had written.
+pub(crate) const LOG: &str = "log";
+
 /// How a task's time here ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
@@ -212,6 +215,7 @@ fn run(task: &mut Task, slot: &Mutex<Option<Order>>, log: &Path, sockets: &Socke
             Some(Order::Stop) => return End::Stopped,
             Some(Order::Save { path, keep, freezer, saved }) => {
                 let written = std::fs::metadata(log).map_or(0, |m| m.len());
+                task.extra().insert(LOG.into(), written.to_string());
                 let (verdict, frozen) = save(task, &path, keep, freezer);
                 let _ = saved.send(frozen.map(|frozen| (frozen, written)));
                 verdict

@@ -79,6 +79,7 @@ pub struct SimulateTable {
 Examples:
   wayfare simulate sched --nodes 10000 --tasks 100000
   wayfare simulate --nodes 20 --tasks 500 --policy list,mbct-ga,memory-first --objective mean-response --cv 0.5
+  wayfare simulate --nodes 20 --tasks 500 --cv 0.5 --moves
 
 Nodes have four cores and 8 GB each, and speeds of 0.5 to 2 in so many classes; tasks are those of the thesis's Table 5-1.")]
 pub struct SimulateSched {
@@ -97,6 +98,9 @@ pub struct SimulateSched {
     /// What is to be small
     #[arg(long, value_enum, default_value_t)]
     pub objective: super::Goal,
+    /// Show as well what the controller would come to, and what with moving tasks that run to faster nodes
+    #[arg(long)]
+    pub moves: bool,
     /// How far run times are from their estimates: standard deviation / mean
     #[arg(long, default_value = "0.15", value_parser = cv)]
     pub cv: f64,

@@ -11,12 +11,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wayfare_control::plan::check_work;
+use wayfare_sched::engine::Settings;
 use wayfare_sched::rng::Rng;
-use wayfare_sched::simulate::{MIX, outcomes, run as run_policy, speed_classes, thesis_tasks};
+use wayfare_sched::simulate::{MIX, Moves, drive_with, outcomes, run as run_policy, speed_classes, thesis_tasks};
 use wayfare_sched::table::{Experiment, PRINTED, Row, SIZES, rows};
-use wayfare_sched::{Objective, Policy, TaskSpec, bounds, plan};
+use wayfare_sched::{Objective, Policy, TaskSpec, bounds, migrate, plan};
 use wayfare_sim::svg::{Chart, GRID, INK, KINDS, PALE};
 
 /// Table 5-3.
@@ -174,6 +175,9 @@ fn chart(args: &SimulateTable, rows: &[Row]) -> String {
     out.end()
 }
 
+/// Bytes per second that tasks write anew while they are moved.
+const DIRTY: f64 = 10e6;
+
 /// Many tasks on many nodes.
 ///
 /// # Errors
@@ -201,13 +205,24 @@ pub fn run(args: &SimulateSched) -> Result<ExitCode> {
         let real = run_policy(&cluster, &tasks, &actual, *policy, objective, args.seed).value(objective);
         (policy.to_string(), took, planned, real)
     };
-    let results: Vec<_> = args.policy.iter().map(of).collect();
+    let mut results: Vec<_> = args.policy.iter().map(of).collect();
+    if args.moves {
+        // As the controller works: not planned, so that there is nothing that was to come out.
+        let settings = Settings { objective, ..Settings::default() };
+        let moves = Moves { dirty: DIRTY, weighing: migrate::Settings::default() };
+        for (name, moves) in [("as it happens", None), ("with moves", Some(moves))] {
+            let (plan, moved) = drive_with(&cluster, &tasks, &actual, settings, moves);
+            let name = if moves.is_some() { format!("{name} ({moved})") } else { name.into() };
+            results.push((name, Duration::ZERO, f64::NAN, plan.value(objective)));
+        }
+    }
     if args.output == Format::Json {
         let policies: Vec<_> = results
             .iter()
             .map(|(policy, took, planned, real)| {
-                json!({"policy": policy, "planning_s": took.as_secs_f64(), "planned_s": planned,
-                       "planned_over_bound": planned / planned_bound, "came_out_s": real,
+                let known = |value: f64| if planned.is_finite() { json!(value) } else { json!(null) };
+                json!({"policy": policy, "planning_s": known(took.as_secs_f64()), "planned_s": known(planned),
+                       "planned_over_bound": known(planned / planned_bound), "came_out_s": real,
                        "came_out_over_bound": real / real_bound})
             })
             .collect();
@@ -219,11 +234,13 @@ pub fn run(args: &SimulateSched) -> Result<ExitCode> {
     let rows: Vec<Vec<String>> = results
         .into_iter()
         .map(|(policy, took, planned, real)| {
+            let is_planned = planned.is_finite();
+            let or_none = |text: String| if is_planned { text } else { "-".into() };
             vec![
                 policy,
-                output::duration(took),
-                format!("{planned:.1} s"),
-                format!("{:.3}", planned / planned_bound),
+                or_none(output::duration(took)),
+                or_none(format!("{planned:.1} s")),
+                or_none(format!("{:.3}", planned / planned_bound)),
                 format!("{real:.1} s"),
                 format!("{:.3}", real / real_bound),
             ]

@@ -66,6 +66,11 @@ impl Up {
         assert!(process.wait().unwrap().success());
     }
 
+    /// Where other nodes find it.
+    pub fn listen(&self) -> &str {
+        &self.listen
+    }
+
     pub fn pid_of(&self, node: u32) -> Pid {
         let text = std::fs::read_to_string(self.home.path(&format!("state/nodes/{node}/agent.pid"))).unwrap();
         Pid::from_raw(text.trim().parse().unwrap()).unwrap()

@@ -182,7 +182,9 @@ impl Core {
     fn verdict(&self, task: &Task, from: &str, to: &str, sample: &Sample) -> Verdict {
         let work = self.demand(task).work;
         let (here, there) = (self.speed_of(from), self.speed_of(to));
-        let left = Estimate { seconds: work.left(task.work_done(here, super::clock())), ..work };
+        // What a task waits for does not come sooner on a faster node.
+        let busy = sample.busy.unwrap_or(1.0);
+        let left = Estimate { seconds: work.left(task.work_done(here, super::clock())) * busy, ..work };
         let case = Move {
             left,
             here,

@@ -11,6 +11,9 @@ use core::cmp::Ordering;
 /// Tasks of each node class that are looked at for a move: as many of those that will end last as of those that should have ended.
 const LOOK: usize = 4;
 
+/// How many times as fast a node must be: speeds are measured to some ten per cent.
+const FASTER: f64 = 1.25;
+
 /// A task that runs, and a node with room for it on which it would end sooner if the move cost nothing. What it costs is for
 /// whoever knows the task and the link to say: see [`crate::migrate::weigh`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,8 +161,7 @@ impl Engine {
                 continue;
             }
             for d in (0..self.fleet.classes.len()).filter(|d| *d != c) {
-                // A task that gains little is not worth a look.
-                if self.fleet.classes[d].sample.speed() * 1.1 < class.sample.speed() {
+                if self.fleet.classes[d].sample.speed() * FASTER < class.sample.speed() {
                     found.extend(self.candidates(d as u32).filter_map(|id| self.chance(id, c)));
                 }
             }
