@@ -19,8 +19,29 @@ function packed(): Plugin {
   };
 }
 
+/** `src/first.js` is a file of its own, before all others. */
+function first(): Plugin {
+  return {
+    name: 'first',
+    apply: 'build',
+    async buildStart() {
+      const source = (await readFile('src/first.js', 'utf8')).replace(/^\/\/.*\n/gm, '');
+      this.emitFile({ type: 'asset', name: 'first.js', source });
+    },
+    transformIndexHtml: {
+      order: 'post',
+      handler(_, { bundle = {} }) {
+        const name = Object.keys(bundle).find((name) => /\bfirst-[^/]*\.js$/.test(name));
+        if (!name) throw new Error('src/first.js has not been emitted');
+        // Before the styles, for which scripts wait that stand behind them.
+        return [{ tag: 'script', attrs: { src: `/${name}` }, injectTo: 'head-prepend' }];
+      },
+    },
+  };
+}
+
 export default defineConfig({
-  plugins: [packed()],
+  plugins: [first(), packed()],
   esbuild: { jsx: 'automatic', jsxImportSource: 'preact' },
   build: {
     outDir: process.env.WEB_OUT ?? '../target/web',

@@ -3,7 +3,7 @@ import { test as base, expect, type BrowserContext, type Page } from '@playwrigh
 import { blake3 } from '@noble/hashes/blake3';
 import { bytesToHex } from '@noble/hashes/utils';
 import { spawn, type ChildProcess } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join, resolve } from 'node:path';
@@ -87,6 +87,28 @@ export class Cluster {
   }
 
   task = async (name: string) => (await this.ask<{ state: string; node: string; why: string }>('GET', `/v1/tasks/${name}`)).body;
+
+  /** Makes a node of this machine, by a script that the page gives; the answer ends it. */
+  async join(script: string, name: string): Promise<() => Promise<void>> {
+    const dir = join(this.state, `machine-${name}`);
+    mkdirSync(dir, { mode: 0o700 });
+    const bin = join(dir, 'bin');
+    mkdirSync(bin);
+    // Several are on this machine: each listens at a port of its own.
+    const listen = `127.0.0.1:${await freePort()}`;
+    writeFileSync(join(bin, 'wayfare'), `#!/bin/sh\n[ "$2" = serve ] && set -- node serve --listen ${listen}\nexec "${join(target, 'release/wayfare')}" "$@"\n`, { mode: 0o755 });
+    writeFileSync(join(dir, 'join.sh'), script);
+    const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, WAYFARE_STATE: join(dir, 'state'), XDG_CACHE_HOME: join(dir, 'cache') };
+    mkdirSync(env.WAYFARE_STATE, { mode: 0o700 });
+    const child = spawn('sh', [join(dir, 'join.sh'), name], { env, detached: true, stdio: 'ignore' });
+    const ended = new Promise<void>((go) => child.once('exit', () => go()));
+    await expect.poll(async () => (await this.ask('GET', `/v1/nodes/${name}`)).status, { timeout: 20_000 }).toBe(200);
+    return () => {
+      // The shell, and what it has begun.
+      process.kill(-child.pid!, 'SIGTERM');
+      return ended;
+    };
+  }
 
   /** Kills a node that is a process of its own. */
   kill(n: number) {

@@ -189,10 +189,35 @@ test('a set is shown as a plan before it is sent, and nothing of it is done', as
   );
   await page.getByRole('button', { name: 'Plan it' }).click();
   await expect(page.locator('[data-planned]')).toHaveCount(9);
+  await expect(page.locator('.compared')).toHaveCount(0);
   await expect(page.getByText(/done in \S+ \S+; no plan is done before \S+ \S+/)).toBeVisible();
   await expect(page.locator('.faults')).toContainText('it asks for 64 cores');
   await shot(page, 'submit-plan');
   await accessible(page);
+  // Whatever else decides is shown beside that.
+  const policies = await page.getByLabel('Policy').locator('option').evaluateAll((all) => all.map((one) => (one as HTMLOptionElement).value));
+  expect(policies).toEqual(['list', 'local', 'memory-first', 'mbct-ga', 'earliest-finish', 'local-search']);
+  for (const policy of policies.slice(1)) {
+    await page.getByLabel('Policy').selectOption(policy);
+    await expect(page.locator('.compared')).toHaveCount(0);
+    await page.getByRole('button', { name: 'Plan it' }).click();
+    await expect(page.locator('[data-plan=made]')).toContainText(`${policy}, seed 0`);
+    await expect(page.locator('[data-plan=usual]')).toContainText('list, seed 0');
+  }
+  // Alone on the controller's node it takes longer.
+  await page.getByLabel('Policy').selectOption('local');
+  await page.getByLabel('Seed').fill('x');
+  await expect(page.getByRole('button', { name: 'Plan it' })).toBeDisabled();
+  await page.getByLabel('Seed').fill('7');
+  await page.getByRole('button', { name: 'Plan it' }).click();
+  await expect(page.locator('[data-plan=made]')).toContainText(/local, seed 7.* \+\d+(\.\d)? %/);
+  await shot(page, 'submit-plan-compared');
+  await accessible(page);
+  // What would take too long is refused, with the reason.
+  await page.getByLabel('Policy').selectOption('mbct-ga');
+  await editor.fill((await editor.inputValue()).replace('"count": 9', '"count": 90000'));
+  await page.getByRole('button', { name: 'Plan it' }).click();
+  await expect(page.locator('.faults')).toContainText('mbct-ga would take too long for 90001 tasks');
   await page.goto(`${cluster.url}/tasks`);
   await expect(row(page, 'later-1')).toHaveCount(0);
   expect(wrong).toEqual([]);
@@ -210,7 +235,7 @@ test('a node is cordoned, labelled, drained and taken back, and another is invit
   await expect(page.locator('.title .state')).toHaveText('cordoned');
   await page.getByRole('button', { name: 'Drain…' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Drain' }).click();
-  await expect(page.locator('.toast').last()).toContainText('Moved: sim to node');
+  await expect(page.locator('.toast').last()).toContainText('Moved: sim → node');
   await shot(page, 'node');
   await accessible(page);
   await page.getByRole('button', { name: 'Uncordon' }).click();
@@ -221,12 +246,97 @@ test('a node is cordoned, labelled, drained and taken back, and another is invit
   await page.getByLabel('Machines').fill('2');
   await page.getByLabel('Name', { exact: true }).fill('edge');
   await page.getByRole('button', { name: 'Show the command' }).click();
-  await expect(page.locator('.copied code')).toContainText('--name edge2');
+  await expect(page.locator('.copied code').last()).toContainText('--name edge2');
   await shot(page, 'nodes-add');
   await accessible(page);
   await page.keyboard.press('Escape');
   await expect(page.getByRole('dialog')).toHaveCount(0);
   await accessible(page);
+  expect(wrong).toEqual([]);
+});
+
+test('many nodes are invited by a text, each with its command and its labels', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  await enter(page, cluster, '/nodes');
+  await page.getByRole('button', { name: 'Add nodes…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('tab', { name: 'A list, as JSON' }).click();
+  const editor = dialog.getByLabel('The nodes, as JSON');
+  await editor.fill('[\n  {"name": "gw1", "labels": ["zone=a"]},\n  {"name": "gw1"},\n  {"name": "node1", "label": 1},\n  {"name": "a_b", "labels": ["x y"]}\n]');
+  await expect(dialog.locator('.faults li')).toHaveText([
+    /^line 3, column 12 \[1\]\.name gw1 stands here twice/,
+    /^line 4, column 12 \[2\]\.name there is a node named node1 already/,
+    /^line 4, column 30 \[2\]\.label is not known here/,
+    /^line 5, column 12 \[3\]\.name cannot be a node's name/,
+    /^line 5, column \d+ \[3\]\.labels\[0\] cannot be a label/,
+  ]);
+  await expect(dialog.getByRole('button', { name: 'Invite', exact: true })).toBeDisabled();
+  await shot(page, 'nodes-many-wrong');
+  await accessible(page);
+  const nodes = [{ name: 'gw1', labels: ['zone=a', 'gpu'] }, { name: 'gw2' }];
+  await dialog.locator('input[type=file]').setInputFiles({ name: 'nodes.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(nodes)) });
+  await dialog.getByRole('button', { name: 'Invite 2 nodes' }).click();
+  await expect(dialog.locator('.commands li')).toHaveCount(2);
+  await expect(dialog.locator('.commands li').first()).toContainText('--name gw1');
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await dialog.locator('.commands li').nth(1).getByRole('button', { name: 'Copy' }).click();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toMatch(/^wayfare node join wf1-\S+ --name gw2 && wayfare node serve/);
+  await dialog.getByRole('button', { name: 'Copy all' }).click();
+  expect((await page.evaluate(() => navigator.clipboard.readText())).split('\n').length).toBe(2);
+  const [file] = await Promise.all([page.waitForEvent('download'), dialog.getByRole('button', { name: 'Download as a script' }).click()]);
+  const script = readFileSync(await file.path(), 'utf8');
+  expect(script).toMatch(/^#!\/bin\/sh\n/);
+  await shot(page, 'nodes-many');
+  await accessible(page);
+  await page.keyboard.press('Escape');
+  // The machine joins by the script while nobody looks.
+  await page.goto('about:blank');
+  const gw1 = await cluster.join(script, 'gw1');
+  await enter(page, cluster, '/nodes');
+  await expect(page.locator('tr[data-row=gw1]')).toContainText('zone=a');
+  await expect(page.locator('tr[data-row=gw1]')).toContainText('gpu');
+  await gw1();
+  // Not to be in the way of what comes.
+  await expect(page.locator('tr[data-row=gw1]')).toContainText('lost', { timeout: 20_000 });
+  expect((await cluster.ask('DELETE', '/v1/nodes/gw1')).status).toBe(204);
+  expect(wrong).toEqual([]);
+});
+
+test('an image for a board is downloaded, or it is said how to get one', async ({ page, cluster }) => {
+  const wrong = watched(page);
+  const kinds = (await cluster.ask<{ isa: string; missing?: string }[]>('GET', '/v1/unikernels')).body;
+  const missing = 'there is no kernel in /x/unikernel/riscv64.elf or /usr/lib/wayfare/unikernel/riscv64.elf: `./x unikernel` builds it';
+  // One that was not built.
+  await page.route('**/v1/unikernels', async (route) => {
+    const all = await (await route.fetch()).json();
+    await route.fulfill({ json: all.map((one: { isa: string }) => (one.isa === 'riscv64' ? { isa: 'riscv64', formats: ['elf', 'raw'], bytes: null, missing } : one)) });
+  });
+  await enter(page, cluster, '/nodes');
+  await page.getByRole('button', { name: 'Add nodes…' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('tab', { name: 'Bare machines' }).click();
+  await expect(dialog.locator('[data-isa=riscv64]')).toContainText('`./x unikernel` builds it');
+  await expect(dialog.getByRole('button', { name: 'Download the image for riscv64' })).toBeDisabled();
+  await dialog.getByLabel('Name').fill('node1');
+  await expect(dialog.locator('.wrong')).toContainText('there is a node named node1 already');
+  await dialog.getByLabel('Name').fill('pi1');
+  await shot(page, 'nodes-bare');
+  await accessible(page);
+  if (kinds.find(({ isa }) => isa === 'aarch64')?.missing) {
+    await expect(dialog.getByRole('button', { name: 'Download the image for aarch64' })).toBeDisabled();
+  } else {
+    await dialog.getByLabel('Form of the image for aarch64').selectOption('raw');
+    const get = dialog.getByRole('button', { name: 'Download the image for aarch64' });
+    const [file] = await Promise.all([page.waitForEvent('download'), get.click()]);
+    expect(file.suggestedFilename()).toBe('pi1.img');
+    // It begins as Linux's images do.
+    expect(readFileSync(await file.path()).subarray(56, 60).toString('latin1')).toBe('ARM\x64');
+    await expect(dialog.getByRole('status')).toContainText('wayfare unikernel run pi1.img');
+    // A name is used once.
+    await dialog.getByLabel('Name').fill('pi1');
+    await get.click();
+    await expect(page.locator('.toast').last()).toContainText('there is a node named pi1');
+  }
   expect(wrong).toEqual([]);
 });
 
@@ -298,6 +408,34 @@ test('what a role may not do is not offered', async ({ page, cluster }) => {
   expect(wrong).toEqual([]);
 });
 
+/** The dialog for new nodes, and a plan, as they are in the dark, on a phone and in Chinese. */
+async function adding(page: Page, cluster: Cluster, name: string) {
+  await page.goto(`${cluster.url}/nodes`);
+  await page.locator('.title button').click();
+  const tabs = page.getByRole('dialog').getByRole('tab');
+  await tabs.nth(1).click();
+  await page.getByRole('dialog').locator('textarea').fill('[{"name": "gw1"},\n{"name": "gw1"}]');
+  await expect(page.locator('.faults')).toBeVisible();
+  await shot(page, `${name}-nodes-many`);
+  await accessible(page);
+  await tabs.nth(2).click();
+  await expect(page.locator('[data-isa]')).toHaveCount(3);
+  await shot(page, `${name}-nodes-bare`);
+  await accessible(page);
+  const across = () => page.evaluate(() => { const body = document.querySelector('.dialog-body')!; return body.scrollWidth - body.clientWidth; });
+  expect(await across()).toBeLessThanOrEqual(0);
+  await page.goto(`${cluster.url}/submit`);
+  await page.getByRole('tab').nth(1).click();
+  await page.locator('.editor textarea').fill(`{"name": "p", "tasks": [{"name": "p", "image": "${'ab'.repeat(32)}", "count": 6, "memory": 67108864, "estimate": 3}]}`);
+  await page.locator('.preview select').selectOption('local');
+  await page.locator('.preview button').click();
+  await expect(page.locator('.compared')).toBeVisible();
+  await page.locator('.compared').scrollIntoViewIfNeeded();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0);
+  await shot(page, `${name}-submit-plan`);
+  await accessible(page);
+}
+
 test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
   const pages = ['/', '/tasks', '/tasks/sim', '/nodes', '/standbys', '/submit'];
   for (const [name, options] of Object.entries({
@@ -310,6 +448,7 @@ test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
     const page = await context.newPage();
     const wrong = watched(page);
     await enter(page, cluster);
+    await adding(page, cluster, name);
     for (const path of pages) {
       await page.goto(cluster.url + path);
       await expect(page.locator('h1')).toBeVisible();
@@ -322,6 +461,12 @@ test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
     if (name === 'chinese') {
       expect(await page.locator('html').getAttribute('lang')).toBe('zh-CN');
       await expect(page.getByRole('link', { name: '任务' })).toBeVisible();
+      // What the controller says is in Chinese, too.
+      const { why } = await cluster.task('sim');
+      await page.goto(`${cluster.url}/tasks/sim`);
+      await expect(page.locator('[data-fact=why]')).toHaveText(/[\u4e00-\u9fff]/);
+      await expect(page.locator('[data-fact=why]')).not.toHaveText(why);
+      for (const moment of await page.locator('.timeline li > :last-child').all()) await expect(moment).toHaveText(/[\u4e00-\u9fff]/);
     }
     if (name === 'dark') {
       const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

@@ -36,12 +36,12 @@ export function span(ms: number): string {
 export const cores = (n: number) => String(Math.round(n * 100) / 100);
 
 const two = (n: number) => String(n).padStart(2, '0');
+export const clock = (d: Date) => `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
 /** The time of day, with the day if that is another. */
 export function time(at: number, now = Date.now()): string {
   const d = new Date(at);
-  const clock = `${two(d.getHours())}:${two(d.getMinutes())}:${two(d.getSeconds())}`;
   const same = new Date(now).toDateString() === d.toDateString();
-  return same ? clock : `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${clock}`;
+  return same ? clock(d) : `${d.getFullYear()}-${two(d.getMonth() + 1)}-${two(d.getDate())} ${clock(d)}`;
 }
 
 /** Bytes, of what somebody has typed: `64`, `64k`, `256 MiB`, `1.5G`; NaN if that is none. */

@@ -1,9 +1,9 @@
 // The page's words in two languages. English is what stands in the code; whatever stands there and is missing in Chinese does not
-// pass the type check. What the controller says (reasons, errors) comes in English.
+// pass the type check. What the controller says (reasons, errors) comes in English, as sentences of known forms.
 import { signal } from '@preact/signals';
-import { zh } from './zh';
+import type * as Chinese from './chinese';
 
-export type Text = keyof typeof zh;
+export type Text = keyof typeof Chinese.zh;
 export type Language = 'en' | 'zh';
 
 function first(): Language {
@@ -17,12 +17,24 @@ language.subscribe((now) => {
   document.documentElement.lang = now === 'zh' ? 'zh-CN' : 'en';
 });
 
-export function speak(now: Language) {
+let chinese: typeof Chinese | undefined;
+/** Brings what a language is made of: to be done before it is spoken. */
+export async function learn(now: Language) {
+  if (now === 'zh') chinese ??= await import('./chinese');
+}
+
+export async function speak(now: Language) {
+  await learn(now);
   localStorage.setItem('language', now);
   language.value = now;
 }
 
 export function t(text: Text, values?: Record<string, string | number>): string {
-  const said = language.value === 'zh' ? zh[text] : text;
+  const said: string = language.value === 'zh' && chinese ? chinese.zh[text] : text;
   return values ? said.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole)) : said;
+}
+
+/** What the controller has said; as it came, where that has no form that is known. */
+export function told(text: string): string {
+  return (language.value === 'zh' ? chinese?.inChinese(text) : undefined) ?? text;
 }

@@ -1,9 +1,9 @@
 // The page: what it begins with, its frame, and which part of it is shown.
 import { render } from 'preact';
-import type { ComponentType } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { Access } from './access';
-import { language, speak, t } from './i18n';
+import { language, learn, speak, t } from './i18n';
+import { later } from './later';
 import { Nodes, OneNode } from './nodes';
 import { Overview } from './overview';
 import { go, here, parts } from './router';
@@ -14,17 +14,6 @@ import { Tasks } from './tasks';
 import { theme, type Theme } from './theme';
 import { complain, Title, Toasts } from './ui';
 
-/** A part of the page that comes when it is first looked at: charts and digests are most of what there is to load. */
-function later<P extends object>(get: () => Promise<ComponentType<P>>): ComponentType<P> {
-  let got: ComponentType<P> | undefined;
-  return function Later(props: P) {
-    const [Part, set] = useState(() => got);
-    useEffect(() => {
-      if (!got) get().then((part) => set(() => (got = part)), complain);
-    }, []);
-    return Part ? <Part {...props} /> : null;
-  };
-}
 const OneTask = later(() => import('./task').then((part) => part.OneTask));
 const Submit = later(() => import('./submit').then((part) => part.Submit));
 
@@ -111,7 +100,17 @@ function Frame() {
   );
 }
 
+/** From when on fonts are loaded that nobody waits for, milliseconds after something is drawn. */
+const LATER = 100;
+
 export function Choices() {
+  // The one word in the other script takes a font of its own, and tens of milliseconds: not before all else is seen.
+  const [isLater, setLater] = useState(language.value === 'zh');
+  useEffect(() => {
+    const timer = setTimeout(() => setLater(true), LATER);
+    return () => clearTimeout(timer);
+  }, []);
+  const other = language.value === 'zh' ? 'English' : '中文';
   return (
     <>
       <label class="choice">
@@ -122,8 +121,8 @@ export function Choices() {
           <option value="dark">{t('dark')}</option>
         </select>
       </label>
-      <button class="plain" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh')}>
-        {language.value === 'zh' ? 'English' : '中文'}
+      <button class="plain language" lang={language.value === 'zh' ? 'en' : 'zh-CN'} onClick={() => speak(language.value === 'zh' ? 'en' : 'zh').catch(complain)}>
+        {isLater && other}
       </button>
     </>
   );
@@ -162,6 +161,11 @@ async function enterAtLast() {
 
 // What is to be shown is asked for before anything is drawn.
 void enterAtLast();
-const app = document.getElementById('app')!;
-app.textContent = '';
-render(<Whole />, app);
+// English, if the other does not come.
+void learn(language.value)
+  .catch(complain)
+  .then(() => {
+    const app = document.getElementById('app')!;
+    app.textContent = '';
+    render(<Whole />, app);
+  });

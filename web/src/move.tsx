@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { ask, type Moment, type Task } from './api';
 import { bytes, cores, span } from './format';
-import { t } from './i18n';
+import { t, told } from './i18n';
 import { natural } from './select';
 import { taken } from './changes';
 import { nodes, tasks, version } from './store';
@@ -26,7 +26,7 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
     <Dialog title={t('Move {name}', { name: task.name })} close={close}>
       <p class="quiet">
         {t('It runs on while its memory goes over, and stands still for the rest: the controller asks for 100 ms at most.')}
-        {last && ` ${t('Its last move: {why}', { why: last.why })}`}
+        {last && ` ${t('Its last move: {why}', { why: told(last.why) })}`}
       </p>
       <table class="menu">
         <thead>

@@ -2,13 +2,14 @@
 import { useEffect, useState } from 'preact/hooks';
 import { ask, type Node, type OnNode } from './api';
 import { bytes, cores, span } from './format';
-import { t } from './i18n';
+import { t, told } from './i18n';
+import { later } from './later';
 import { go } from './router';
 import { Rows, slot } from './rows';
 import { natural } from './select';
 import { taken } from './changes';
 import { may, nodes, tasks, version } from './store';
-import { Act, Bar, Copied, Dialog, NodeState, say, Sure, Title } from './ui';
+import { Act, Bar, NodeState, say, Sure, Title } from './ui';
 
 export function Nodes({ query }: { query: URLSearchParams }) {
   void version.value;
@@ -81,52 +82,7 @@ export function Nodes({ query }: { query: URLSearchParams }) {
   );
 }
 
-const INVITED_MAX = 100;
-
-function Add({ close }: { close: () => void }) {
-  const [count, setCount] = useState(1);
-  const [commands, setCommands] = useState<string[]>([]);
-  const [name, setName] = useState('');
-  const invite = async () => {
-    const made: string[] = [];
-    for (let i = 1; i <= count; i++) {
-      const { command } = await ask('post', '/v1/invitations', {});
-      const called = name && (count > 1 ? `${name}${i}` : name);
-      made.push(called ? command.replace('--name NAME', `--name ${called}`) : command);
-    }
-    setCommands(made);
-  };
-  const good = /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(name) || !name;
-  return (
-    <Dialog title={t('Add nodes')} close={close}>
-      <p class="quiet">{t('Each machine needs a command of its own: it is good once, and for an hour.')}</p>
-      <div class="fields">
-        <label>
-          {t('Machines')}
-          <input type="number" min={1} max={INVITED_MAX} value={count} onInput={(e) => setCount(Math.max(1, Math.min(INVITED_MAX, Math.floor(e.currentTarget.valueAsNumber) || 1)))} />
-        </label>
-        <label>
-          {t('Name')}
-          <input value={name} placeholder="NAME" aria-invalid={!good} spellcheck={false} onInput={(e) => setName(e.currentTarget.value)} />
-        </label>
-      </div>
-      <p class="actions">
-        <Act class="main" disabled={!good} act={invite}>
-          {t('Show the command')}
-        </Act>
-      </p>
-      {commands.length > 0 && (
-        <>
-          <p>{t('Type on the machine, as the user that is to run tasks:')}</p>
-          {commands.length === 1 ? <Copied text={commands[0]!} /> : <Copied text={commands.join('\n')} />}
-          <p class="quiet">
-            {t('For a machine without an operating system:')} <code>wayfare unikernel build --join …</code>
-          </p>
-        </>
-      )}
-    </Dialog>
-  );
-}
+const Add = later(() => import('./add').then((part) => part.Add));
 
 export function OneNode({ name }: { name: string }) {
   void version.value;
@@ -198,7 +154,7 @@ export function OneNode({ name }: { name: string }) {
           close={close}
           act={async () => {
             const moved = await ask('post', '/v1/nodes/{name}/drain', { name });
-            say(moved.length ? t('Moved: {list}', { list: moved.join(', ') }) : t('Nothing was to be moved, or nothing could be.'));
+            say(moved.length ? t('Moved: {list}', { list: moved.map((one) => one.replace(' to ', ' → ')).join(', ') }) : t('Nothing was to be moved, or nothing could be.'));
           }}
         />
       )}
@@ -266,7 +222,7 @@ function There({ name, lost }: { name: string; lost: boolean }) {
       {lost ? (
         <p class="quiet">{t('It is lost: nobody knows.')}</p>
       ) : typeof all === 'string' ? (
-        <p class="wrong">{all}</p>
+        <p class="wrong">{told(all)}</p>
       ) : all.length ? (
         <div class="scroll" tabIndex={0} role="region" aria-label={t('What is there')}>
           <table>
@@ -284,7 +240,7 @@ function There({ name, lost }: { name: string; lost: boolean }) {
               {all.map((task) => (
                 <tr key={task.name}>
                   <td>{tasks.has(task.name) ? <a href={`/tasks/${encodeURIComponent(task.name)}`}>{task.name}</a> : task.name}</td>
-                  <td>{task.state}</td>
+                  <td>{told(task.state)}</td>
                   <td class="number">{span(task.ran)}</td>
                   <td class="number">{bytes(task.memory)}</td>
                   <td class="number">{bytes(task.log)}</td>

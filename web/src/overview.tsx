@@ -1,7 +1,7 @@
 // What there is, at a glance: figures, what needs attention, and the cluster drawn.
 import { useMemo } from 'preact/hooks';
 import { bytes, cores, span } from './format';
-import { t } from './i18n';
+import { t, told } from './i18n';
 import { ClusterMap } from './map';
 import { STATES } from './select';
 import { taken } from './changes';
@@ -83,7 +83,7 @@ function Attention() {
     let failed = 0;
     const newest = [...tasks.values()].filter((task) => task.state === 'failed').sort((a, b) => (b.ended ?? 0) - (a.ended ?? 0));
     for (const task of newest) {
-      if (failed++ < SHOWN) found.push({ key: task.name, text: t('{name} has failed', { name: task.name }), why: task.why, to: `/tasks/${encodeURIComponent(task.name)}` });
+      if (failed++ < SHOWN) found.push({ key: task.name, text: t('{name} has failed', { name: task.name }), why: told(task.why), to: `/tasks/${encodeURIComponent(task.name)}` });
     }
     if (failed > SHOWN) found.push({ key: '+', text: t('{n} more have failed', { n: failed - SHOWN }), why: '', to: '/tasks?state=failed' });
     return found;

@@ -3,7 +3,7 @@ import { bytes, cores, rate, size, span, words } from './format';
 import { visible, ROW } from './rows';
 import { natural, ran, select, type Choice } from './select';
 import { apply, taken } from './changes';
-import { lanes } from './planned';
+import { lanes, more } from './planned';
 import type { Node, Task } from './api';
 
 const task = (name: string, more: Partial<Task> = {}): Task => ({
@@ -78,4 +78,8 @@ it('planned tasks lie in lanes in which none overlaps another, those of a node t
     ['b', 'd'],
   ]);
   expect(lanes([])).toEqual([]);
+});
+
+it('plans are compared in per cent', () => {
+  expect([more(12, 10), more(9, 10), more(10, 10), more(1, 0)]).toEqual(['+20 %', '−10 %', '±0 %', '']);
 });

@@ -1,9 +1,38 @@
 // What a plan is, and how its tasks are laid beside each other to be drawn.
-import { ask, type Plan, type SetRequest } from './api';
+import { ask, type Plan, type PlanRequest, type SetRequest } from './api';
 
 type Laid = Pick<Plan['tasks'][number], 'node' | 'start_s' | 'end_s'>;
 
-export const plan = (set: SetRequest): Promise<Plan> => ask('post', '/v1/plan', {}, { set });
+export type Policy = NonNullable<PlanRequest['policy']>;
+/** All; the first is what the controller goes by. */
+export const POLICIES = Object.keys({
+  list: 0,
+  local: 0,
+  'memory-first': 0,
+  'mbct-ga': 0,
+  'earliest-finish': 0,
+  'local-search': 0,
+} satisfies Record<Policy, 0>) as Policy[];
+
+export interface Planned {
+  plan: Plan;
+  /** What the controller's own way gives, where another was asked for. */
+  usual?: Plan;
+}
+
+export async function plan(set: SetRequest, policy: Policy, seed: number): Promise<Planned> {
+  const make = (policy: Policy, seed: number): Promise<Plan> => ask('post', '/v1/plan', {}, { set, policy, seed });
+  if (policy === 'list' && seed === 0) return { plan: await make(policy, seed) };
+  const [made, usual] = await Promise.all([make(policy, seed), make('list', 0)]);
+  return { plan: made, usual };
+}
+
+/** By how much a figure is more than another, in per cent; nothing where there is nothing to compare. */
+export function more(value: number, than: number): string {
+  if (!(than > 0)) return '';
+  const percent = Math.round((value / than - 1) * 1000) / 10;
+  return `${percent > 0 ? '+' : percent < 0 ? '−' : '±'}${Math.abs(percent)} %`;
+}
 
 export interface Lane<T> {
   node: string;

@@ -103,5 +103,7 @@ function name(value: unknown): string {
 
 function hint(pattern: string): string {
   if (pattern.includes('{64}')) return 'is no digest of a module: 64 hexadecimal digits';
+  if (pattern === '^\\S+$') return 'cannot be a label: use no spaces';
+  if (!pattern.includes('_')) return "cannot be a node's name: use letters, digits and '-'";
   return "cannot be a name: use letters, digits, '-', '_' and '.'";
 }

@@ -1,6 +1,6 @@
 // Who are you? A token says so; from then on a cookie does that this page cannot read.
 import { useState } from 'preact/hooks';
-import { t } from './i18n';
+import { t, told } from './i18n';
 import { Choices } from './main';
 import { signIn } from './store';
 import { Title } from './ui';
@@ -34,7 +34,7 @@ export function SignIn() {
           />
         </label>
         <p class="wrong" role="alert">
-          {wrong}
+          {told(wrong)}
         </p>
         <button class="main" disabled={busy || !token.trim()}>
           {t('Sign in')}

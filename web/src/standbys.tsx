@@ -1,7 +1,7 @@
 // Tasks with standbys: how old those are, when they are brought up to date and why, and what would be lost now.
 import { ask } from './api';
 import { bytes, rate, span } from './format';
-import { t } from './i18n';
+import { t, told } from './i18n';
 import { may, standbys, tasks } from './store';
 import { Act, Title } from './ui';
 
@@ -32,7 +32,7 @@ export function Standbys() {
               <dt>{t('Interval')}</dt>
               <dd>{pair.interval != null ? span(pair.interval) : '—'}</dd>
               <dt>{t('Why')}</dt>
-              <dd>{pair.why || '—'}</dd>
+              <dd>{told(pair.why) || '—'}</dd>
               <dt>{t('Last sync')}</dt>
               <dd>
                 {bytes(pair.bytes)}

@@ -62,8 +62,6 @@ function listen() {
   const from = last;
   const mine = new EventSource(from ? `/v1/events?after=${encodeURIComponent(from)}` : '/v1/events');
   source = mine;
-  // The first answer is for the eye: what changes until the events are there is not in it, so all is asked for again then.
-  if (!from && !loaded.value) void anew().catch(() => {});
   const all = () => anew().catch(() => mine === source && setTimeout(listen, 1000));
   mine.onopen = () => {
     connection.value = 'live';
@@ -131,10 +129,26 @@ session.ended = () => {
   who.value = null;
 };
 
+/** Until what came first is drawn, milliseconds. */
+const DRAWN = 50;
+
+/** The first answer is for the eye, and nothing else is asked for before it is seen: what changes until the events are there is not in
+ *  it, so all is asked for again then. */
+function first() {
+  const more = () => {
+    if (who.value === null) return;
+    listen();
+    void look();
+  };
+  anew().then(
+    () => setTimeout(more, DRAWN),
+    (e) => (e instanceof Problem && e.status === 401) || more(),
+  );
+}
+
 let began = false;
 export function begin() {
-  listen();
-  void look();
+  first();
   if (began) return;
   began = true;
   setInterval(look, 3000);

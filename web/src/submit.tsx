@@ -5,25 +5,16 @@ import { bytesToHex } from '@noble/hashes/utils';
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ask, bring, has, Problem, type SetRequest, type TaskRequest } from './api';
 import { bytes, size, words } from './format';
-import { t } from './i18n';
-import { find, type Place } from './json';
+import { useDescription } from './description';
+import { Editor, Faults } from './editor';
+import { t, told } from './i18n';
+import { find } from './json';
 import { go } from './router';
 import { Preview } from './plan';
 import { check, type Schemas } from './schema';
 import { tasks } from './store';
 import { complain, say, Title } from './ui';
 import { wanted, type Fault, type Program } from './wanted';
-
-/** The API's description of values. */
-function useDescription(): Schemas {
-  const [known, set] = useState<Schemas>({});
-  useEffect(() => {
-    fetch('/openapi.json')
-      .then((answer) => answer.json())
-      .then((text) => set(text.components.schemas), complain);
-  }, []);
-  return known;
-}
 
 interface Chosen extends Program {
   bytes: number;
@@ -148,7 +139,7 @@ function One({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
   const known = useMemo(() => [...new Map([...tasks.values()].map((task) => [task.image, task])).values()].slice(-20), [tasks.size]);
   const fault = (field: string) => {
     const one = said.find((one) => one.field.endsWith(`.${field}`) || one.field === field) ?? (touched.has(field) ? wrong.find((one) => one.field === field) : undefined);
-    return one && <span class="wrong" id={`wrong-${field}`} data-wrong={field}>{one.message}</span>;
+    return one && <span class="wrong" id={`wrong-${field}`} data-wrong={field}>{told(one.message)}</span>;
   };
   const input = (field: keyof Typed, label: string, rest: { placeholder?: string; mono?: boolean } = {}) => (
     <label>
@@ -279,12 +270,6 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
     }
     setBusy(false);
   };
-  const show = (place: Place) => {
-    const lines = text.split('\n');
-    const from = lines.slice(0, place.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
-    area.current!.focus();
-    area.current!.setSelectionRange(from, from + (lines[place.line - 1]?.length ?? 0));
-  };
   const count = now.set?.tasks.reduce((sum, task) => sum + (task.count ?? 1), 0) ?? 0;
   return (
     <section class="form is-wide">
@@ -292,24 +277,8 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
         {t('A file, as for wayfare submit')}
         <input type="file" accept=".json,application/json" onChange={(e) => void open(e.currentTarget.files)} />
       </label>
-      <Editor area={area} text={text} set={change} bad={new Set(faults.map((fault) => fault.place?.line ?? 0))} />
-      <div role="status">
-        {faults.length > 0 && (
-          <ul class="faults">
-          {faults.slice(0, 20).map((fault, i) => (
-            <li key={i}>
-              {fault.place && (
-                <button class="plain" onClick={() => show(fault.place!)}>
-                  {t('line {line}, column {column}', { ...fault.place })}
-                </button>
-              )}{' '}
-              {fault.field && <code>{fault.field}</code>} {fault.message}
-            </li>
-          ))}
-          {faults.length > 20 && <li>{t('and {n} more', { n: faults.length - 20 })}</li>}
-        </ul>
-      )}
-      </div>
+      <Editor area={area} label={t('The set, as JSON')} text={text} set={change} faults={faults} />
+      <Faults area={area} text={text} all={faults} />
       {now.set && <Preview set={now.set} />}
       <p class="actions">
         <button class="main" disabled={busy || !now.set} onClick={() => void submit()}>
@@ -317,34 +286,5 @@ function Many({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
         </button>
       </p>
     </section>
-  );
-}
-
-const LINES = 2000;
-
-function Editor({ area, text, set, bad }: { area: { current: HTMLTextAreaElement | null }; text: string; set: (text: string) => void; bad: Set<number> }) {
-  const gutter = useRef<HTMLDivElement>(null);
-  const lines = Math.min(LINES, text.split('\n').length);
-  return (
-    <div class="editor">
-      <div class="gutter" ref={gutter} aria-hidden="true">
-        {Array.from({ length: lines }, (_, i) => (
-          <div key={i} class={bad.has(i + 1) ? 'is-bad' : undefined}>
-            {i + 1}
-          </div>
-        ))}
-      </div>
-      <textarea
-        ref={area}
-        wrap="off"
-        spellcheck={false}
-        aria-label={t('The set, as JSON')}
-        aria-invalid={bad.size ? true : undefined}
-        rows={12}
-        value={text}
-        onInput={(e) => set(e.currentTarget.value)}
-        onScroll={(e) => gutter.current && (gutter.current.scrollTop = e.currentTarget.scrollTop)}
-      />
-    </div>
   );
 }

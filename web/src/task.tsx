@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import { ask, follow, Problem, type Moment, type Node, type Task } from './api';
 import { Chart } from './chart';
 import { bytes, cores, rate, span, time } from './format';
-import { t } from './i18n';
+import { t, told } from './i18n';
 import { MoveTo } from './move';
 import { go } from './router';
 import { isOver, ran } from './select';
@@ -85,7 +85,7 @@ function Facts({ task, now }: { task: Task; now: number }) {
         {task.to && ` → ${task.to}`} {task.node && <span class="tag is-quiet">{task.offloaded ? t('offloaded') : t('local')}</span>}
       </dd>
       <dt>{t('Why')}</dt>
-      <dd data-fact="why">{task.why || '—'}</dd>
+      <dd data-fact="why">{told(task.why) || '—'}</dd>
       <dt>{t('Time')}</dt>
       <dd>
         {task.started != null ? span(ran(task, now)) : '—'}
@@ -150,7 +150,7 @@ function Timeline({ task, now }: { task: Task; now: number }) {
             <time dateTime={new Date(moment.at).toISOString()}>{time(moment.at, now)}</time>
             <StateBadge state={moment.state} />
             <span>
-              {moment.node && <b>{moment.node}</b>} {moment.why}
+              {moment.node && <b>{moment.node}</b>} {told(moment.why)}
               {moment.attempt > 1 && <span class="quiet"> · {t('start {n}', { n: moment.attempt })}</span>}
             </span>
           </li>
@@ -286,7 +286,7 @@ function Log({ name, state }: { name: string; state: Task['state'] }) {
           setWrong('');
         } catch (e) {
           if (stop.signal.aborted) return;
-          setWrong(e instanceof Problem ? e.message : t('the log was cut off'));
+          setWrong(e instanceof Problem ? told(e.message) : t('the log was cut off'));
         }
         // Its node ends the log when the task leaves: it goes on from where that is.
         if (over || stop.signal.aborted) return;

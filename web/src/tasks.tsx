@@ -2,7 +2,7 @@
 import { useMemo, useState } from 'preact/hooks';
 import { ask, type State, type Task } from './api';
 import { span } from './format';
-import { t, type Text } from './i18n';
+import { t, told, type Text } from './i18n';
 import { MoveTo } from './move';
 import { go } from './router';
 import { Rows, slot } from './rows';
@@ -176,8 +176,8 @@ function Row({ task, index, now, chosen, mark }: { task: Task; index: number; no
         {task.estimate != null && task.started != null && !isOver(task.state) && <span class="quiet"> / {span(task.estimate * 1000)}</span>}
       </td>
       <td class="col-set">{task.set}</td>
-      <td class="col-submitted" title={task.why}>
-        {task.why}
+      <td class="col-submitted" title={told(task.why)}>
+        {told(task.why)}
       </td>
     </tr>
   );

@@ -3,7 +3,7 @@ import { signal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { State } from './api';
-import { t, type Text } from './i18n';
+import { t, told, type Text } from './i18n';
 
 /** States have shapes as well as colours. */
 const SHAPES: Record<State, string> = {
@@ -77,7 +77,7 @@ export function say(text: string, bad = false) {
   setTimeout(() => drop(id), bad ? 12_000 : 5000);
 }
 const drop = (id: number) => (toasts.value = toasts.value.filter((toast) => toast.id !== id));
-export const complain = (e: unknown) => say(e instanceof Error ? e.message : String(e), true);
+export const complain = (e: unknown) => say(told(e instanceof Error ? e.message : String(e)), true);
 
 export function Toasts() {
   return (
@@ -156,13 +156,15 @@ export function Sure({ title, text, word, act, close }: { title: string; text: s
   );
 }
 
-export function Copied({ text }: { text: string }) {
+/** Something to copy; `bare` if it need not be seen again. */
+export function Copied({ text, bare }: { text: string; bare?: boolean }) {
   const [done, setDone] = useState(false);
   const copy = async () => {
     await navigator.clipboard.writeText(text).catch(() => {});
     setDone(true);
     setTimeout(() => setDone(false), 1500);
   };
+  if (bare) return <button onClick={() => void copy()}>{done ? t('Copied') : t('Copy all')}</button>;
   return (
     <div class="copied">
       <code tabIndex={0}>{text}</code>

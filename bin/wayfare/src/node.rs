@@ -55,6 +55,9 @@ fn init(args: &Init) -> Result<()> {
 }
 
 fn invite(args: &Invite) -> Result<()> {
+    if let Some(file) = &args.nodes {
+        return sets::invite(args.at.state.as_deref(), file);
+    }
     let dirs = Dirs::open(args.at.state.as_deref())?;
     let token = membership::invite(&dirs, args.valid)?;
     output::print(&format!("{token}\n"))

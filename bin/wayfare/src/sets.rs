@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use wayfare_api::{Accepted, Moment, Moved, NodeView, Problem, SetRequest, SetView, TaskRequest, TaskState, TaskView};
+use wayfare_api::{
+    Accepted, Invitation, InviteRequest, Moment, Moved, NodeView, NodeWish, Problem, SetRequest, SetView, TaskRequest,
+    TaskState, TaskView,
+};
 use wayfare_snapshot::Digest;
 
 /// Between two looks at a set that is waited for.
@@ -61,6 +64,20 @@ pub fn read_json<T: serde::de::DeserializeOwned>(file: &Path) -> Result<T> {
     let text = std::fs::read(file).with_context(|| file.display().to_string())?;
     let title = || format!("{} cannot be read", file.display());
     Ok(wayfare_api::read(&text).map_err(|wrong| Problem { status: 400, title: title(), errors: vec![wrong] })?)
+}
+
+/// Has the controller invite the nodes of a file: prints what to type on each machine, a line each.
+///
+/// # Errors
+/// When the file cannot be used, or the controller does not take it.
+pub fn invite(state: Option<&Path>, file: &Path) -> Result<()> {
+    let nodes: Vec<NodeWish> = read_json(file)?;
+    if nodes.is_empty() {
+        anyhow::bail!("{}: no node is in it", file.display());
+    }
+    let request = serde_json::to_vec(&InviteRequest { nodes })?;
+    let all: Vec<Invitation> = Api::of(state)?.ask("/v1/invitations", &request)?;
+    output::print(&all.iter().map(|one| format!("{}\n", one.command)).collect::<String>())
 }
 
 /// Whether a program is named by its digest, not by its path.

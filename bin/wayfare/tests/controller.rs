@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use support::cluster::{PATIENCE, until};
+use support::cluster::{Node, PATIENCE, until};
 use support::up::{Up, printed, set};
 
 /// What an access file of another user's is called for.
@@ -145,6 +145,10 @@ fn a_browser_signs_in_and_no_other_page_acts_for_it() {
     assert!(with("GET", "/v1/session", "").contains("\"role\":\"admin\""));
     assert!(with("POST", "/v1/nodes/node1/cordon", "").starts_with("HTTP/1.1 403"));
     assert!(with("POST", "/v1/nodes/node1/cordon", "x-wayfare: 1\r\n").starts_with("HTTP/1.1 204"));
+    // An image makes a member, though it is looked at only.
+    for (method, head) in [("GET", ""), ("HEAD", ""), ("HEAD", "x-wayfare: 1\r\n")] {
+        assert!(with(method, "/v1/unikernels/x86_64", head).starts_with("HTTP/1.1 403"), "{method} {head}");
+    }
 }
 
 #[test]
@@ -200,7 +204,7 @@ fn a_task_moves_when_it_is_asked_to_and_whoever_listens_hears_it() {
     up.run(&["wait", "night"]).ok();
     up.check("night", &line);
     let shown = up.run(&["task", "night-steady-1"]).ok().stdout;
-    assert!(shown.contains(&format!("it was moved here from {from}: it stood still")), "{shown}");
+    assert!(shown.contains(&format!("it was moved here: it came from {from}, stood still")), "{shown}");
     let shown = up.run(&["task", "night-steady-1", "-o", "json"]).ok().stdout;
     let shown: Value = serde_json::from_str(&shown).unwrap();
     let states: Vec<&str> = shown["history"].as_array().unwrap().iter().map(|m| m["state"].as_str().unwrap()).collect();
@@ -264,4 +268,46 @@ fn a_node_is_forgotten_when_nothing_runs_there() {
     // It may not come back with what it had.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(up.ask("GET", "/v1/nodes/node2", b"").0, 404);
+}
+
+#[test]
+fn nodes_that_are_invited_by_name_have_their_labels_when_they_come() {
+    let up = Up::new(1);
+    let nodes = json!([{"name": "gw1", "labels": ["zone=b", "zone=a", "zone=b"]}, {"name": "gw2"}]);
+    let ask = |nodes: &Value| up.ask("POST", "/v1/invitations", json!({"nodes": nodes}).to_string().as_bytes());
+    // All or none, and each that is wrong is named.
+    let fields = |answer: Value| {
+        let wrong = answer["errors"].as_array().unwrap().clone();
+        wrong.iter().map(|one| one["field"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let (status, wrong) = ask(&json!([{"name": "a b"}, {"name": "x", "labels": [""]}, {"name": "x"}]));
+    assert_eq!(
+        (status, fields(wrong)),
+        (422, ["nodes[0].name", "nodes[1].labels[0]", "nodes[2].name"].map(Into::into).into())
+    );
+    let (status, wrong) = ask(&json!([{"name": "gw1"}, {"name": "node1"}]));
+    assert_eq!((status, fields(wrong)), (409, vec!["nodes[1].name".into()]));
+    let (status, one) = up.ask("POST", "/v1/invitations", b"");
+    assert!(status == 201 && one[0]["command"].as_str().unwrap().contains("--name NAME"), "{one}");
+    let file = up.home.path("nodes.json");
+    std::fs::write(&file, nodes.to_string()).unwrap();
+    let printed = up.run(&["node", "invite", "--nodes", file.to_str().unwrap()]).ok().stdout;
+    let join = |line: &str| line.split(' ').nth(3).unwrap().to_string();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("--name gw1 &&") && lines[1].contains("--name gw2 &&"), "{printed}");
+    // It begins anew meanwhile.
+    let mut up = up;
+    up.kill();
+    up.start();
+    let mut gw1 = Node::new("gw1");
+    gw1.run(&["node", "join", &join(lines[0]), "--name", "gw1"]).ok();
+    gw1.serve();
+    until("it is there", PATIENCE, || up.ask("GET", "/v1/nodes/gw1", b"").0 == 200);
+    assert_eq!(up.ask("GET", "/v1/nodes/gw1", b"").1["labels"], json!(["zone=a", "zone=b"]));
+    let again = up.run(&["node", "invite", "--nodes", file.to_str().unwrap()]);
+    assert!(
+        again.status == Some(1) && again.stderr.contains("nodes[0].name: there is a node named gw1 already"),
+        "{again:?}"
+    );
+    gw1.end();
 }

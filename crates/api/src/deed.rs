@@ -38,17 +38,6 @@ pub struct Labels {
     pub remove: Vec<String>,
 }
 
-/// A word by which one machine becomes a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Invitation {
-    /// The word, and where to say it.
-    pub join: String,
-    /// What to type on the machine.
-    pub command: String,
-    /// Seconds that it holds.
-    pub ttl: u64,
-}
-
 /// Something that runs on a node, whoever has started it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OnNode {

@@ -4,6 +4,7 @@
 
 mod access;
 mod deed;
+mod machine;
 mod plan;
 mod problem;
 mod snapshot;
@@ -11,8 +12,11 @@ mod task;
 mod view;
 
 pub use access::{Role, SHARES, ShareRequest, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
-pub use deed::{Invitation, Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
-pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
+pub use deed::{Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
+pub use machine::{
+    INVITED_MAX, Invitation, InviteRequest, LABELS_MAX, Label, NodeWish, UnikernelView, check_label, check_node_name,
+};
+pub use plan::{NODES_MAX, NodeRequest, PlanNode, PlanPolicy, PlanRequest, PlanView, PlannedTask, RefusedTask, Taken};
 pub use problem::{Problem, Wrong, read};
 pub use snapshot::{DestinationView, ResumeRequest, SnapshotView, UsageView};
 pub use task::{Objective, SetRequest, TaskRequest, check_name};

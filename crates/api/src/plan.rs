@@ -6,14 +6,33 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use utoipa::ToSchema;
 
+/// What may decide in a plan, for the API's description: the names are read by whoever makes plans.
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub enum PlanPolicy {
+    /// As the controller does.
+    List,
+    /// All on the controller's node.
+    Local,
+    /// There while there is room, else where most memory is free.
+    MemoryFirst,
+    /// Least sum of response times, by genetic algorithm.
+    MbctGa,
+    /// Each where it ends soonest.
+    EarliestFinish,
+    /// That, and then better by moves and swaps.
+    LocalSearch,
+}
+
 /// A set that somebody wants to have planned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanRequest {
     /// The set, as it would be submitted; its programs need not be there.
     pub set: SetRequest,
-    /// What decides: `list` (as the controller does), `local`, `memory-first`, `mbct-ga`, `earliest-finish` or `local-search`.
+    /// What decides: `list`, as the controller does, unless something else is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<PlanPolicy>)]
     pub policy: Option<String>,
     /// Of the chance in it: the same seed, set and cluster give the same plan.
     #[serde(default)]

@@ -1,5 +1,5 @@
 //! What a machine without an operating system is given to begin with, and how that lies in the file that it boots: made
-//! by `wayfare unikernel build`, read by the kernel in `unikernel/`.
+//! by `wayfare unikernel build` and by the controller (`image`), read by the kernel in `unikernel/`.
 //!
 //! A kernel is an ELF file with one program header to spare and, in its data, a [`Place`]. A node's image is that file
 //! with a [`Payload`] at its end, which the spare header has the boot loader put after the kernel; or the same as it lies in
@@ -12,12 +12,18 @@
 
 #[cfg(feature = "payload")]
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 #[cfg(feature = "payload")]
 mod elf;
 #[cfg(feature = "payload")]
 mod flat;
+#[cfg(feature = "std")]
+pub mod image;
 mod interrupts;
+#[cfg(feature = "std")]
+mod iso;
 pub mod multiboot;
 #[cfg(feature = "payload")]
 mod payload;

@@ -195,6 +195,11 @@ pub(crate) enum Command {
         remove: Vec<String>,
         answer: Answer<()>,
     },
+    /// Nodes are to come: they have their labels as soon as they do.
+    Expect {
+        nodes: Vec<wayfare_api::NodeWish>,
+        answer: Answer<()>,
+    },
     /// Where tasks of a node could go that is drained.
     Drain {
         node: String,
@@ -623,6 +628,7 @@ impl Core {
             Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
             Command::Cordon { node, cordoned, answer } => say(answer, self.cordon(&node, cordoned)?),
             Command::Label { node, add, remove, answer } => say(answer, self.label(&node, &add, &remove)?),
+            Command::Expect { nodes, answer } => say(answer, self.expect(nodes)?),
             Command::Drain { node, answer } => say(answer, self.drain(&node)?),
             Command::Joined { info } => {
                 self.joined(info)?;

@@ -241,6 +241,13 @@ impl Agent {
         Ok(Peer { name, address: self.settings.address.clone(), isa: isa().into(), seen: unix_now() })
     }
 
+    /// The nodes as a newcomer is to know them.
+    pub(crate) fn peers(&self) -> Result<Vec<Peer>> {
+        let mut peers = self.db.peers()?;
+        peers.push(self.me()?);
+        Ok(peers)
+    }
+
     /// The tasks, by name.
     pub fn tasks(&self) -> Vec<Arc<Entry>> {
         lock(&self.tasks).values().cloned().collect()

@@ -93,9 +93,14 @@ pub fn init(dirs: &Dirs, cluster: &str, name: &str) -> Result<Identity> {
 /// # Errors
 /// On a node without the cluster's key.
 pub fn invite(dirs: &Dirs, valid: Duration) -> Result<Token> {
+    invite_by(dirs, &Db::open(dirs)?, valid)
+}
+
+/// The same by whoever has the database open.
+pub(crate) fn invite_by(dirs: &Dirs, db: &Db, valid: Duration) -> Result<Token> {
     let authority = authority(dirs)?.public();
     let token = Token { invitation: random()?, secret: random()?, authority };
-    Db::open(dirs)?.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
+    db.invite(&token.invitation, &Token::hash(&token.secret), unix_now() + valid.as_secs())?;
     Ok(token)
 }
 
@@ -159,8 +164,7 @@ pub(crate) fn admit(
     let answer = || -> Result<NodeMessage> {
         check_name(&name)?;
         let authority = authority(dirs)?;
-        let revoked = db.revocations()?;
-        if db.serials_of(&name)?.iter().any(|serial| !revoked.contains(*serial)) {
+        if is_member(db, &name)? {
             bail!("there is a node named {name}: join by another --name");
         }
         if !db.redeem(&invitation, &Token::hash(&secret), &name)? {
@@ -170,6 +174,24 @@ pub(crate) fn admit(
         Ok(NodeMessage::Joined { certificate, cluster: cluster.into(), peers })
     };
     answer().unwrap_or_else(|e| NodeMessage::Refused(format!("{e:#}")))
+}
+
+/// Whether there is a member of this name, heard of or not.
+pub(crate) fn is_member(db: &Db, name: &str) -> Result<bool> {
+    let revoked = db.revocations()?;
+    Ok(db.serials_of(name)?.iter().any(|serial| !revoked.contains(*serial)))
+}
+
+/// Makes a machine a member that cannot ask by itself: its key is made here.
+pub(crate) fn enroll(dirs: &Dirs, db: &Db, cluster: &str, name: &str) -> Result<Identity> {
+    check_name(name)?;
+    let authority = authority(dirs)?;
+    if is_member(db, name)? {
+        bail!("there is a node named {name}: use another name, or `wayfare node revoke {name}` if it is no more");
+    }
+    let secret = random()?;
+    let certificate = certify(db, &authority, name, Credentials::public_key(&secret))?;
+    Ok(Identity { cluster: cluster.into(), authority: authority.public(), name: name.into(), secret, certificate })
 }
 
 /// Certifies a new key of a member, and revokes the certificate it had.

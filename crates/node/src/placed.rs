@@ -6,8 +6,8 @@ use crate::compiler;
 use crate::control::{BRIEFS, Brief, Reply, Request};
 use crate::link::Link;
 use crate::local;
-use crate::membership;
-use crate::peers::NodeMessage;
+use crate::membership::{self, Identity};
+use crate::peers::{NodeMessage, Peer};
 use crate::snapshots::{self, Kept};
 use crate::spans::{self, of_task};
 use crate::spec::Spec;
@@ -129,7 +129,24 @@ impl Agent {
     /// # Errors
     /// On a node without the cluster's key.
     pub fn invite(&self, valid: Duration) -> Result<String> {
-        Ok(format!("{}@{}", membership::invite(&self.dirs, valid)?, self.settings.address))
+        Ok(format!("{}@{}", membership::invite_by(&self.dirs, &self.db, valid)?, self.settings.address))
+    }
+
+    /// Whether there is a member of this name, heard of or not.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn is_member(&self, name: &str) -> Result<bool> {
+        membership::is_member(&self.db, name)
+    }
+
+    /// Makes a machine a member that has no agent yet: what it is to know, its key included.
+    ///
+    /// # Errors
+    /// As [`Agent::invite`], and for a name that cannot be, or is a member's.
+    pub fn enroll(&self, name: &str) -> Result<(Identity, Vec<Peer>)> {
+        let peers = self.peers()?;
+        Ok((membership::enroll(&self.dirs, &self.db, &self.identity()?.cluster, name)?, peers))
     }
 
     /// Ends a node's membership.

@@ -148,8 +148,7 @@ async fn handle(agent: Arc<Agent>, mut link: Link) -> Result<()> {
 async fn join(agent: &Agent, mut link: Link, key: [u8; 32], first: &Incoming) -> Result<()> {
     anyhow::ensure!(first.kind == Kind::Node, "a stranger asks for something else than to join");
     let wish = NodeMessage::decode(&first.payload)?;
-    let mut peers = agent.db.peers()?;
-    peers.push(agent.me()?);
+    let peers = agent.peers()?;
     let answer = membership::admit(&agent.dirs, &agent.db, &agent.identity()?.cluster, key, wish, peers);
     match &answer {
         NodeMessage::Refused(why) => tracing::warn!("somebody may not join: {why}"),

@@ -149,14 +149,19 @@ pub struct Serve {
 Examples:
   wayfare node invite
   wayfare node invite --valid 5m
+  wayfare node invite --nodes gateways.json      [{\"name\": \"gw1\", \"labels\": [\"zone=a\"]}, ...]
 
-The token is good for one node. On the other machine: wayfare node join TOKEN@ADDRESS")]
+The token is good for one node. On the other machine: wayfare node join TOKEN@ADDRESS
+With --nodes the controller is asked, which prints a line for each machine; nodes have their labels as soon as they are there.")]
 pub struct Invite {
     #[command(flatten)]
     pub at: At,
     /// How long the token is good for
-    #[arg(long, value_parser = units::duration, default_value = "15m")]
+    #[arg(long, value_parser = units::duration, default_value = "15m", conflicts_with = "nodes")]
     pub valid: Duration,
+    /// Invite these nodes, up to 256, each good for an hour: a list of names and labels
+    #[arg(long, value_name = "FILE.json")]
+    pub nodes: Option<PathBuf>,
 }
 
 /// `wayfare node join`.

@@ -221,7 +221,7 @@ pub fn run(args: &SimulateSched) -> Result<ExitCode> {
             .iter()
             .map(|(policy, took, planned, real)| {
                 let known = |value: f64| if planned.is_finite() { json!(value) } else { json!(null) };
-                json!({"policy": policy, "planning_s": known(took.as_secs_f64()), "planned_s": known(planned),
+                json!({"policy": policy, "planning_s": known(took.as_secs_f64()), "planned_s": known(*planned),
                        "planned_over_bound": known(planned / planned_bound), "came_out_s": real,
                        "came_out_over_bound": real / real_bound})
             })

@@ -1,14 +1,14 @@
 //! `wayfare unikernel build`: a node's image, or one task's.
 
-use super::iso::iso;
 use super::{TARGETS, enroll, stem};
 use crate::cli::{ImageFormat, UnikernelBuild};
 use crate::output;
 use anyhow::{Context, Result, bail};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use wayfare_board::{Payload, Role, Start, append, attach, flat};
+use wayfare_board::image::{self, Format};
+use wayfare_board::{Payload, Role, Start, append, attach};
 use wayfare_engine::{Error, Form, Key, Options, Target};
 use wayfare_snapshot::{Compression, Digest, Limits};
 use wayfare_store::atomic;
@@ -24,19 +24,18 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
         let all = TARGETS.join(", ");
         anyhow::anyhow!("{}: there is no kernel for this target; there is one for each of {all}", args.target)
     })?;
-    let is_pc = args.target == "x86_64";
-    match args.format {
-        ImageFormat::Iso if !is_pc => bail!("--format iso: PCs alone boot these; for {}, say raw or elf", args.target),
-        ImageFormat::Raw if is_pc => {
-            bail!("--format raw: nothing boots these on a PC; for {}, say iso or elf", args.target)
-        }
-        _ => {}
-    }
+    let format = match args.format {
+        ImageFormat::Elf => Format::Elf,
+        ImageFormat::Iso => Format::Iso,
+        ImageFormat::Raw => Format::Raw,
+    };
+    format.check(&args.target).with_context(|| format!("--format {format}"))?;
     let path = match &args.kernel {
         Some(path) => path.clone(),
-        None => kernel(&args.target)?,
+        None => image::kernel(&args.target).map_err(|e| anyhow::anyhow!("{e:#}, or say where it is with --kernel"))?,
     };
-    let kernel = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    // Not any file.
+    let kernel = image::read(&path)?;
     let kernel = match &args.append {
         Some(line) => append(&kernel, line).with_context(|| path.display().to_string())?,
         None => kernel,
@@ -49,17 +48,9 @@ pub fn build(args: &UnikernelBuild) -> Result<ExitCode> {
             let name = args.name.clone().unwrap_or_else(|| stem(&args.output));
             enroll(&kernel, &path, by, &name)?
         }
-        (None, None) => {
-            // Not any file.
-            attach(&kernel, &[]).with_context(|| path.display().to_string())?;
-            kernel
-        }
+        (None, None) => kernel,
     };
-    let image = match args.format {
-        ImageFormat::Elf => image,
-        ImageFormat::Iso => iso(&image)?,
-        ImageFormat::Raw => flat(&image).with_context(|| path.display().to_string())?,
-    };
+    let image = format.made_of(image).with_context(|| path.display().to_string())?;
     atomic::write(&args.output, &image).with_context(|| format!("cannot write {}", args.output.display()))?;
     output::notice(&format!("{}: {}", args.output.display(), output::bytes(image.len() as u64)));
     Ok(ExitCode::SUCCESS)
@@ -99,22 +90,4 @@ fn captured(path: &Path, module: Digest) -> Result<(Vec<u8>, bool)> {
         return Err(Error::DeltaOnly.into());
     }
     Ok((wayfare_snapshot::encode(&snapshot, Compression::Lz4)?, snapshot.options.canonical_nan))
-}
-
-/// Where the kernel for a target is: beside this program, or where a package puts it.
-fn kernel(target: &str) -> Result<PathBuf> {
-    let file = format!("{target}.elf");
-    let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let beside = program.parent().unwrap_or(Path::new(".")).join("unikernel").join(&file);
-    let installed = Path::new("/usr/lib/wayfare/unikernel").join(&file);
-    for path in [&beside, &installed] {
-        if path.exists() {
-            return Ok(path.clone());
-        }
-    }
-    bail!(
-        "there is no kernel in {} or {}: `./x unikernel` builds it, or say where it is with --kernel",
-        beside.display(),
-        installed.display()
-    )
 }

@@ -1,7 +1,6 @@
 //! `wayfare unikernel`: images that machines without an operating system boot, and QEMU to try them in.
 
 mod build;
-mod iso;
 mod run;
 
 use crate::node::{invitation, runtime};
@@ -9,11 +8,9 @@ use anyhow::{Context, Result};
 pub use build::build;
 pub use run::run;
 use std::path::Path;
-use wayfare_board::{Payload, Role, attach};
+pub use wayfare_board::image::TARGETS;
+use wayfare_board::{attach, image};
 use wayfare_node::membership;
-
-/// What the machines are that there are kernels for.
-pub const TARGETS: [&str; 3] = ["x86_64", "aarch64", "riscv64"];
 
 /// Makes a machine a member of the cluster: enters it under that name, and gives the kernel with what it needs to be that
 /// node. `by` is TOKEN@ADDRESS.
@@ -22,8 +19,7 @@ fn enroll(kernel: &[u8], from: &Path, by: &str, name: &str) -> Result<Vec<u8>> {
     attach(kernel, &[]).with_context(|| from.display().to_string())?;
     let (token, address) = invitation(by)?;
     let (identity, peers) = runtime()?.block_on(membership::enter(&token, address, name))?;
-    let payload = Payload { role: Role::Node { identity, peers }, image: &[], snapshot: &[] }.encode();
-    attach(kernel, &payload).with_context(|| from.display().to_string())
+    image::of_node(kernel, identity, peers).with_context(|| from.display().to_string())
 }
 
 /// A file's name without what follows its last dot: what its node is called unless something else is said.

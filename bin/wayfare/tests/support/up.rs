@@ -99,6 +99,23 @@ impl Up {
 
     /// With more lines in the head, each with its end.
     pub fn ask_with(&self, token: &str, method: &str, path: &str, more: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let (status, _, body) = self.fetch_with(token, method, path, more, body)?;
+        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    /// The status, what stands before the body, and the body.
+    pub fn fetch(&self, path: &str) -> (u16, String, Vec<u8>) {
+        self.fetch_with(&self.token().unwrap(), "GET", path, "", b"").unwrap()
+    }
+
+    fn fetch_with(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &[u8],
+    ) -> Option<(u16, String, Vec<u8>)> {
         let mut stream = TcpStream::connect(&self.api).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let head = format!(
@@ -110,10 +127,12 @@ impl Up {
         let _ = stream.write_all(body);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1)?.parse().ok()?;
-        let text = answer.split_once("\r\n\r\n").map_or("", |(_, text)| text);
-        Some((status, serde_json::from_str(text).unwrap_or(Value::Null)))
+        const END: &[u8] = b"\r\n\r\n";
+        let end = answer.windows(END.len()).position(|bytes| bytes == END);
+        let (head, body) = answer.split_at(end.map_or(answer.len(), |end| end + END.len()));
+        let head = String::from_utf8_lossy(head).into_owned();
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, head, body.to_vec()))
     }
 
     pub fn submit(&self, set: &Value) -> Done {

@@ -6,7 +6,7 @@ use crate::task::{Task, hundredths};
 use anyhow::Result;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
-use wayfare_api::{Event, NodeView, Problem, TaskState};
+use wayfare_api::{Event, NodeView, NodeWish, Problem, TaskState, Wrong};
 use wayfare_cluster::control::{Brief, NodeInfo, State};
 use wayfare_sched::{ImageId, Node, NodeId};
 use wayfare_transfer::TaskId;
@@ -95,6 +95,25 @@ impl Core {
         self.store.put_marks(name, &marks)?;
         // For the engine it is another node from now on, on which the same tasks run.
         self.joined(info)?;
+        Ok(Ok(()))
+    }
+
+    /// Keeps what nodes are to have that are not there yet.
+    pub(super) fn expect(&mut self, nodes: Vec<NodeWish>) -> Result<Result<(), Problem>> {
+        let is_known = |(i, node): (usize, &NodeWish)| {
+            let message = || format!("there is a node named {} already", node.name);
+            self.nodes.contains_key(&node.name).then(|| Wrong::new(format!("nodes[{i}].name"), message()))
+        };
+        let errors: Vec<Wrong> = nodes.iter().enumerate().filter_map(is_known).collect();
+        if !errors.is_empty() {
+            return Ok(Err(Problem { errors, ..problem(409, "nobody was invited: some of these nodes are there") }));
+        }
+        for NodeWish { name, labels } in nodes {
+            let mut labels: Vec<String> = labels.into_iter().map(|label| label.0).collect();
+            labels.sort();
+            labels.dedup();
+            self.store.put_marks(&name, &Marks { cordoned: false, labels })?;
+        }
         Ok(Ok(()))
     }
 

@@ -1,14 +1,16 @@
 //! Nodes: looked at, cordoned, drained, labelled, invited, removed.
 
 use super::access::Who;
-use super::{App, Failed, Named, Said, failed};
+use super::{App, Failed, Named, Perhaps, Said, failed};
 use crate::core::{Command, Leaving};
 use crate::fleet::carry;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use std::time::Duration;
-use wayfare_api::{Invitation, Labels, NodeView, OnNode, Role};
+use wayfare_api::{
+    Invitation, InviteRequest, LABELS_MAX, Labels, NodeView, NodeWish, OnNode, Problem, Role, Wrong, check_label,
+};
 use wayfare_cluster::control::{Reply, Request as OfNode, State as At, TaskInfo};
 
 /// How long an invitation holds.
@@ -131,12 +133,11 @@ pub(super) async fn label(
     Said(Labels { add, remove }): Said<Labels>,
 ) -> Result<StatusCode, Failed> {
     who.may(Role::Admin)?;
-    let is_wrong = |label: &&String| label.is_empty() || label.len() > 64 || label.chars().any(char::is_whitespace);
-    if let Some(wrong) = add.iter().find(is_wrong) {
-        return Err(failed(422, format!("{wrong:?} cannot be a label: use 1 to 64 characters without spaces")));
+    for label in &add {
+        check_label(label).map_err(|message| failed(422, message))?;
     }
-    if add.len() > 64 {
-        return Err(failed(422, format!("{} labels are more than 64", add.len())));
+    if add.len() > LABELS_MAX {
+        return Err(failed(422, format!("{} labels are more than {LABELS_MAX}", add.len())));
     }
     app.ask(|answer| Command::Label { node, add, remove, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
@@ -157,16 +158,58 @@ pub(super) async fn remove(
     app.ask(|answer| Command::RemoveNode { name, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
 
-/// Invites a machine: the answer says what to type on it, within an hour.
-#[utoipa::path(post, path = "/v1/invitations", tag = "nodes", responses(
-    (status = 201, body = Invitation),
+/// Invites machines: the answer says what to type on each, within an hour. Nodes that are named have their labels as soon as they
+/// are there. Without a body one machine is invited, whatever it is called.
+#[utoipa::path(post, path = "/v1/invitations", tag = "nodes", request_body = Option<InviteRequest>, responses(
+    (status = 201, body = Vec<Invitation>),
 ))]
 pub(super) async fn invite(
     State(app): State<App>,
     Extension(who): Extension<Who>,
-) -> Result<(StatusCode, Json<Invitation>), Failed> {
+    Perhaps(request): Perhaps<InviteRequest>,
+) -> Result<(StatusCode, Json<Vec<Invitation>>), Failed> {
     who.may(Role::Admin)?;
-    let join = app.agent.invite(INVITED).map_err(|e| failed(502, format!("{e:#}")))?;
-    let command = format!("wayfare node join {join} --name NAME && wayfare node serve --listen 0.0.0.0:7600");
-    Ok((StatusCode::CREATED, Json(Invitation { join, command, ttl: INVITED.as_secs() })))
+    let agent = app.agent.clone();
+    let invite = move |name: Option<String>| {
+        let join = agent.invite(INVITED).map_err(|e| failed(502, format!("{e:#}")))?;
+        let called = name.as_deref().unwrap_or("NAME");
+        let command = format!("wayfare node join {join} --name {called} && wayfare node serve --listen 0.0.0.0:7600");
+        Ok(Invitation { name, join, command, ttl: INVITED.as_secs() })
+    };
+    if request.nodes.is_empty() {
+        return Ok((StatusCode::CREATED, Json(vec![invite(None)?])));
+    }
+    let nobody = |status: u16, errors: Vec<Wrong>| {
+        Failed(Problem { status, title: "nobody was invited: these nodes cannot all be".into(), errors })
+    };
+    request.check().map_err(|errors| nobody(422, errors))?;
+    // Some may be members that the controller has not heard of yet.
+    let mut members = Vec::new();
+    for (i, NodeWish { name, .. }) in request.nodes.iter().enumerate() {
+        if app.agent.is_member(name).map_err(|e| failed(502, format!("{e:#}")))? {
+            members.push(Wrong::new(format!("nodes[{i}].name"), format!("there is a node named {name} already")));
+        }
+    }
+    if !members.is_empty() {
+        return Err(nobody(409, members));
+    }
+    let names: Vec<String> = request.nodes.iter().map(|node| node.name.clone()).collect();
+    app.ask(|answer| Command::Expect { nodes: request.nodes, answer }).await?;
+    // Each is on the disk before it is said.
+    let all = tokio::task::spawn_blocking(move || names.into_iter().map(|name| invite(Some(name))).collect());
+    let all: Result<_, Failed> = all.await.map_err(|_| failed(500, "nobody could be invited"))?;
+    Ok((StatusCode::CREATED, Json(all?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use wayfare_api::check_node_name;
+    use wayfare_cluster::token::check_name;
+
+    #[test]
+    fn who_may_be_invited_may_join() {
+        for name in ["gw1", "A-1", "-a", "a_b", "", "a.b", "\u{e9}", &"x".repeat(63), &"x".repeat(64)] {
+            assert_eq!(check_node_name(name).is_ok(), check_name(name).is_ok(), "{name}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod page;
 mod plan;
 mod snapshots;
 mod standbys;
+mod unikernels;
 mod work;
 
 pub(crate) use access::Tokens;
@@ -141,11 +142,33 @@ impl<T: DeserializeOwned> FromRequest<App> for Said<T> {
     type Rejection = Failed;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Failed> {
-        let body = axum::body::to_bytes(request.into_body(), BODY_MAX).await;
-        let body = body.map_err(|e| failed(413, format!("more than {BODY_MAX} bytes, or cut off: {e}")))?;
-        let title = "this cannot be read".to_string();
-        wayfare_api::read(&body).map(Said).map_err(|wrong| Failed(Problem { status: 400, title, errors: vec![wrong] }))
+        read(&body(request).await?).map(Said)
     }
+}
+
+/// A body of JSON, or none.
+struct Perhaps<T>(T);
+
+impl<T: DeserializeOwned + Default> FromRequest<App> for Perhaps<T> {
+    type Rejection = Failed;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Failed> {
+        let body = body(request).await?;
+        if body.is_empty() {
+            return Ok(Perhaps(T::default()));
+        }
+        Ok(Perhaps(read::<Option<T>>(&body)?.unwrap_or_default()))
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Failed> {
+    let body = axum::body::to_bytes(request.into_body(), BODY_MAX).await;
+    body.map_err(|e| failed(413, format!("more than {BODY_MAX} bytes, or cut off: {e}")))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failed> {
+    let title = "this cannot be read".to_string();
+    wayfare_api::read(body).map_err(|wrong| Failed(Problem { status: 400, title, errors: vec![wrong] }))
 }
 
 /// What all answers have in common.
@@ -195,6 +218,8 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(machines::drain))
         .routes(routes!(machines::label))
         .routes(routes!(machines::invite))
+        .routes(routes!(unikernels::unikernels))
+        .routes(routes!(unikernels::unikernel))
         .routes(routes!(standbys::standbys))
         .routes(routes!(standbys::protect, standbys::unprotect))
         .routes(routes!(standbys::failover))

@@ -16,10 +16,11 @@ struct File {
 
 static FILES: &[File] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 
-/// What the page is when it was not built.
-const NONE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Wayfare</title><h1>Wayfare</h1>\
-<p>This program was built without its web page. To have it: <code>./x build</code> in the repository, which installs what is \
-needed for it (Node.js), builds it and then the program. The API is here all the same: <a href=/openapi.json>/openapi.json</a>.";
+/// What the page is when it was not built: these, as plain as they are.
+static NONE: &[File] = &[
+    File { name: "index.html", bytes: include_bytes!("unbuilt.html"), packed: None },
+    File { name: "unbuilt.css", bytes: include_bytes!("unbuilt.css"), packed: None },
+];
 
 /// Where the page's router shows something: whatever stands behind.
 const PLACES: [&str; 5] = ["tasks", "submit", "nodes", "standbys", "access"];
@@ -45,12 +46,9 @@ pub(super) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Result
         Some(first) if first.is_empty() || PLACES.contains(&first) => "index.html",
         _ => path,
     };
-    let file = FILES.iter().find(|file| file.name == name);
-    let mut answer = match file {
+    let files = if FILES.is_empty() { NONE } else { FILES };
+    let mut answer = match files.iter().find(|file| file.name == name) {
         Some(file) if is_looking => give(file, &headers),
-        None if is_looking && name == "index.html" => {
-            ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], NONE).into_response()
-        }
         _ => return Err(failed(404, "there is nothing here: /openapi.json says what there is")),
     };
     for (name, value) in GUARDS {
@@ -112,6 +110,20 @@ mod tests {
             assert!(ask(Method::GET, path).await.is_none(), "{path}");
         }
         assert!(ask(Method::POST, "/").await.is_none());
+    }
+
+    #[test]
+    fn the_page_that_was_not_built_says_so_and_breaks_no_rule_of_its_own() {
+        let text = |name| std::str::from_utf8(NONE.iter().find(|file| file.name == name).unwrap().bytes).unwrap();
+        let (html, css) = (text("index.html"), text("unbuilt.css"));
+        for says in ["./x build", "/openapi.json", "lang=\"zh-CN\"", "href=\"/unbuilt.css\""] {
+            assert!(html.contains(says), "{says}");
+        }
+        // The policy would drop what stands inline or is elsewhere.
+        assert!(
+            !html.contains("style=") && !html.contains("<style") && !html.contains("<script") && !html.contains("//")
+        );
+        assert!(!css.contains("url(") && css.contains("prefers-color-scheme: dark"));
     }
 
     #[test]

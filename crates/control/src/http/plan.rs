@@ -34,3 +34,15 @@ pub(super) async fn plan(State(app): State<App>, Said(request): Said<PlanRequest
         Err(_) => Err(failed(500, "the plan could not be made")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wayfare_sched::Policy;
+
+    #[test]
+    fn the_description_names_the_policies_that_there_are() {
+        let described: serde_json::Value = serde_json::from_str(&crate::openapi()).unwrap();
+        let names = &described["components"]["schemas"]["PlanPolicy"]["enum"];
+        assert_eq!(*names, serde_json::json!(Policy::ALL.map(|(_, name)| name)));
+    }
+}

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::Path;
+use std::prelude::v1::*;
 use std::process::{Command, Stdio};
 
 /// The packages that the tools are in.
@@ -27,7 +28,7 @@ menuentry wayfare {
 ///
 /// # Errors
 /// When GRUB's tools are not installed, or fail.
-pub fn iso(image: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn iso(image: &[u8]) -> Result<Vec<u8>> {
     let is_installed = |name: &str| {
         let found = Command::new(name).arg("--version").stdin(Stdio::null()).output();
         found.is_ok_and(|done| done.status.success())
