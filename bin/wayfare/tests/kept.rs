@@ -195,29 +195,25 @@ fn a_task_on_a_slow_node_moves_to_a_faster_one_when_that_is_free() {
     for stays in [false, true] {
         let up = if stays { Up::with(1, &["--cpus", "1", "--stay"]) } else { Up::new(1) };
         let mut slow = slow_node(&up);
-        let submit = |name: &str, args: &[&str]| {
-            let mut one = set(name, "queens", args, 1);
-            one["tasks"][0]["cores"] = 1.into();
-            one["tasks"][0]["estimate"] = 600.into();
-            up.submit(&one).ok();
-        };
-        // The first gets the fast node, the second the slow one.
-        submit("first", &["12"]);
-        until("it runs", PATIENCE, || task(&up, "first-queens")["node"] == "node1");
-        submit("second", &["12"]);
-        until("it runs", 2 * PATIENCE, || task(&up, "second-queens")["state"] == "running");
-        assert_eq!(task(&up, "second-queens")["node"], "slow");
-        up.run(&["cancel", "first-queens"]).ok();
+        // Where the fast node takes nothing it begins on the slow one; it would wait for a fast one that is only busy.
+        up.run(&["node", "cordon", "node1"]).ok();
+        let mut one = set("one", "queens", &["13"], 1);
+        one["tasks"][0]["cores"] = 1.into();
+        one["tasks"][0]["estimate"] = 60.into();
+        up.submit(&one).ok();
+        until("it runs", 2 * PATIENCE, || task(&up, "one-queens")["state"] == "running");
+        assert_eq!(task(&up, "one-queens")["node"], "slow");
+        up.run(&["node", "cordon", "node1", "--undo"]).ok();
         if stays {
             std::thread::sleep(std::time::Duration::from_secs(4));
-            assert_eq!(task(&up, "second-queens")["node"], "slow");
-            up.run(&["cancel", "second-queens"]).ok();
+            assert_eq!(task(&up, "one-queens")["node"], "slow");
+            up.run(&["cancel", "one-queens"]).ok();
         } else {
-            until("it has moved", PATIENCE, || task(&up, "second-queens")["node"] == "node1");
-            up.run(&["wait", "second"]).ok();
-            up.check("second", &printed("queens", &["12"]));
-            let (told, second) = (history(&up, "second-queens"), task(&up, "second-queens"));
-            assert!(told.contains("is free and faster: move: gains") && second["attempt"] == 1, "{told}");
+            until("it has moved", PATIENCE, || task(&up, "one-queens")["node"] == "node1");
+            up.run(&["wait", "one"]).ok();
+            up.check("one", &printed("queens", &["13"]));
+            let (told, one) = (history(&up, "one-queens"), task(&up, "one-queens"));
+            assert!(told.contains("is free and faster: move: gains") && one["attempt"] == 1, "{told}");
             assert!(told.contains("it ends sooner here: it came from slow"), "{told}");
         }
         kill_process(rustix::process::Pid::from_raw(slow.id() as i32).unwrap(), Signal::TERM).unwrap();
