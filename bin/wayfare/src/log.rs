@@ -1,21 +1,38 @@
-//! The agent's log: lines on stderr, of which nobody can provoke more than the disk likes. A peer that is refused may
+//! The agent's log, and its spans where somebody wants them ([`crate::spans`]). The log: lines on stderr, of which nobody can provoke more than the disk likes. A peer that is refused may
 //! come again as often as it wants; of each kind of line only so many are written, and how many were left out.
 
+use crate::spans::{self, Exporting};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use tracing::callsite::Identifier;
+use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Begins to log: what `WAYFARE_LOG` says, else all that is of interest.
-pub fn begin() {
+/// Begins to log: what `WAYFARE_LOG` says, else all that is of interest. Spans are exported until what this gives goes: as those of
+/// `instance`, the node.
+#[must_use = "spans are exported for as long as this is there"]
+pub fn begin(instance: &str) -> Option<Exporting> {
     let filter = EnvFilter::try_from_env("WAYFARE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
-    tracing_subscriber::registry().with(lines).with(Throttle::default()).with(filter).init();
+    // Lines say nothing of the spans that they are in: they are the same whether spans are exported or not.
+    let events = filter_fn(|of| of.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let lines = lines.and_then(Throttle::default()).with_filter(filter.and(events));
+    let (layer, exporting) = match spans::begin(instance) {
+        Ok(Some((layer, exporting))) => (Some(layer), Ok(Some(exporting))),
+        Ok(None) => (None, Ok(None)),
+        Err(e) => (None, Err(e)),
+    };
+    tracing_subscriber::registry().with(layer).with(lines).init();
+    exporting.unwrap_or_else(|e| {
+        tracing::warn!("no spans are exported: {e:#}");
+        None
+    })
 }
 
 /// Lines of one kind that may come at once.

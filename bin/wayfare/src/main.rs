@@ -29,6 +29,7 @@ mod running;
 mod sets;
 mod simulate;
 mod snapshots;
+mod spans;
 mod standing;
 mod tasks;
 mod unikernel;

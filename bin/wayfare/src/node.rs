@@ -103,8 +103,9 @@ fn rotate(args: &Rotate) -> Result<()> {
 }
 
 fn serve(args: Serve) -> Result<()> {
-    crate::log::begin();
     let dirs = Dirs::open(args.at.state.as_deref())?;
+    // Until all else has ended. That this is no node yet is told below.
+    let _spans = crate::log::begin(&dirs.identity().map(|me| me.name).unwrap_or_default());
     for share in &args.share {
         if !share.is_absolute() || !share.is_dir() {
             bail!("--share {}: it is not an absolute path of a directory", share.display());

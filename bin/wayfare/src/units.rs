@@ -26,6 +26,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
+/// A part of the cluster against others'.
+///
+/// # Errors
+/// Says what may be typed.
+pub fn share(text: &str) -> Result<f64, String> {
+    let (least, most) = wayfare_api::SHARES.into_inner();
+    let share = text.parse().ok().filter(|share| wayfare_api::SHARES.contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share: use a number of {least} to {most}"))
+}
+
 /// `4096`, `64KiB`, `256MiB`, `2GiB`; `K`, `M`, `G` mean the same.
 ///
 /// # Errors

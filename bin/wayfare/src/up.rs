@@ -42,11 +42,13 @@ impl Drop for Others {
 /// # Errors
 /// When a node or the controller cannot be.
 pub fn run(args: &Up) -> Result<ExitCode> {
-    crate::log::begin();
     let dirs = Dirs::open(args.at.state.as_deref())?;
-    if dirs.identity().is_err() {
-        membership::init(&dirs, "home", "node1")?;
-    }
+    let me = match dirs.identity() {
+        Ok(me) => me,
+        Err(_) => membership::init(&dirs, "home", "node1")?,
+    };
+    // Until all else has ended.
+    let _spans = crate::log::begin(&me.name);
     wayfare_engine::heaps::few();
     let runtime = node::runtime()?;
     let served = runtime.block_on(serve(args, dirs));

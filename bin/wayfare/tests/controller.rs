@@ -49,6 +49,68 @@ fn tokens_have_roles_and_end() {
     assert!(listed.contains("alice") && listed.contains("over") && !listed.contains("wall"), "{listed}");
 }
 
+#[test]
+fn whoever_has_twice_the_share_has_twice_the_cores_while_others_wait() {
+    let mut up = Up::with(1, &["--cpus", "3"]);
+    let (alice, _) = token_of(&up, "alice", "operate");
+    let made = up.run(&["token", "add", "bob", "--role", "operate", "--share", "4"]).ok().stdout;
+    let bob = up.home.path("bob.json").to_str().unwrap().to_string();
+    std::fs::write(&bob, made).unwrap();
+    up.run(&["token", "share", "alice", "2"]).ok();
+    up.run(&["token", "share", "bob", "1"]).ok();
+    up.run(&["token", "share", "nobody", "2"]).fails("no token named nobody");
+    assert_eq!(up.run(&["token", "share", "bob", "0"]).status, Some(2));
+    assert_eq!(up.ask("PUT", "/v1/tokens/bob/share", br#"{"share": 2000}"#).0, 422);
+    let (_, operate) = token_of(&up, "carol", "operate");
+    assert_eq!(up.ask_as(&operate, "PUT", "/v1/tokens/carol/share", br#"{"share": 9}"#).unwrap().0, 403);
+    // A controller that begins anew knows it still.
+    up.kill();
+    up.start();
+    let of = |name: &str| -> Value {
+        let all: Value = serde_json::from_str(&up.run(&["token", "ls", "-o", "json"]).ok().stdout).unwrap();
+        all.as_array().unwrap().iter().find(|token| token["name"] == name).unwrap().clone()
+    };
+    assert_eq!([of("alice")["share"].as_f64(), of("bob")["share"].as_f64()], [Some(2.0), Some(1.0)]);
+    // Both wait when the node has room.
+    let of_one_core = |name: &str, lines: &str, count: u32| {
+        let mut wish = set(name, "steady", &["4", lines, "10"], count);
+        wish["tasks"][0]["cores"] = json!(1);
+        wish
+    };
+    up.submit(&of_one_core("before", "100000", 3)).ok();
+    until("the node is full", PATIENCE, || of("admin")["cores"] == json!(3.0));
+    for (file, name) in [(&bob, "of-bob"), (&alice, "of-alice")] {
+        let wish = of_one_core(name, "40", 12);
+        let path = up.home.path("set.json");
+        std::fs::write(&path, wish.to_string()).unwrap();
+        let mut submit = up.home.wayfare(["submit", path.to_str().unwrap()]);
+        up.home.ended(submit.env_remove("WAYFARE_STATE").env("WAYFARE_ACCESS", file)).ok();
+    }
+    assert_eq!(of("bob")["cores_waiting"], json!(12.0));
+    for n in 1..=3 {
+        up.run(&["cancel", &format!("before-steady-{n}")]).ok();
+    }
+    until("three run", PATIENCE, || of("alice")["cores"] == json!(2.0) && of("bob")["cores"] == json!(1.0));
+    let metrics = raw(
+        &up,
+        &format!(
+            "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
+            up.token().unwrap()
+        ),
+    );
+    assert!(metrics.contains("wayfare_owner_share{owner=\"alice\"} 2.0"), "{metrics}");
+    up.run(&["wait", "of-bob"]).ok();
+    up.run(&["wait", "of-alice"]).ok();
+    let mut all: Vec<Value> = ["of-bob", "of-alice"].iter().flat_map(|set| up.tasks(set)).collect();
+    all.sort_by_key(|task| task["started"].as_u64());
+    let first = all.iter().take(12).filter(|task| task["owner"] == "alice").count();
+    assert!((7..=9).contains(&first), "alice has {first} of the first twelve");
+    let (a, b) = (of("alice"), of("bob"));
+    assert!(a["core_seconds"].as_f64().unwrap() > 1.0 && b["cores"] == json!(0.0), "{a} {b}");
+    let listed = up.run(&["token", "ls"]).ok().stdout;
+    assert!(listed.contains("SHARE") && listed.contains("CORE-SECONDS"), "{listed}");
+}
+
 /// Asks with headers of one's own; status, headers and body as they come.
 fn raw(up: &Up, request: &str) -> String {
     let mut stream = TcpStream::connect(&up.api).unwrap();

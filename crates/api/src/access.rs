@@ -30,7 +30,7 @@ impl Role {
 }
 
 /// A token that somebody wants to have made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRequest {
     /// Whose it is: what its holder submits has this name, and shares nodes fairly with what others submit.
@@ -42,6 +42,26 @@ pub struct TokenRequest {
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1000000000)]
     pub ttl: Option<u64>,
+    /// Its part of the cluster against that of others who wait.
+    #[serde(default = "one")]
+    #[schema(minimum = 0.001, maximum = 1000)]
+    pub share: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Parts of the cluster that an owner may have against others'.
+pub const SHARES: std::ops::RangeInclusive<f64> = 0.001..=1000.0;
+
+/// What part of the cluster a token's tasks are to have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareRequest {
+    /// Against 1 of others, while these wait, too.
+    #[schema(minimum = 0.001, maximum = 1000)]
+    pub share: f64,
 }
 
 /// A token, as it is shown once.
@@ -55,8 +75,8 @@ pub struct TokenMade {
     pub token: String,
 }
 
-/// A token, as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A token, as it is listed, with what its tasks have of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TokenView {
     /// Whose it is.
     pub name: String,
@@ -64,6 +84,15 @@ pub struct TokenView {
     pub role: Role,
     /// Until when it holds, milliseconds since 1970.
     pub expires: Option<u64>,
+    /// Its part of the cluster against that of others who wait.
+    pub share: f64,
+    /// Processors that its tasks have now.
+    pub cores: f64,
+    /// Processors that its tasks wait for.
+    pub cores_waiting: f64,
+    /// Core seconds, on processors of the usual speed, that its tasks have been charged since the controller began: what runs counts for
+    /// as long as it is thought to run.
+    pub core_seconds: f64,
 }
 
 /// Who asks.

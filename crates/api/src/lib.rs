@@ -11,7 +11,7 @@ mod snapshot;
 mod task;
 mod view;
 
-pub use access::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
+pub use access::{Role, SHARES, ShareRequest, SignIn, TokenMade, TokenRequest, TokenView, WhoView};
 pub use deed::{Labels, MoveRequest, Moved, OnNode, ProtectRequest, StandbyView};
 pub use machine::{
     INVITED_MAX, Invitation, InviteRequest, LABELS_MAX, Label, NodeWish, UnikernelView, check_label, check_node_name,

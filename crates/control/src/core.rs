@@ -6,15 +6,18 @@ mod guard;
 mod moves;
 mod nodes;
 mod scene;
+mod shares;
 mod snapshots;
 
 pub(crate) use moves::Candidate;
+pub(crate) use shares::{Usage, Usages};
 pub(crate) use snapshots::{Order, files};
 
 use crate::hub::Hub;
 use crate::metrics::{Counts, Metrics};
 use crate::store::{Store, Token};
 use crate::task::{Set, Task};
+use crate::trace::{self, Place};
 use anyhow::Result;
 use nodes::Member;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -46,6 +49,7 @@ pub(crate) enum Command {
     Submit {
         owner: String,
         set: SetRequest,
+        place: Place,
         answer: Answer<Accepted>,
     },
     Cancel {
@@ -135,6 +139,7 @@ pub(crate) enum Command {
         owner: String,
         id: u64,
         name: String,
+        place: Place,
         answer: Answer<Accepted>,
     },
     /// How many tasks stand where.
@@ -148,6 +153,15 @@ pub(crate) enum Command {
     EndToken {
         name: String,
         answer: Answer<()>,
+    },
+    PutShare {
+        name: String,
+        share: f64,
+        answer: Answer<()>,
+    },
+    /// Who has how much of the cluster.
+    Usages {
+        answer: Answer<Usages>,
     },
     Nodes {
         answer: Answer<Vec<NodeView>>,
@@ -313,6 +327,25 @@ pub(crate) enum Deed {
     },
 }
 
+impl Deed {
+    /// The task's name.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Deed::Launch { task, .. } => &task.name,
+            Deed::Weigh(candidate) => &candidate.name,
+            Deed::Snapshot(order) => &order.name,
+            Deed::Move { name, .. }
+            | Deed::Stop { name, .. }
+            | Deed::Collect { name, .. }
+            | Deed::Protect { name, .. }
+            | Deed::Discard { name, .. } => name,
+        }
+    }
+}
+
+/// Something to do, and the span of doing it.
+pub(crate) type Doing = (Deed, tracing::Span);
+
 /// See the module.
 pub(crate) struct Core {
     me: String,
@@ -358,7 +391,7 @@ pub(crate) struct Core {
     changed: HashSet<u64>,
     hub: Hub,
     metrics: Arc<Metrics>,
-    doer: mpsc::UnboundedSender<Deed>,
+    doer: mpsc::UnboundedSender<Doing>,
 }
 
 /// Milliseconds since 1970.
@@ -376,7 +409,7 @@ impl Core {
         me: String,
         hub: Hub,
         metrics: Arc<Metrics>,
-        doer: mpsc::UnboundedSender<Deed>,
+        doer: mpsc::UnboundedSender<Doing>,
         settings: &crate::Settings,
     ) -> Result<Core> {
         let mut history = History::default();
@@ -420,6 +453,7 @@ impl Core {
             metrics,
             doer,
         };
+        core.weigh()?;
         for task in core.tasks.values().filter(|task| !task.state.is_over()) {
             match &task.node {
                 Some(node) if task.state != TaskState::Waiting => _ = core.awaited.insert(task.number, node.clone()),
@@ -507,7 +541,10 @@ impl Core {
         answers.into_iter().for_each(|answer| answer(self));
         self.album.sweep();
         self.hub.tell(self.told.drain(..));
-        self.deeds.drain(..).for_each(|deed| _ = self.doer.send(deed));
+        for deed in std::mem::take(&mut self.deeds) {
+            let span = trace::of_deed(&deed, self.find(deed.name()).ok());
+            let _ = self.doer.send((deed, span));
+        }
         Ok(())
     }
 
@@ -528,7 +565,7 @@ impl Core {
             Some(Box::new(move |core| _ = answer.send(look(core))))
         }
         Ok(match command {
-            Command::Submit { owner, set, answer } => say(answer, self.submit(owner, set)?),
+            Command::Submit { owner, set, place, answer } => say(answer, self.submit(owner, set, &place)?),
             Command::Cancel { name, answer } => say(answer, self.cancel(&name)),
             Command::Remove { name, answer } => say(answer, self.remove(&name)?),
             Command::Task { name, answer } => look(answer, move |core| Ok(core.view(core.find(&name)?))),
@@ -576,7 +613,7 @@ impl Core {
             Command::Snapshots { name, answer } => look(answer, move |core| core.snapshots_of(&name)),
             Command::SnapshotFiles { id, answer } => look(answer, move |core| core.snapshot_files(id)),
             Command::RemoveSnapshot { id, answer } => say(answer, self.remove_snapshot(id)?),
-            Command::Resume { owner, id, name, answer } => say(answer, self.resume_as(owner, id, name)?),
+            Command::Resume { owner, id, name, place, answer } => say(answer, self.resume_as(owner, id, name, &place)?),
             Command::Counts { answer } => look(answer, |core| {
                 let mut counts: BTreeMap<TaskState, u64> = BTreeMap::new();
                 core.tasks.values().for_each(|task| *counts.entry(task.state).or_default() += 1);
@@ -584,6 +621,8 @@ impl Core {
             }),
             Command::PutToken { token, answer } => say(answer, self.put_token(&token)?),
             Command::EndToken { name, answer } => say(answer, self.end_token(&name)?),
+            Command::PutShare { name, share, answer } => say(answer, self.put_share(&name, share)?),
+            Command::Usages { answer } => say(answer, Ok(self.usages()?)),
             Command::PrepareRemoval { name, answer } => say(answer, self.prepare_removal(&name)?),
             Command::RemoveNode { name, answer } => say(answer, self.remove_node(&name)?),
             Command::Scene { set, answer } => look(answer, move |core| Ok(core.scene(&set))),
@@ -659,7 +698,7 @@ impl Core {
         Ok(set.view(self.of(name)))
     }
 
-    fn submit(&mut self, owner: String, set: SetRequest) -> Result<Result<Accepted, Problem>> {
+    fn submit(&mut self, owner: String, set: SetRequest, place: &Place) -> Result<Result<Accepted, Problem>> {
         if let Err(errors) = set.check() {
             return Ok(Err(Problem { errors, ..problem(422, "the set cannot be taken, and nothing of it was") }));
         }
@@ -700,6 +739,7 @@ impl Core {
                     status: None,
                     failures: 0,
                     epoch: 0,
+                    place: place.clone(),
                     resumed: None,
                     done: 0.0,
                     since: None,
@@ -747,21 +787,6 @@ impl Core {
         });
         let transfer = self.sizes.get(&task.request.image).copied().unwrap_or(0);
         TaskSpec { objective, transfer, ..task.demand(crate::task::estimate(&self.history, &task.request)) }
-    }
-
-    fn put_token(&mut self, token: &Token) -> Result<Result<(), Problem>> {
-        if self.store.tokens()?.iter().any(|other| other.name == token.name) {
-            return Ok(Err(problem(409, format!("there is a token named {} already", token.name))));
-        }
-        self.store.put_token(token)?;
-        Ok(Ok(()))
-    }
-
-    fn end_token(&mut self, name: &str) -> Result<Result<(), Problem>> {
-        if !self.store.remove_token(name)? {
-            return Ok(Err(problem(404, format!("no token named {name} is known"))));
-        }
-        Ok(Ok(()))
     }
 
     fn owner(&self, task: &Task) -> &str {

@@ -1,8 +1,9 @@
 //! The controller's hands: follows every node, and does on them what the core decides.
 
 use crate::LEASE;
-use crate::core::{Command, Deed, Start, Survey, files};
+use crate::core::{Command, Deed, Doing, Start, Survey, files};
 use crate::http::protection;
+use crate::trace;
 use anyhow::{Result, bail};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Semaphore, mpsc};
+use tracing::{Instrument, Span};
 use wayfare_api::Moved;
 use wayfare_cluster::control::{Brief, NodeInfo, Order, PROBE_MAX, Reply, Request, Sample, TaskInfo};
 use wayfare_node::agent::Agent;
@@ -173,17 +175,18 @@ pub(crate) async fn act(
     agent: Arc<Agent>,
     logs: PathBuf,
     snapshots: PathBuf,
-    mut deeds: mpsc::UnboundedReceiver<Deed>,
+    mut deeds: mpsc::UnboundedReceiver<Doing>,
     core: mpsc::Sender<Command>,
 ) {
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(deed) = deeds.recv().await {
+    while let Some((deed, span)) = deeds.recv().await {
         let Ok(permit) = at_once.clone().acquire_owned().await else { return };
         let (agent, logs, snapshots, core) = (agent.clone(), logs.clone(), snapshots.clone(), core.clone());
-        tokio::spawn(async move {
+        let acting = async move {
             let _permit = permit;
             act_once(&agent, (&logs, &snapshots), deed, &core).await;
-        });
+        };
+        tokio::spawn(acting.instrument(span));
     }
 }
 
@@ -200,6 +203,9 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
                 Ok(Err(e)) => Start::Unheard(format!("{e:#}")),
                 Err(_) => Start::Unheard(format!("{node} does not answer")),
             };
+            if let Start::Refused(why) | Start::Unheard(why) = &result {
+                trace::failed(&Span::current(), why);
+            }
             let _ = core.send(Command::Launched { id, number, result }).await;
         }
         Deed::Weigh(candidate) => {
@@ -219,11 +225,15 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
                 Ok(Err(e)) => Err(format!("{e:#}")),
                 Err(_) => Err(format!("{} does not answer", order.node)),
             };
+            if let Err(why) = &made {
+                trace::failed(&Span::current(), why);
+            }
             let _ = core.send(Command::SnapshotMade { order, made }).await;
         }
         Deed::Stop { node, name } => {
             if let Err(e) = agent.ask_node(&node, Request::Stop { name: name.clone() }).await {
                 tracing::debug!(task = %name, %node, "cannot be stopped: {e:#}");
+                trace::failed(&Span::current(), &format!("{e:#}"));
             }
         }
         Deed::Protect { node, id, number, name, standby } => {
@@ -234,6 +244,9 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
                 Ok(Err(e)) => Err(format!("{e:#}")),
                 Err(_) => Err(format!("{node} does not answer")),
             };
+            if let Err(why) = &result {
+                trace::failed(&Span::current(), why);
+            }
             let _ = core.send(Command::Protected { id, number, standby, result }).await;
         }
         Deed::Discard { node, name } => {
@@ -241,13 +254,17 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
             let _ = agent.ask_node(&node, Request::Stop { name: name.clone() }).await;
             if let Err(e) = agent.ask_node(&node, Request::Remove { name: name.clone() }).await {
                 tracing::debug!(task = %name, %node, "cannot be removed: {e:#}");
+                trace::failed(&Span::current(), &format!("{e:#}"));
             }
         }
         Deed::Collect { node, id, name, number } => {
             match collect(agent, &node, &name, &log_path(logs, number)).await {
                 Ok(()) => _ = agent.ask_node(&node, Request::Remove { name }).await,
                 // It is tried again when the node speaks of it next.
-                Err(e) => tracing::debug!(task = %name, %node, "its log does not come: {e:#}"),
+                Err(e) => {
+                    tracing::debug!(task = %name, %node, "its log does not come: {e:#}");
+                    trace::failed(&Span::current(), &format!("{e:#}"));
+                }
             }
             let _ = core.send(Command::Collected { id }).await;
         }
@@ -264,7 +281,9 @@ pub(crate) async fn carry(
     to: &str,
     guarded: bool,
 ) -> Result<Moved> {
-    let moved = carry_once(agent, name, from, to, guarded).await;
+    let span = trace::of_move(name, from, to);
+    let moved = carry_once(agent, name, from, to, guarded).instrument(span.clone()).await;
+    trace::moved(&span, &moved);
     let told = match &moved {
         Ok(moved) => Command::Carried { name: name.into(), moved: moved.clone() },
         Err(_) => Command::Stayed { name: name.into() },

@@ -15,6 +15,7 @@ pub mod plan;
 mod store;
 mod task;
 mod tls;
+mod trace;
 
 use crate::core::Core;
 use crate::hub::Hub;
@@ -89,7 +90,7 @@ pub struct Controller {
     commands: (mpsc::Sender<core::Command>, mpsc::Receiver<core::Command>),
     hub: Hub,
     metrics: Arc<Metrics>,
-    deeds: mpsc::UnboundedReceiver<core::Deed>,
+    deeds: mpsc::UnboundedReceiver<core::Doing>,
     logs: PathBuf,
     snapshots: PathBuf,
     listener: TcpListener,

@@ -1,5 +1,6 @@
 //! Figures for Prometheus, in OpenMetrics text: base units, and names as its guide has them.
 
+use crate::core::{Usage, Usages};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
@@ -34,6 +35,11 @@ struct InState {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfNode {
     node: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfOwner {
+    owner: String,
 }
 
 /// How many tasks stand where.
@@ -101,7 +107,7 @@ impl Metrics {
     }
 
     /// All figures.
-    pub(crate) fn text(&self, nodes: &[NodeView], counts: &Counts) -> String {
+    pub(crate) fn text(&self, nodes: &[NodeView], counts: &Counts, usages: &Usages) -> String {
         let mut now = Registry::with_prefix("wayfare");
         let tasks = Family::<InState, Gauge>::default();
         now.register("tasks", "Tasks that are known, by where they stand", tasks.clone());
@@ -130,6 +136,22 @@ impl Metrics {
         });
         let rtt = |node: &NodeView| node.rtt.map(|millis| millis / 1e3);
         of_node("node_round_trip", "A question to a node, and its answer", Some(Unit::Seconds), &rtt);
+        let mut of_owner = |name: &str, help: &str, unit: Option<Unit>, of: &dyn Fn(&Usage) -> f64| {
+            let family = Family::<OfOwner, Number>::default();
+            match unit {
+                Some(unit) => now.register_with_unit(name, help, unit, family.clone()),
+                None => now.register(name, help, family.clone()),
+            }
+            for (owner, usage) in usages {
+                family.get_or_create(&OfOwner { owner: owner.clone() }).set(of(usage));
+            }
+        };
+        of_owner("owner_share", "An owner's part of the cluster against that of others", None, &|usage| usage.share);
+        of_owner("owner_cores_taken", "Processors that an owner's tasks have", None, &|usage| usage.cores);
+        of_owner("owner_cores_waiting", "Processors that an owner's tasks wait for", None, &|usage| usage.waiting);
+        // No counter: what a task was thought to take is put right when it ends.
+        let help = "Time on processors that an owner's tasks were charged since the controller began";
+        of_owner("owner_charged_core", help, Some(Unit::Seconds), &|usage| usage.charged);
         for state in ["ready", "cordoned", "lost"] {
             let n = nodes.iter().filter(|node| node.state == state).count();
             by_state.get_or_create(&InState { state: state.into() }).set(n as i64);
@@ -153,7 +175,9 @@ mod tests {
         metrics.answered("GET", "/v1/tasks/{name}", 404, Duration::from_millis(3));
         metrics.submitted(7);
         metrics.ended(TaskState::Succeeded, Some(1500));
-        let text = metrics.text(&[], &vec![(TaskState::Waiting, 3)]);
+        let usage = Usage { share: 2.0, cores: 1.5, waiting: 4.0, charged: 12.25 };
+        let usages = Usages::from([("alice".into(), usage)]);
+        let text = metrics.text(&[], &vec![(TaskState::Waiting, 3)], &usages);
         for line in [
             "wayfare_http_requests_total{method=\"GET\",route=\"/v1/tasks/{name}\",status=\"404\"} 1",
             "wayfare_tasks_submitted_total 7",
@@ -161,6 +185,10 @@ mod tests {
             "wayfare_task_run_seconds_sum 1.5",
             "wayfare_tasks{state=\"waiting\"} 3",
             "wayfare_nodes{state=\"lost\"} 0",
+            "wayfare_owner_share{owner=\"alice\"} 2.0",
+            "wayfare_owner_cores_taken{owner=\"alice\"} 1.5",
+            "wayfare_owner_cores_waiting{owner=\"alice\"} 4.0",
+            "wayfare_owner_charged_core_seconds{owner=\"alice\"} 12.25",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }

@@ -2,6 +2,7 @@
 //! change on the disk before anybody hears of it.
 
 use crate::task::{Set, Task};
+use crate::trace::Place;
 use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, params};
 use std::path::Path;
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS nodes (name TEXT PRIMARY KEY, cordoned INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS runs (image TEXT NOT NULL, args TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS controller (salt BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens (
-    name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL, expires INTEGER
+    name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, role TEXT NOT NULL, expires INTEGER, share REAL NOT NULL DEFAULT 1
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS moments (
     number INTEGER NOT NULL, at INTEGER NOT NULL, state TEXT NOT NULL, node TEXT, why TEXT NOT NULL, attempt INTEGER NOT NULL
@@ -43,8 +44,11 @@ ALTER TABLE tokens ADD COLUMN expires INTEGER;
 UPDATE tokens SET role = CASE role WHEN 'read' THEN 'view' WHEN 'submit' THEN 'operate' ELSE role END;
 ";
 
+/// What those of version 2 lack.
+const SINCE_2: &str = "ALTER TABLE tokens ADD COLUMN share REAL NOT NULL DEFAULT 1;";
+
 /// The version of the tables.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The database.
 pub(crate) struct Store(Connection);
@@ -58,6 +62,8 @@ pub(crate) struct Token {
     pub(crate) role: Role,
     /// Milliseconds since 1970.
     pub(crate) expires: Option<u64>,
+    /// Its part of the cluster against that of others.
+    pub(crate) share: f64,
 }
 
 /// A snapshot of a task that is kept: its files have its number.
@@ -104,11 +110,17 @@ impl Store {
             db.pragma_update(None, "synchronous", "full")?;
             let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
             ensure!(version <= VERSION, "it is of a newer version of Wayfare");
+            // Together, or not at all: what was begun once cannot be done again.
+            db.execute_batch("BEGIN IMMEDIATE")?;
             db.execute_batch(SCHEMA)?;
             if version == 1 {
                 db.execute_batch(SINCE_1)?;
             }
+            if (1..3).contains(&version) {
+                db.execute_batch(SINCE_2)?;
+            }
             db.pragma_update(None, "user_version", VERSION)?;
+            db.execute_batch("COMMIT")?;
             Ok(db)
         };
         Ok(Store(open().with_context(|| format!("the controller's database {} cannot be used", path.display()))?))
@@ -281,6 +293,7 @@ impl Store {
                 to: None,
                 failures: 0,
                 epoch: 0,
+                place: Place::default(),
                 resumed: row
                     .get::<_, Option<u64>>(16)?
                     .zip(row.get(17)?)
@@ -368,9 +381,10 @@ impl Store {
     }
 
     pub(crate) fn put_token(&self, token: &Token) -> Result<()> {
-        let mut put =
-            self.0.prepare_cached("INSERT INTO tokens (name, hash, role, expires) VALUES (?1, ?2, ?3, ?4)")?;
-        put.execute(params![token.name, token.hash, token.role.name(), token.expires])?;
+        let mut put = self
+            .0
+            .prepare_cached("INSERT INTO tokens (name, hash, role, expires, share) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+        put.execute(params![token.name, token.hash, token.role.name(), token.expires, token.share])?;
         Ok(())
     }
 
@@ -379,8 +393,14 @@ impl Store {
         Ok(self.0.prepare_cached("DELETE FROM tokens WHERE name = ?1")?.execute([name])? > 0)
     }
 
+    /// Whether there is one.
+    pub(crate) fn put_share(&self, name: &str, share: f64) -> Result<bool> {
+        let mut put = self.0.prepare_cached("UPDATE tokens SET share = ?2 WHERE name = ?1")?;
+        Ok(put.execute(params![name, share])? > 0)
+    }
+
     pub(crate) fn tokens(&self) -> Result<Vec<Token>> {
-        let mut find = self.0.prepare_cached("SELECT name, hash, role, expires FROM tokens ORDER BY name")?;
+        let mut find = self.0.prepare_cached("SELECT name, hash, role, expires, share FROM tokens ORDER BY name")?;
         let mut rows = find.query([])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
@@ -391,8 +411,44 @@ impl Store {
                 hash: row.get(1)?,
                 role: role.with_context(|| format!("{name} is no role"))?,
                 expires: row.get(3)?,
+                share: row.get(4)?,
             });
         }
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_an_earlier_version_is_taken_over_with_what_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for (version, lacks) in
+            [(1, "expires INTEGER, share REAL NOT NULL DEFAULT 1"), (2, "share REAL NOT NULL DEFAULT 1")]
+        {
+            let path = dir.path().join(format!("{version}.db"));
+            let role = if version == 1 { "submit" } else { "operate" };
+            let schema = SCHEMA.replace(&format!(", {lacks}"), "");
+            let schema = if version == 1 { schema.replace(", standby TEXT", "") } else { schema };
+            let db = Connection::open(&path).unwrap();
+            db.execute_batch(&schema).unwrap();
+            db.pragma_update(None, "user_version", version).unwrap();
+            let put = "INSERT INTO tokens (name, hash, role) VALUES ('alice', ?1, ?2)";
+            db.execute(put, params![[7u8; 32], role]).unwrap();
+            drop(db);
+            let shares = |store: &Store| -> Vec<(String, Role, f64)> {
+                store.tokens().unwrap().into_iter().map(|token| (token.name, token.role, token.share)).collect()
+            };
+            let store = Store::open(&path).unwrap();
+            assert_eq!(shares(&store), [("alice".into(), Role::Operate, 1.0)], "{version}");
+            assert!(store.put_share("alice", 2.5).unwrap() && !store.put_share("bob", 2.0).unwrap());
+            drop(store);
+            assert_eq!(shares(&Store::open(&path).unwrap()), [("alice".into(), Role::Operate, 2.5)]);
+        }
+        let newer = dir.path().join("newer.db");
+        Connection::open(&newer).unwrap().pragma_update(None, "user_version", VERSION + 1).unwrap();
+        assert!(format!("{:#}", Store::open(&newer).err().unwrap()).contains("newer version"));
     }
 }

@@ -1,6 +1,7 @@
 //! Tasks and sets as the controller has them.
 
 use crate::store::Resumed;
+use crate::trace::Place;
 use std::sync::Arc;
 use wayfare_api::{Objective, SetView, TaskRequest, TaskState, TaskView};
 use wayfare_cluster::spec::{Limits, Spec};
@@ -46,6 +47,8 @@ pub(crate) struct Task {
     pub(crate) failures: u32,
     /// How often it had changed nodes when it was heard of last.
     pub(crate) epoch: u64,
+    /// Of its submission, in its client's trace.
+    pub(crate) place: Place,
     /// What it goes on from when it is started; its beginning if nothing.
     pub(crate) resumed: Option<Resumed>,
     /// Seconds of its work, at speed 1, that were done before it ran on its node, and since when it runs there.

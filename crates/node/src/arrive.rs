@@ -8,6 +8,7 @@ use crate::lanes::{self, STREAMS_MAX};
 use crate::link::{Link, turn};
 use crate::peers::Peer;
 use crate::service::{Sockets, Way};
+use crate::spans::{self, of_task};
 use crate::spec::Spec;
 use crate::task;
 use anyhow::{Context, Result, anyhow, bail};
@@ -20,6 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedMutexGuard;
 use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel};
 use tokio::task::JoinHandle;
+use tracing::{Instrument, Span};
 use wayfare_cluster::envelope::Envelope;
 use wayfare_engine::{Arrival, Late, Task};
 use wayfare_store::program;
@@ -62,7 +64,9 @@ const SAVE_AGAIN: Duration = Duration::from_secs(2);
 /// When the link breaks or the source breaks the protocol. What becomes of the task is written down all the same.
 pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()> {
     let peer = link.peer().context("a stranger offers a task")?.to_string();
+    let mut span = Span::none();
     if let Ok(Message::Offer(offer)) = Message::decode(&offer.payload) {
+        span = of_task!("arrive", offer.name, Some(offer.task), wayfare.from = %peer);
         // It may have left here a moment ago, and the word that it is on the other node's disk be in a buffer.
         let leaving = agent.tasks().into_iter().find(|e| e.spec.id == offer.task && !e.state().is_alive());
         if let Some(entry) = leaving {
@@ -89,7 +93,8 @@ pub async fn arrive(agent: Arc<Agent>, link: Link, offer: Incoming) -> Result<()
         strike: None,
         way: None,
     };
-    let result = arriving.run(offer, visits, pages).await;
+    let result = arriving.run(offer, visits, pages).instrument(span.clone()).await;
+    spans::ended(&span, &result);
     // Before that nobody is told anything, and nothing offered again.
     if let Some(strike) = arriving.strike.take() {
         let _ = strike.await;

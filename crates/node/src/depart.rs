@@ -6,6 +6,7 @@ use crate::copier::Copier;
 use crate::kept::Pages;
 use crate::lanes::{self, Lanes, STREAMS_MAX};
 use crate::link::{Link, turn};
+use crate::spans::{self, of_task};
 use crate::task::{Still, Verdict};
 use crate::watched::{self, Watched};
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,6 +15,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 use wayfare_engine::Watch;
 use wayfare_snapshot::{Digest, is_zero};
 use wayfare_store::program;
@@ -116,6 +119,15 @@ pub enum Told {
 /// # Errors
 /// When the task stays here, with the reason.
 pub async fn migrate(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Told>) -> Result<()> {
+    let id = agent.task(&order.name).ok().map(|entry| entry.spec.id);
+    let span = of_task!("migrate", order.name, id, wayfare.to = %order.to, wayfare.move.mode = ?order.mode,
+        wayfare.move.bytes = Empty, wayfare.move.downtime_ms = Empty, wayfare.move.took_ms = Empty);
+    let moved = move_away(agent, order, progress).instrument(span.clone()).await;
+    spans::ended(&span, &moved);
+    moved
+}
+
+async fn move_away(agent: Arc<Agent>, order: Order, progress: UnboundedSender<Told>) -> Result<()> {
     let entry = agent.task(&order.name)?;
     agent.is_unprotected(&order.name)?;
     // A snapshot that is being written is waited for, and the disk of this node if the task has just come.
@@ -266,6 +278,7 @@ impl Departure {
                 self.report.last = self.line();
                 self.report.last_bytes = self.report.last.progress.bytes - self.copied;
                 self.report.total = self.now();
+                self.record(&Span::current());
                 let _ = progress.send(Told::Gone(self.report.clone()));
             }
             if self.source.is_over() {
@@ -321,6 +334,12 @@ impl Departure {
             Phase::Failed(refusal) => Err(anyhow!("{refusal}")),
             _ => Ok(()),
         }
+    }
+
+    fn record(&self, span: &Span) {
+        span.record("wayfare.move.bytes", self.report.last.progress.bytes + self.report.state_bytes);
+        span.record("wayfare.move.downtime_ms", self.report.downtime as f64 / 1e6);
+        span.record("wayfare.move.took_ms", self.report.total as f64 / 1e6);
     }
 
     /// Gives the link, and its lanes, as much as they have room for.

@@ -47,6 +47,7 @@ mod serve;
 mod service;
 mod shared;
 pub mod snapshots;
+mod spans;
 mod speed;
 mod standby;
 mod survey;

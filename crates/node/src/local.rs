@@ -9,6 +9,7 @@ use crate::link::Link;
 use crate::peers::NodeMessage;
 use crate::placed;
 use crate::snapshots::{self, Made};
+use crate::spans::{self, of_task};
 use crate::survey;
 use anyhow::{Context, Result, anyhow, bail};
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::unbounded_channel;
-use wayfare_transfer::Kind;
+use tracing::{Instrument, Span};
 use wayfare_transfer::message::Answer;
+use wayfare_transfer::{Kind, TaskId};
 
 /// Longest line.
 pub const LINE_MAX: u64 = 1 << 20;
@@ -233,13 +235,19 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply
     Ok(match request {
         Request::Run { spec } => {
             let agent = agent.clone();
-            let entry = tokio::task::spawn_blocking(move || agent.start(spec)).await??;
-            Reply::Started { name: entry.spec.name.clone() }
+            let span = of_task!("launch", spec.name, None::<TaskId>);
+            let started = tokio::task::spawn_blocking({
+                let span = span.clone();
+                move || span.in_scope(|| agent.start(spec))
+            });
+            let started = started.await?;
+            spans::ended(&span, &started);
+            Reply::Started { name: started?.spec.name.clone() }
         }
         Request::Launch { resumes: true, .. } => bail!("a snapshot comes with a link"),
         Request::Launch { spec, resumes: false } => {
-            let (agent, name) = (agent.clone(), spec.name.clone());
-            if !tokio::task::spawn_blocking(move || agent.launch(spec, None)).await?? {
+            let (agent, name, span) = (agent.clone(), spec.name.clone(), Span::current());
+            if !tokio::task::spawn_blocking(move || span.in_scope(|| agent.launch(spec, None))).await?? {
                 bail!("the program of {name} is not here");
             }
             Reply::Started { name }
@@ -264,7 +272,10 @@ pub(crate) async fn answer(agent: &Arc<Agent>, request: Request) -> Result<Reply
             let entry = agent.task(&name)?;
             agent.is_unprotected(&name)?;
             let _moving = entry.moving.lock().await;
-            entry.live()?.save(output.as_ref(), keep_running).await?;
+            let span = of_task!("capture", name, Some(entry.spec.id), wayfare.keep_running = keep_running);
+            let saved = entry.live()?.save(output.as_ref(), keep_running).instrument(span.clone()).await;
+            spans::ended(&span, &saved);
+            saved?;
             if !keep_running {
                 agent.captured(&entry, output.as_ref());
             }
@@ -390,7 +401,7 @@ mod tests {
             State::Failed { why },
         ] {
             let spec = Spec {
-                id: wayfare_transfer::TaskId([1; 16]),
+                id: TaskId([1; 16]),
                 name: "task".into(),
                 program: String::new(),
                 module: String::new(),

@@ -9,6 +9,7 @@ use crate::local;
 use crate::membership::{self, Identity};
 use crate::peers::{NodeMessage, Peer};
 use crate::snapshots::{self, Kept};
+use crate::spans::{self, of_task};
 use crate::spec::Spec;
 use anyhow::{Context, Result, bail};
 use std::sync::{Arc, LazyLock};
@@ -48,6 +49,13 @@ impl Agent {
         if self.db.record(spec.id)?.is_some() {
             return Ok(true);
         }
+        let span = of_task!("launch", spec.name, Some(spec.id));
+        let launched = span.in_scope(|| self.launch_anew(spec, module));
+        spans::ended(&span, &launched);
+        launched
+    }
+
+    fn launch_anew(self: &Arc<Self>, spec: Spec, module: Option<&[u8]>) -> Result<bool> {
         let (digest, wanted): (Digest, _) = (spec.module.parse()?, wanted(spec.canonical_nan)?);
         let image = match module {
             Some(wasm) => program::from_module(wasm, digest, &Wanted { form: Form::Resume, ..wanted })?,
@@ -159,7 +167,11 @@ impl Agent {
             let (agent, told) = (self.clone(), |e: anyhow::Error| format!("{e:#}"));
             return Ok(match from {
                 None => local::answer(self, Request::Launch { spec, resumes: false }).await.map(|_| ()).map_err(told),
-                Some(kept) => tokio::task::spawn_blocking(move || agent.launch_from(spec, &kept)).await?.map_err(told),
+                Some(kept) => {
+                    let span = tracing::Span::current();
+                    let launch = move || span.in_scope(|| agent.launch_from(spec, &kept));
+                    tokio::task::spawn_blocking(launch).await?.map_err(told)
+                }
             });
         }
         let wish = Request::Launch { spec, resumes: from.is_some() };

@@ -7,6 +7,7 @@ use crate::control::{Reply, Request};
 use crate::dirs::Dirs;
 use crate::link::Link;
 use crate::peers::NodeMessage;
+use crate::spans::{self, of_task};
 use crate::spec::Spec;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::fs::File;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tracing::Instrument;
 use wayfare_snapshot::Digest;
 use wayfare_store::atomic::Atomic;
 use wayfare_store::program;
@@ -54,7 +56,10 @@ impl Agent {
         self.is_unprotected(name)?;
         let _moving = entry.moving.lock().await;
         let path = self.dirs.task(entry.spec.id).join("for-controller.snap");
-        let log = entry.live()?.save(&path, true).await?;
+        let span = of_task!("capture", name, Some(entry.spec.id), wayfare.keep_running = true);
+        let log = entry.live()?.save(&path, true).instrument(span.clone()).await;
+        spans::ended(&span, &log);
+        let log = log?;
         let snapshot = File::open(&path).with_context(|| path.display().to_string())?;
         // Whoever has it open may read it to its end.
         let _ = std::fs::remove_file(&path);
@@ -89,7 +94,14 @@ impl Agent {
     ///
     /// # Errors
     /// As [`Agent::start`]; nothing is left then.
-    pub(crate) fn go_on_from(self: &Arc<Self>, mut spec: Spec, brought: &Kept) -> Result<()> {
+    pub(crate) fn go_on_from(self: &Arc<Self>, spec: Spec, brought: &Kept) -> Result<()> {
+        let span = of_task!("launch", spec.name, Some(spec.id), wayfare.resumed = true);
+        let launched = span.in_scope(|| self.go_on(spec, brought));
+        spans::ended(&span, &launched);
+        launched
+    }
+
+    fn go_on(self: &Arc<Self>, mut spec: Spec, brought: &Kept) -> Result<()> {
         spec.started = crate::unix_now();
         spec.origin = self.identity()?.name;
         if lock(&self.tasks).get(&spec.name).is_some_and(|e| e.state().holds_name()) {

@@ -170,6 +170,12 @@ impl Engine {
         self.queue.set_weight(owner, within(weight, 1e-3, 1e3));
     }
 
+    /// Core seconds at speed 1 that an owner's tasks have had since this engine was made: what runs counts as if it had run for as long
+    /// as it is thought to, until it ends.
+    pub fn charged(&self, owner: &str) -> f64 {
+        self.queue.had(owner)
+    }
+
     /// A task of this owner (a token's name). Refused at once if it can run on no node that there is, if too many wait, or if
     /// there is one of this name.
     pub fn handle_arrived(&mut self, now: Nanos, owner: &str, spec: TaskSpec) -> Result<(), Refusal> {

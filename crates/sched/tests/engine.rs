@@ -100,6 +100,35 @@ fn owners_share_by_weight_whoever_has_more_tasks_or_came_first() {
 }
 
 #[test]
+fn twice_the_weight_is_twice_the_cores_in_the_long_run_from_when_it_is_said() {
+    let mut e = engine(&[Node::new(0, 4, 64)]);
+    // More of both than will run, of lengths that are not known exactly.
+    for id in 0..4000 {
+        arrive(&mut e, if id % 2 == 0 { "a" } else { "b" }, id, 5.0 + (id % 7) as f64);
+    }
+    let (mut ends, mut now) = (BTreeSet::new(), 0);
+    let mut run_until = |e: &mut Engine, end: Nanos| {
+        while now < end {
+            for id in started(e, now) {
+                let took = 4.0 + (id * 7919 % 9) as f64;
+                ends.insert((now + (took * SECOND as f64) as Nanos, id));
+            }
+            let (at, id) = ends.pop_first().unwrap();
+            now = at;
+            e.handle_ended(now, TaskId(id));
+        }
+        (e.charged("a"), e.charged("b"))
+    };
+    let (a, b) = run_until(&mut e, 1000 * SECOND);
+    assert!((0.95..1.05).contains(&(a / b)) && (3800.0..4200.0).contains(&(a + b)), "{a} {b}");
+    e.set_weight("b", 2.0);
+    let (more_a, more_b) = run_until(&mut e, 3000 * SECOND);
+    let (a, b) = (more_a - a, more_b - b);
+    assert!((1.9..2.1).contains(&(b / a)) && (7800.0..8200.0).contains(&(a + b)), "{a} {b}");
+    assert_eq!(e.charged("nobody"), 0.0);
+}
+
+#[test]
 fn a_priority_does_not_get_ahead_of_another_owner() {
     let mut e = engine(&[Node::new(0, 1, 8)]);
     for (owner, id, priority) in [("a", 1, 9), ("a", 2, 9), ("a", 3, 10), ("b", 4, 0)] {

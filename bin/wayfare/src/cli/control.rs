@@ -167,9 +167,20 @@ pub struct Task {
 pub enum TokenCommand {
     /// Make a token: whoever has its access file may ask the controller
     Add(AddToken),
-    /// List tokens
-    #[command(after_help = "Examples:\n  wayfare token ls -o json")]
+    /// List tokens, and what the tasks of each have of the cluster
+    #[command(after_help = "\
+Examples:
+  wayfare token ls
+  wayfare token ls -o json
+
+CORES are those that its tasks have now, WAITING those that they wait for, CORE-SECONDS what they were charged since the
+controller began; what runs counts for as long as it is thought to run.")]
     Ls(ListTokens),
+    /// Say what part of the cluster a token's tasks have against those of others
+    #[command(after_help = "\
+Examples:
+  wayfare token share alice 2                                twice the cores of each other one, while they wait, too")]
+    Share(ShareToken),
     /// End a token
     #[command(after_help = "Examples:\n  wayfare token rm alice")]
     Rm(EndToken),
@@ -182,6 +193,7 @@ Examples:
   wayfare token add alice --role operate > alice.json
   WAYFARE_ACCESS=alice.json wayfare submit set.json          there, or on another machine
   wayfare token add wall --role view --ttl 12h
+  wayfare token add bob --role operate --share 2 > bob.json  twice the cores of others, while these wait, too
 
 What is printed is an access file: where the controller is, the certificate it is known by, and the token. It is shown this
 once. Whatever is submitted with a token is its name's, and names share nodes fairly.")]
@@ -196,6 +208,9 @@ pub struct AddToken {
     /// How long it holds (default: without end)
     #[arg(long, value_parser = units::duration)]
     pub ttl: Option<Duration>,
+    /// Its part of the cluster against that of others who wait
+    #[arg(long, default_value = "1", value_parser = units::share)]
+    pub share: f64,
 }
 
 /// What a token's holder may do.
@@ -217,6 +232,18 @@ pub struct ListTokens {
     /// How to print them
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// `wayfare token share`.
+#[derive(Debug, Args)]
+pub struct ShareToken {
+    #[command(flatten)]
+    pub at: At,
+    /// Whose
+    pub name: String,
+    /// Against 1 of each other one
+    #[arg(value_parser = units::share)]
+    pub share: f64,
 }
 
 /// `wayfare token rm`.

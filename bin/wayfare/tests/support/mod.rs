@@ -4,6 +4,7 @@
 pub mod board;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod link;
 pub mod module;
 pub mod samples;

@@ -14,6 +14,7 @@ pub struct Up {
     nodes: usize,
     /// What else is said to `wayfare up`.
     more: Vec<&'static str>,
+    env: Vec<(String, String)>,
     listen: String,
     pub api: String,
     process: Option<Child>,
@@ -25,8 +26,14 @@ impl Up {
     }
 
     pub fn with(nodes: usize, more: &[&'static str]) -> Up {
+        Up::with_env(nodes, more, &[])
+    }
+
+    /// With these variables.
+    pub fn with_env(nodes: usize, more: &[&'static str], env: &[(&str, &str)]) -> Up {
         let at = || format!("127.0.0.1:{}", free_port());
-        let mut up = Up { home: Home::new(), nodes, more: more.into(), listen: at(), api: at(), process: None };
+        let env = env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut up = Up { home: Home::new(), nodes, more: more.into(), env, listen: at(), api: at(), process: None };
         up.start();
         up
     }
@@ -37,6 +44,7 @@ impl Up {
         args.extend(&self.more);
         let log = std::fs::OpenOptions::new().append(true).create(true).open(self.home.path("up.log")).unwrap();
         let mut command = self.home.wayfare(args);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         self.process = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         until("all nodes are there", PATIENCE, || {
             let done = self.run(&["nodes", "-o", "wide"]);
@@ -49,6 +57,13 @@ impl Up {
         let mut process = self.process.take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
+    }
+
+    /// As by Ctrl-C.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().unwrap();
+        kill_process(Pid::from_raw(process.id() as i32).unwrap(), Signal::INT).unwrap();
+        assert!(process.wait().unwrap().success());
     }
 
     /// Where other nodes find it.
@@ -79,20 +94,32 @@ impl Up {
     }
 
     pub fn ask_as(&self, token: &str, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
-        let (status, _, body) = self.fetch_as(token, method, path, body)?;
+        self.ask_with(token, method, path, "", body)
+    }
+
+    /// With more lines in the head, each with its end.
+    pub fn ask_with(&self, token: &str, method: &str, path: &str, more: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let (status, _, body) = self.fetch_with(token, method, path, more, body)?;
         Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
     /// The status, what stands before the body, and the body.
     pub fn fetch(&self, path: &str) -> (u16, String, Vec<u8>) {
-        self.fetch_as(&self.token().unwrap(), "GET", path, b"").unwrap()
+        self.fetch_with(&self.token().unwrap(), "GET", path, "", b"").unwrap()
     }
 
-    fn fetch_as(&self, token: &str, method: &str, path: &str, body: &[u8]) -> Option<(u16, String, Vec<u8>)> {
+    fn fetch_with(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        more: &str,
+        body: &[u8],
+    ) -> Option<(u16, String, Vec<u8>)> {
         let mut stream = TcpStream::connect(&self.api).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n{more}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).ok()?;

@@ -152,6 +152,7 @@ impl Core {
 
     pub(super) fn joined(&mut self, info: NodeInfo) -> Result<()> {
         let (name, now) = (info.peer.name.clone(), self.now());
+        let _span = tracing::info_span!("node joined", wayfare.node = %name).entered();
         let marks = self.store.marks(&name)?;
         let id = self.nodes.get(&name).map(|member| member.id).unwrap_or_else(|| {
             self.next_node += 1;
@@ -241,8 +242,9 @@ impl Core {
         let Some(member) = self.nodes.get_mut(name).filter(|member| member.is_there) else { return Ok(()) };
         member.is_there = false;
         let id = member.id;
-        tracing::warn!(node = %name, "is lost: what ran there is started elsewhere");
         let there: Vec<u64> = self.on(name).map(|task| task.number).collect();
+        let _span = tracing::info_span!("node lost", wayfare.node = %name, wayfare.tasks = there.len()).entered();
+        tracing::warn!(node = %name, "is lost: what ran there is started elsewhere");
         let waits: Vec<bool> = there.iter().map(|number| self.awaits_takeover(*number)).collect();
         self.engine.handle_lost(now, id);
         self.tell_node(name);

@@ -3,6 +3,7 @@
 use super::{Answer, Core, Deed, Saying, clock, problem};
 use crate::store::{Resumed, Snapshot, Store};
 use crate::task::Task;
+use crate::trace::Place;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -267,7 +268,13 @@ impl Core {
     }
 
     /// A new task goes on from a snapshot of another one, with the same order; a set of its own.
-    pub(super) fn resume_as(&mut self, owner: String, id: u64, name: String) -> Result<Result<Accepted, Problem>> {
+    pub(super) fn resume_as(
+        &mut self,
+        owner: String,
+        id: u64,
+        name: String,
+        place: &Place,
+    ) -> Result<Result<Accepted, Problem>> {
         let snapshot = match self.find_snapshot(id) {
             Ok(snapshot) => snapshot.clone(),
             Err(e) => return Ok(Err(e)),
@@ -276,7 +283,7 @@ impl Core {
             return Ok(Err(problem(404, format!("the task of snapshot {id} is not known any more"))));
         };
         let request = TaskRequest { name: name.clone(), count: 1, ..(*task.request).clone() };
-        let accepted = match self.submit(owner, SetRequest::of(request))? {
+        let accepted = match self.submit(owner, SetRequest::of(request), place)? {
             Ok(accepted) => accepted,
             Err(e) => return Ok(Err(e)),
         };

@@ -2,7 +2,7 @@
 
 use super::{App, Failed, Named, Said, failed};
 use crate::Access;
-use crate::core::{Command, clock};
+use crate::core::{Command, Usages, clock};
 use crate::store::{Store, Token};
 use anyhow::{Context, Result};
 use axum::extract::{Request, State};
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
-use wayfare_api::{Role, SignIn, TokenMade, TokenRequest, TokenView, WhoView, check_name};
+use wayfare_api::{Role, SHARES, ShareRequest, SignIn, TokenMade, TokenRequest, TokenView, WhoView, check_name};
 use wayfare_store::atomic;
 
 /// The cookie of a browser's session.
@@ -32,7 +32,7 @@ impl Tokens {
         access.token = match known.filter(is_good) {
             Some(access) => access.token,
             None => {
-                let (text, token) = make("admin", Role::Admin, None)?;
+                let (text, token) = make("admin", Role::Admin, None, 1.0)?;
                 let name = if tokens.iter().any(|token| token.name == "admin") {
                     format!("admin-{}", clock())
                 } else {
@@ -66,18 +66,30 @@ impl Tokens {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|token| token.name != name);
     }
 
-    fn list(&self) -> Vec<TokenView> {
+    fn list(&self, usages: &Usages) -> Vec<TokenView> {
         let tokens = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let view = |token: &Token| TokenView { name: token.name.clone(), role: token.role, expires: token.expires };
-        tokens.iter().map(view).collect()
+        let view = |token: &Token| {
+            let usage = usages.get(&token.name).cloned().unwrap_or_default();
+            TokenView {
+                name: token.name.clone(),
+                role: token.role,
+                expires: token.expires,
+                share: usage.share,
+                cores: usage.cores,
+                cores_waiting: usage.waiting,
+                core_seconds: usage.charged,
+            }
+        };
+        // One that was made or ended between the question and now is in the next answer.
+        tokens.iter().filter(|token| usages.contains_key(&token.name)).map(view).collect()
     }
 }
 
 /// A token, and what is kept of it.
-fn make(name: &str, role: Role, ttl: Option<u64>) -> Result<(String, Token)> {
+fn make(name: &str, role: Role, ttl: Option<u64>, share: f64) -> Result<(String, Token)> {
     let text: String = wayfare_node::random::<24>()?.iter().map(|byte| format!("{byte:02x}")).collect();
     let expires = ttl.map(|seconds| clock().saturating_add(seconds.saturating_mul(1000)));
-    let token = Token { name: name.into(), hash: hash_of(&text), role, expires };
+    let token = Token { name: name.into(), hash: hash_of(&text), role, expires, share };
     Ok((text, token))
 }
 
@@ -163,7 +175,7 @@ pub(super) async fn sign_out() -> Response {
     (StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response()
 }
 
-/// The tokens.
+/// The tokens, and what the tasks of each have of the cluster.
 #[utoipa::path(get, path = "/v1/tokens", tag = "access", responses(
     (status = 200, body = Vec<TokenView>),
 ))]
@@ -172,7 +184,8 @@ pub(super) async fn tokens(
     Extension(who): Extension<Who>,
 ) -> Result<Json<Vec<TokenView>>, Failed> {
     who.may(Role::Admin)?;
-    Ok(Json(app.tokens.list()))
+    let usages = app.ask(|answer| Command::Usages { answer }).await?;
+    Ok(Json(app.tokens.list(&usages)))
 }
 
 /// Makes a token; what it is is said this once.
@@ -189,10 +202,34 @@ pub(super) async fn make_token(
     if wish.ttl.is_some_and(|seconds| seconds == 0 || seconds > 1_000_000_000) {
         return Err(failed(422, "ttl is 1 to 1000000000 seconds"));
     }
-    let (text, token) = make(&wish.name, wish.role, wish.ttl).map_err(|e| failed(500, format!("{e:#}")))?;
+    check_share(wish.share)?;
+    let (text, token) = make(&wish.name, wish.role, wish.ttl, wish.share).map_err(|e| failed(500, format!("{e:#}")))?;
     app.ask(|answer| Command::PutToken { token: token.clone(), answer }).await?;
     app.tokens.put(token);
     Ok((StatusCode::CREATED, Json(TokenMade { name: wish.name, role: wish.role, token: text })))
+}
+
+fn check_share(share: f64) -> Result<(), Failed> {
+    if SHARES.contains(&share) {
+        return Ok(());
+    }
+    Err(failed(422, format!("a share is {} to {}", SHARES.start(), SHARES.end())))
+}
+
+/// Says what part of the cluster a token's tasks have against those of others who wait: from now on.
+#[utoipa::path(put, path = "/v1/tokens/{name}/share", tag = "access", params(("name" = String, Path)),
+    request_body = ShareRequest, responses(
+    (status = 204),
+))]
+pub(super) async fn put_share(
+    State(app): State<App>,
+    Extension(who): Extension<Who>,
+    Named(name): Named<String>,
+    Said(ShareRequest { share }): Said<ShareRequest>,
+) -> Result<StatusCode, Failed> {
+    who.may(Role::Admin)?;
+    check_share(share)?;
+    app.ask(|answer| Command::PutShare { name, share, answer }).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// Ends a token.

@@ -125,6 +125,7 @@ pub(super) fn chunks(mut from: impl AsyncRead + Unpin + Send + 'static) -> impl 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, Failed> {
     let nodes = app.ask(|answer| Command::Nodes { answer }).await?;
     let counts = app.ask(|answer| Command::Counts { answer }).await?;
+    let usages = app.ask(|answer| Command::Usages { answer }).await?;
     let kind = [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
-    Ok((kind, app.metrics.text(&nodes, &counts)).into_response())
+    Ok((kind, app.metrics.text(&nodes, &counts, &usages)).into_response())
 }

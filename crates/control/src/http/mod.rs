@@ -20,6 +20,7 @@ pub(crate) use standbys::protection;
 use crate::core::{Answer, Command};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::trace;
 use access::guard;
 use axum::Router;
 use axum::body::Bytes;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, ResponseBuilder};
@@ -224,6 +226,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(standbys::failback))
         .routes(routes!(access::tokens, access::make_token))
         .routes(routes!(access::end_token))
+        .routes(routes!(access::put_share))
         .routes(routes!(access::who, access::sign_out));
     let described = all.get_openapi_mut();
     described.info.version = env!("CARGO_PKG_VERSION").into();
@@ -286,12 +289,13 @@ async fn ready(State(app): State<App>) -> Result<&'static str, Failed> {
     app.ask(|answer| Command::Sets { answer }).await.map(|_| "ready\n")
 }
 
-/// Counts what is asked, and how long answers take.
+/// Counts what is asked, and how long answers take; each is a span, for those who want such.
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("other".into(), |path| path.as_str().to_owned());
-    let began = Instant::now();
-    let answer = next.run(request).await;
+    let (began, span) = (Instant::now(), trace::of_request(&request));
+    let answer = next.run(request).instrument(span.clone()).await;
+    trace::answered(&span, answer.status());
     app.metrics.answered(method.as_str(), &route, answer.status().as_u16(), began.elapsed());
     answer
 }

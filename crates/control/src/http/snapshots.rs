@@ -2,7 +2,7 @@
 
 use super::access::Who;
 use super::live::chunks;
-use super::{App, Failed, Named, Said, failed};
+use super::{App, Failed, Named, Said, failed, work};
 use crate::core::Command;
 use crate::fleet::sample;
 use axum::body::Body;
@@ -91,9 +91,9 @@ pub(super) async fn resume(
     Said(ResumeRequest { name }): Said<ResumeRequest>,
 ) -> Result<(StatusCode, Json<Accepted>), Failed> {
     who.may(Role::Operate)?;
-    let accepted = app.ask(|answer| Command::Resume { owner: who.name, id, name, answer }).await?;
-    app.metrics.submitted(accepted.tasks);
-    Ok((StatusCode::CREATED, Json(accepted)))
+    let (owner, set) = (who.name.clone(), name.clone());
+    let command = |place, answer| Command::Resume { owner: who.name, id, name, place, answer };
+    work::submitted(&app, &owner, &set, command).await
 }
 
 /// Looks at a task that runs.

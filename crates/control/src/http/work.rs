@@ -2,12 +2,14 @@
 
 use super::access::Who;
 use super::{App, Asked, Failed, Named, Raw, Said, failed};
-use crate::core::Command;
+use crate::core::{Answer, Command};
 use crate::fleet::{carry, log_path};
+use crate::trace::{self, Place};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::Deserialize;
+use tracing::Instrument;
 use utoipa::IntoParams;
 use wayfare_api::{
     Accepted, Moment, MoveRequest, Moved, Problem, Role, SetRequest, SetView, TaskRequest, TaskState, TaskView, Wrong,
@@ -48,7 +50,22 @@ async fn take(app: &App, who: Who, set: SetRequest) -> Result<(StatusCode, Json<
             return Err(Failed(Problem { status: 422, title: "a program is missing".into(), errors: vec![wrong] }));
         }
     }
-    let accepted = app.ask(|answer| Command::Submit { owner: who.name, set, answer }).await?;
+    let (owner, name) = (who.name.clone(), set.name.clone());
+    submitted(app, &owner, &name, |place, answer| Command::Submit { owner: who.name, set, place, answer }).await
+}
+
+/// Has a set taken, as a span below which all that is done for it will be.
+pub(super) async fn submitted(
+    app: &App,
+    owner: &str,
+    set: &str,
+    command: impl FnOnce(Place, Answer<Accepted>) -> Command,
+) -> Result<(StatusCode, Json<Accepted>), Failed> {
+    let span = trace::of_submission(owner, set);
+    let place = Place::below(&span);
+    let accepted = app.ask(|answer| command(place, answer)).instrument(span.clone()).await;
+    let accepted = accepted.inspect_err(|e| trace::failed(&span, &e.0.title))?;
+    span.record("wayfare.tasks", accepted.tasks);
     app.metrics.submitted(accepted.tasks);
     Ok((StatusCode::CREATED, Json(accepted)))
 }
@@ -151,7 +168,8 @@ pub(super) async fn migrate(
     let (from, guarded) = app.ask(|answer| Command::MayMove { name: task, to, answer }).await?;
     let (agent, core, leaving) = (app.agent.clone(), app.core.clone(), from.clone());
     // Whoever asks may go away: the move goes on.
-    let moving = tokio::spawn(async move { carry(&agent, &core, &name, &leaving, &wish.to, guarded).await });
+    let moving = async move { carry(&agent, &core, &name, &leaving, &wish.to, guarded).await };
+    let moving = tokio::spawn(moving.in_current_span());
     let moved = moving.await.map_err(|e| failed(500, format!("the move broke off: {e}")))?;
     moved.map(Json).map_err(|e| failed(502, format!("it stays on {from}: {e:#}")))
 }

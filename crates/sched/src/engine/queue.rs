@@ -40,6 +40,8 @@ struct Owner {
     weight: f64,
     /// Core seconds at speed 1 that it has had, over its weight, as a whole number of millionths.
     used: u64,
+    /// Those core seconds themselves; `used` may be more, of one who came back.
+    had: f64,
     /// The first of each shape, in order, with the shape.
     heads: BTreeSet<(Rank, u32)>,
     rows: BTreeMap<u32, BTreeMap<Rank, TaskId>>,
@@ -71,6 +73,7 @@ impl Queue {
         self.owners.push(Owner {
             weight: 1.0,
             used: 0,
+            had: 0.0,
             heads: BTreeSet::new(),
             rows: BTreeMap::new(),
             oldest: BTreeSet::new(),
@@ -82,6 +85,11 @@ impl Queue {
 
     pub fn set_weight(&mut self, owner: u32, weight: f64) {
         self.owners[owner as usize].weight = weight;
+    }
+
+    /// Core seconds at speed 1 that an owner has had; none of one that is not known.
+    pub fn had(&self, name: &str) -> f64 {
+        self.names.get(name).map_or(0.0, |&owner| self.owners[owner as usize].had)
     }
 
     pub fn shape(&mut self, task: &TaskSpec, wide: f64) -> u32 {
@@ -190,6 +198,7 @@ impl Queue {
     pub fn charge(&mut self, owner: u32, seconds: f64) {
         let o = &mut self.owners[owner as usize];
         let waits = self.turn.remove(&(o.used, owner));
+        o.had = (o.had + seconds).max(0.0);
         let millionths = (seconds.abs() / o.weight * 1e6) as u64;
         o.used = if seconds < 0.0 { o.used.saturating_sub(millionths) } else { o.used.saturating_add(millionths) };
         if waits {
