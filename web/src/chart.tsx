@@ -13,7 +13,8 @@ export interface Series {
   values: (number | null)[];
 }
 
-export function Chart({ title, times, series, show }: { title: string; times: number[]; series: Series[]; show: (n: number) => string }) {
+/** `most`: the axis ends there, or where the values do. */
+export function Chart({ title, times, series, show, most = 0 }: { title: string; times: number[]; series: Series[]; show: (n: number) => string; most?: number }) {
   const ref = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const shown = theme.value;
@@ -28,7 +29,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
         height: HEIGHT,
         legend: { show: series.length > 1, live: true },
         cursor: { y: false },
-        scales: { x: { range: (_, least, most) => [Math.min(least, most - SHOWN_S), most] }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
+        scales: { x: { range: (_, least, last) => [Math.min(least, last - SHOWN_S), last] }, y: { range: (_, __, top) => [0, Math.max(most, top > most ? top * 1.15 : 0) || 1] } },
         series: [
           { value: (_, at) => (at == null ? '' : new Date(at * 1000).toLocaleTimeString()) },
           ...series.map(({ label, colour }) => ({
