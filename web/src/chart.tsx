@@ -13,8 +13,20 @@ export interface Series {
   values: (number | null)[];
 }
 
-/** `most`: the axis ends there, or where the values do. */
-export function Chart({ title, times, series, show, most = 0 }: { title: string; times: number[]; series: Series[]; show: (n: number) => string; most?: number }) {
+interface Props {
+  title: string;
+  times: number[];
+  series: Series[];
+  show: (n: number) => string;
+  /** The axis ends there, or where the values do. */
+  most?: number;
+  /** Steps of the axis, where these are not to be 1, 2 and 5. */
+  steps?: number[];
+}
+/** For bytes, which are counted in powers of two. */
+export const POWERS = Array.from({ length: 50 }, (_, i) => 2 ** i);
+
+export function Chart({ title, times, series, show, most = 0, steps }: Props) {
   const ref = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const shown = theme.value;
@@ -42,7 +54,7 @@ export function Chart({ title, times, series, show, most = 0 }: { title: string;
         ],
         axes: [
           { ...axis, size: 24, values: (_, all) => all.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })), space: 80 },
-          { ...axis, size: 70, values: (_, all) => all.map((v) => show(v)), space: 28 },
+          { ...axis, size: 70, values: (_, all) => all.map((v) => show(v)), space: 28, ...(steps ? { incrs: steps } : {}) },
         ],
       },
       [times, ...series.map((one) => one.values)],

@@ -8,26 +8,27 @@ const snapshot = (at: number): Snapshot => ({ id: at, task: 't', node: 'b', at, 
 it('what a move cost is read from what the controller says of it', () => {
   expect(cost('it was moved here: it came from node1, stood still for 3.2 ms, 4.5 MiB were sent')).toEqual({ downtime: 3.2, bytes: 4.5 * 2 ** 20 });
   expect(cost('it ends sooner here: it came from a, stood still for 120.0 ms, 0.0 MiB were sent')).toEqual({ downtime: 120, bytes: 0 });
-  expect(cost('it went on here when node1 was lost')).toBeUndefined();
+  expect(cost('its standby here took over from node1')).toBeUndefined();
 });
 
 it('moves, failovers and new starts are told apart, and each is one mark', () => {
   const moved = 'it was moved here: it came from a, stood still for 3.2 ms, 4.1 MiB were sent';
   const history = [
+    moment(0, 'it waits until a node has room', { state: 'waiting', node: null, attempt: 0 }),
     moment(0, 'the initiating node has room', { state: 'starting' }),
     moment(1, 'the initiating node has room'),
     moment(2, 'it is on its way to b', { state: 'moving' }),
     moment(3, moved, { node: 'b' }),
     // Its standby was taken away, say: the reason is as it was.
     moment(4, moved, { node: 'b' }),
-    moment(5, 'it went on here when b was lost', { node: 'c' }),
+    moment(5, 'its standby here took over from b', { node: 'c' }),
     moment(6, 'it was moved here from c', { node: 'd' }),
     moment(7, 'd was lost: it goes on from its snapshot of 1.5 s ago', { state: 'waiting', node: null }),
     moment(8, 'the initiating node has room', { state: 'starting', attempt: 2 }),
     moment(9, 'the initiating node has room', { attempt: 2 }),
   ];
   expect(history.map((one, i) => kind(one, history[i - 1]))).toEqual([
-    undefined, undefined, undefined, 'move', undefined, 'failover', 'move', undefined, 'again', undefined,
+    undefined, undefined, undefined, undefined, 'move', undefined, 'failover', 'move', undefined, 'again', undefined,
   ]);
   expect(marks(history, [snapshot(4)], [{ at: 2, node: 'c', count: 7 }])).toEqual([
     { at: 2, kind: 'sync', node: 'c' },

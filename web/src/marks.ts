@@ -33,8 +33,9 @@ export function kind(moment: Moment, before: Moment | undefined): Kind | undefin
   // Each reason stays as it is until there is another one.
   const isNew = !before || before.why !== moment.why || before.node !== moment.node;
   if (isNew && (cost(moment.why) || /^it was moved here from /.test(moment.why))) return 'move';
-  if (isNew && /^it went on here when /.test(moment.why)) return 'failover';
-  if (before && moment.attempt > before.attempt) return 'again';
+  if (isNew && /^its standby here took over from /.test(moment.why)) return 'failover';
+  // The first start is none that needs a mark.
+  if (before?.attempt && moment.attempt > before.attempt) return 'again';
   return undefined;
 }
 

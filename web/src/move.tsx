@@ -52,7 +52,7 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
                 <th scope="col">{t('Node')}</th>
                 <th scope="col" class="number">{t('Would take')}</th>
                 <th scope="col" class="number">{t('Would stand still')}</th>
-                <th scope="col" class="number">{t('Would end')}</th>
+                <th scope="col" class="number">{t('Would gain')}</th>
                 <td />
               </tr>
             </thead>
@@ -70,10 +70,10 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
   );
 }
 
-/** Seconds by which it would end sooner; below a tenth nobody knows. */
-function sooner(gain: number): string {
-  if (Math.abs(gain) < 0.1) return t('at the same time');
-  return gain > 0 ? t('{span} sooner', { span: span(gain * 1000) }) : t('{span} later', { span: span(-gain * 1000) });
+/** Seconds by which it would end sooner, or later; below a tenth nobody knows. */
+function gained(gain: number): string {
+  if (Math.abs(gain) < 0.1) return t('nothing');
+  return gain > 0 ? span(gain * 1000) : `−${span(-gain * 1000)}`;
 }
 
 interface LineProps {
@@ -106,11 +106,11 @@ function Line({ node, on, is, isKnown, stays, move }: LineProps) {
         <>
           <td class="number" data-figure="took">{figure(is?.took)}</td>
           <td class="number" data-figure="downtime">{figure(is?.downtime)}</td>
-          <td class="number" data-figure="gain">{is?.gain != null ? sooner(is.gain) : figure(undefined)}</td>
+          <td class="number" data-figure="gain">{is?.gain != null ? gained(is.gain) : figure(undefined)}</td>
         </>
       )}
       <td>
-        <Act act={() => move(node.name)} disabled={stays || node.state === 'lost' || !!is?.refused} aria-label={t('Move to {node}', { node: node.name })}>
+        <Act act={() => move(node.name)} disabled={stays || node.state === 'lost' || !!is?.refused} aria-label={`${t('Move')}: ${node.name}`}>
           {t('Move')}
         </Act>
       </td>

@@ -33,7 +33,7 @@ const FORMS: [string, string][] = [
   ['could not be started on {node}: {why}', '无法在 {node} 上启动：{why}'],
   ['{node} does not have it any more', '{node} 上已没有该任务'],
   ['{node} does not answer', '{node} 没有应答'],
-  ['it went on here when {node} was lost', '{node} 失联后在此继续运行'],
+  ['its standby here took over from {node}', '此处的备份从 {node} 接替运行'],
   ['{why}: it came from {node}, stood still for {ms} ms, {mib} MiB were sent', '{why}：来自 {node}，停顿 {ms} 毫秒，传送 {mib} MiB'],
   ['it ends sooner here', '在此完成更早'],
   ['it was moved here', '已迁移至此'],

@@ -73,34 +73,39 @@ export function Snapshots({ task, album, now }: { task: Task; album: Album; now:
               </tr>
             </thead>
             <tbody>
-              {album.all.map((snapshot) => (
-                <tr key={snapshot.id} data-snapshot={snapshot.id}>
-                  <td class="number">{snapshot.id}</td>
-                  <td>
-                    <time dateTime={new Date(snapshot.at).toISOString()}>{time(snapshot.at, now)}</time>
-                  </td>
-                  <td>{snapshot.node}</td>
-                  <td class="number">{bytes(snapshot.bytes)}</td>
-                  <td class="number">{span(snapshot.done * 1000)}</td>
-                  <td>
-                    {snapshot.by_hand ? t('by hand') : t('by itself')}
-                    {task.snapshot === snapshot.id && <span class="tag">{t('it went on from this')}</span>}
-                  </td>
-                  {operates && (
-                    <td class="deeds">
-                      <a class="button" href={address('/v1/snapshots/{id}', { id: String(snapshot.id) })} download aria-label={t('Download snapshot {id}', { id: snapshot.id })}>
-                        {t('Download')}
-                      </a>
-                      <button onClick={() => setOf({ snapshot, to: 'resume' })} aria-label={t('Resume snapshot {id} as…', { id: snapshot.id })}>
-                        {t('Resume as…')}
-                      </button>
-                      <button onClick={() => setOf({ snapshot, to: 'remove' })} aria-label={t('Remove snapshot {id}', { id: snapshot.id })}>
-                        {t('Remove…')}
-                      </button>
+              {album.all.map((snapshot) => {
+                const called = t('snapshot {id}', { id: snapshot.id });
+                return (
+                  <tr key={snapshot.id} data-snapshot={snapshot.id}>
+                    <td class="number">{snapshot.id}</td>
+                    <td>
+                      <time dateTime={new Date(snapshot.at).toISOString()}>{time(snapshot.at, now)}</time>
                     </td>
-                  )}
-                </tr>
-              ))}
+                    <td>{snapshot.node}</td>
+                    <td class="number">{bytes(snapshot.bytes)}</td>
+                    <td class="number">{span(snapshot.done * 1000)}</td>
+                    <td>
+                      {snapshot.by_hand ? t('by hand') : t('by itself')}
+                      {task.snapshot === snapshot.id && <span class="tag">{t('it went on from this')}</span>}
+                    </td>
+                    {operates && (
+                      <td>
+                        <div class="deeds">
+                          <a class="button" href={address('/v1/snapshots/{id}', { id: String(snapshot.id) })} download aria-label={`${t('Download')}: ${called}`}>
+                            {t('Download')}
+                          </a>
+                          <button onClick={() => setOf({ snapshot, to: 'resume' })} aria-label={`${t('Resume as…')}: ${called}`}>
+                            {t('Resume as…')}
+                          </button>
+                          <button onClick={() => setOf({ snapshot, to: 'remove' })} aria-label={`${t('Remove…')}: ${called}`}>
+                            {t('Remove…')}
+                          </button>
+                        </div>
+                      </td>
+                    )}
+                  </tr>
+                );
+              })}
             </tbody>
           </table>
         </div>

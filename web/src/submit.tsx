@@ -236,18 +236,20 @@ function One({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
         <legend>{t('When its node is lost')}</legend>
         {choice('anew', t('it begins anew'))}
         {choice('standby', t('it goes on from a warm standby on another node'))}
-        {choice('snapshot', t('it goes on from its last snapshot, one every so many seconds:'))}
-        <input
-          class="short"
-          name="snapshot_every"
-          aria-label={t('Seconds from one snapshot to the next')}
-          inputMode="decimal"
-          value={typed.every}
-          disabled={typed.lost !== 'snapshot'}
-          aria-invalid={fault('snapshot_every') ? true : undefined}
-          aria-describedby="wrong-snapshot_every"
-          onInput={(e) => change({ every: e.currentTarget.value })}
-        />
+        <div>
+          {choice('snapshot', t('it goes on from its last snapshot, one every so many seconds:'))}
+          <input
+            class="short"
+            name="snapshot_every"
+            aria-label={t('Seconds from one snapshot to the next')}
+            inputMode="decimal"
+            value={typed.every}
+            disabled={typed.lost !== 'snapshot'}
+            aria-invalid={fault('snapshot_every') ? true : undefined}
+            aria-describedby="wrong-snapshot_every"
+            onInput={(e) => change({ every: e.currentTarget.value })}
+          />
+        </div>
         {fault('snapshot_every')}
       </fieldset>
       <p class="actions">

@@ -14,7 +14,7 @@ const SHAPES: Record<Kind, string> = {
   failover: 'M0-6L6 0 0 6-6 0z',
   again: 'M-5-5h10v10h-10z',
   snapshot: 'M0-5a5 5 0 1 0 0 10A5 5 0 1 0 0-5',
-  sync: 'M0-5v10',
+  sync: 'M0-8v16',
 };
 const NAMES: Record<Kind, Text> = { move: 'move', failover: 'failover', again: 'new start', snapshot: 'snapshot', sync: 'sync' };
 
@@ -54,7 +54,7 @@ export function Timeline({ task, snapshots, now }: { task: Task; snapshots: Snap
       {pairs.map((pair) => (
         <p key={pair.standby} class="synced">
           <Shape kind="sync" />{' '}
-          {pair.age != null ? t('{n} syncs to {node}, the last {span} ago', { n: pair.syncs, node: pair.standby, span: span(pair.age) }) : t('no sync to {node} is complete yet', { node: pair.standby })}
+          {pair.age != null ? t('syncs to {node}: {n}, the last {span} ago', { n: pair.syncs, node: pair.standby, span: span(pair.age) }) : t('no sync to {node} is complete yet', { node: pair.standby })}
         </p>
       ))}
       <ol class="timeline" tabIndex={0}>

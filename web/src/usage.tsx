@@ -2,7 +2,7 @@
 // every two seconds, and only while somebody looks.
 import { useEffect, useState } from 'preact/hooks';
 import { ask, type Task } from './api';
-import { Chart } from './chart';
+import { Chart, POWERS } from './chart';
 import { bytes, rate, span } from './format';
 import { t } from './i18n';
 import { nodes, standbys } from './store';
@@ -69,7 +69,7 @@ export function Figures({ task }: { task: Task }) {
       ) : (
         <>
           <Chart title={t('Processor')} times={times} series={[{ label: t('busy'), colour: '--blue', values: of('busy') }]} show={percent} most={1} />
-          <Chart title={t('Memory')} times={times} series={[{ label: t('memory'), colour: '--green', values: of('memory') }]} show={bytes} />
+          <Chart title={t('Memory')} times={times} series={[{ label: t('memory'), colour: '--green', values: of('memory') }]} show={bytes} steps={POWERS} />
           <Chart title={t('Memory written anew')} times={times} series={[{ label: t('written'), colour: '--amber', values: of('dirty') }]} show={rate} />
           {isGuarded && (
             <>
