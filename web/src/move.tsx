@@ -46,7 +46,7 @@ export function MoveTo({ task, close }: { task: Task; close: () => void }) {
       ) : (
         <>
           <p class="quiet">{t('It runs on while its memory goes over, and stands still for the rest: the controller asks for 100 ms at most.')}</p>
-          <table class="menu" aria-busy={!known}>
+          <table class="menu stack" aria-busy={!known}>
             <thead>
               <tr>
                 <th scope="col">{t('Node')}</th>
@@ -104,9 +104,9 @@ function Line({ node, on, is, isKnown, stays, move }: LineProps) {
         </td>
       ) : (
         <>
-          <td class="number" data-figure="took">{figure(is?.took)}</td>
-          <td class="number" data-figure="downtime">{figure(is?.downtime)}</td>
-          <td class="number" data-figure="gain">{is?.gain != null ? gained(is.gain) : figure(undefined)}</td>
+          <td class="number" data-figure="took" data-label={t('Would take')}>{figure(is?.took)}</td>
+          <td class="number" data-figure="downtime" data-label={t('Would stand still')}>{figure(is?.downtime)}</td>
+          <td class="number" data-figure="gain" data-label={t('Would gain')}>{is?.gain != null ? gained(is.gain) : figure(undefined)}</td>
         </>
       )}
       <td>

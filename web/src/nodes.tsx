@@ -41,8 +41,8 @@ export function Nodes({ query }: { query: URLSearchParams }) {
             <th scope="col">{t('Machine')}</th>
             <th scope="col" class="col-meter">{t('Processors')}</th>
             <th scope="col" class="col-meter">{t('Memory')}</th>
-            <th scope="col" class="number">{t('Tasks')}</th>
-            <th scope="col" class="number">{t('Speed')}</th>
+            <th scope="col" class="number col-few">{t('Tasks')}</th>
+            <th scope="col" class="number col-few">{t('Speed')}</th>
             <th scope="col" class="number col-link">{t('Link')}</th>
           </tr>
         }

@@ -60,7 +60,7 @@ export function Snapshots({ task, album, now }: { task: Task; album: Album; now:
         <p class="quiet">{t('None.')}</p>
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label={t('Snapshots')}>
-          <table>
+          <table class="stack">
             <thead>
               <tr>
                 <th scope="col" class="number">{t('Number')}</th>
@@ -77,19 +77,19 @@ export function Snapshots({ task, album, now }: { task: Task; album: Album; now:
                 const called = t('snapshot {id}', { id: snapshot.id });
                 return (
                   <tr key={snapshot.id} data-snapshot={snapshot.id}>
-                    <td class="number">{snapshot.id}</td>
-                    <td>
+                    <td class="number" data-label={t('Number')}>{snapshot.id}</td>
+                    <td data-label={t('When')}>
                       <time dateTime={new Date(snapshot.at).toISOString()}>{time(snapshot.at, now)}</time>
                     </td>
-                    <td>{snapshot.node}</td>
-                    <td class="number">{bytes(snapshot.bytes)}</td>
-                    <td class="number">{span(snapshot.done * 1000)}</td>
-                    <td>
+                    <td data-label={t('Node')}>{snapshot.node}</td>
+                    <td class="number" data-label={t('Size')}>{bytes(snapshot.bytes)}</td>
+                    <td class="number" data-label={t('Work done')}>{span(snapshot.done * 1000)}</td>
+                    <td data-label={t('Taken')}>
                       {snapshot.by_hand ? t('by hand') : t('by itself')}
                       {task.snapshot === snapshot.id && <span class="tag">{t('it went on from this')}</span>}
                     </td>
                     {operates && (
-                      <td>
+                      <td class="deeds-cell">
                         <div class="deeds">
                           <a class="button" href={address('/v1/snapshots/{id}', { id: String(snapshot.id) })} download aria-label={`${t('Download')}: ${called}`}>
                             {t('Download')}

@@ -1,5 +1,5 @@
 // What became of a task: in words, and drawn, with what was done to it marked by shape as well as by colour.
-import { useEffect, useMemo, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { ask, type Moment, type Snapshot, type Task } from './api';
 import { bytes, span, time } from './format';
 import { t, told, type Text } from './i18n';
@@ -100,23 +100,33 @@ function lines(history: Moment[], snapshots: Snapshot[]): Line[] {
 
 const ROW = 26;
 const LEFT = 90;
+const RIGHT = 8;
 
 /** A lane for each node, in which the times are drawn that the task was there, and what was done then. */
 function Lanes({ history, marks, now }: { history: Moment[]; marks: Mark[]; now: number }) {
   const lane = (moment: Moment) => (moment.state === 'waiting' ? '' : (moment.node ?? ''));
   const names = [...new Set([...history.map(lane), ...marks.map((mark) => mark.node)])];
-  if (history.length < 2) return null;
+  // Drawn as wide as there is room, so that what is written in it is as large everywhere.
+  const ref = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(600);
+  useLayoutEffect(() => {
+    const element = ref.current!;
+    const observer = new ResizeObserver(() => setWidth(element.clientWidth || 600));
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  if (history.length < 2) return <div ref={ref} />;
   const begin = history[0]!.at;
   const end = isOver(history.at(-1)!.state) ? history.at(-1)!.at : now;
   const whole = Math.max(1, end - begin);
-  const x = (at: number) => LEFT + (500 * (Math.min(Math.max(at, begin), end) - begin)) / whole;
+  const x = (at: number) => LEFT + ((width - LEFT - RIGHT) * (Math.min(Math.max(at, begin), end) - begin)) / whole;
   const y = (node: string) => names.indexOf(node) * ROW + ROW / 2;
   const counts = KINDS.map((kind) => ({ kind, n: marks.filter((mark) => mark.kind === kind).length })).filter(({ n }) => n);
   // What is said of the whole; the list below has each with its words.
   const said = counts.map(({ kind, n }) => `${t(NAMES[kind])}: ${n}`).join(', ');
   return (
-    <>
-      <svg class="lanes" viewBox={`0 0 600 ${names.length * ROW + 2}`} role="img" aria-label={`${t('What became of it')}: ${said || t('no mark')}`}>
+    <div ref={ref}>
+      <svg class="lanes" viewBox={`0 0 ${width} ${names.length * ROW + 2}`} role="img" aria-label={`${t('What became of it')}: ${said || t('no mark')}`}>
         {names.map((name) => (
           <text key={name} x="0" y={y(name) + 4}>
             {name || t('waiting')}
@@ -141,6 +151,6 @@ function Lanes({ history, marks, now }: { history: Moment[]; marks: Mark[]; now:
           ))}
         </p>
       )}
-    </>
+    </div>
   );
 }
