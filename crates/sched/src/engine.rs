@@ -270,6 +270,8 @@ impl Engine {
         self.now = self.now.max(now);
         if let Some(n) = self.fleet.place(node.id) {
             self.drop_tasks(n);
+            // It may be slower than it was, so that what waited for it need not.
+            self.changed();
         }
         let images = node.images.clone();
         let n = self.fleet.join(node);
@@ -411,14 +413,23 @@ impl Engine {
         }
     }
 
-    /// The longest task, in nanoseconds at speed 1, that would end here within the target.
+    /// The longest task, in nanoseconds at speed 1, that had better begin here, now: it would end within the target, or not later
+    /// than if it waited for a faster node to have ended what it runs.
     fn in_time(&self, n: u32) -> Option<f64> {
         let running = (self.load.1 - seconds(self.now) * self.load.0).max(0.0);
         let mean = self.area / self.queue.waiting.max(1) as f64;
         let left = liquid(self.area + running, mean, self.fleet.power, self.fleet.cores, SLACK);
         let speed = self.fleet.members[n as usize].node.speed();
+        let waiting = |(c, class): (usize, &fleet::Class)| {
+            let faster = class.sample.speed();
+            let all = (c as u32, 0, TaskId(0))..=(c as u32, Nanos::MAX, TaskId(u64::MAX));
+            let first = self.ending.range(all).next().filter(|_| faster > speed)?;
+            // Length / speed = wait + length / faster.
+            Some(seconds(first.1.saturating_sub(self.now)) / (1.0 / speed - 1.0 / faster))
+        };
+        let worth = self.fleet.classes.iter().enumerate().filter_map(waiting).reduce(f64::min).unwrap_or(0.0);
         // Tasks of which that is not asked are told apart by their keys.
-        Some(nanos(left) as f64 * speed)
+        Some(nanos(f64::max(left * speed, worth)) as f64)
     }
 
     /// Starts a task there, or on a node that offers the same and has the task's image.

@@ -567,3 +567,21 @@ fn of_nodes_that_are_alike_the_one_that_has_the_image_gets_the_task() {
     e.handle_joined(0, slow(2));
     assert_eq!(start(&mut e, 5, 7), (2, 15));
 }
+
+#[test]
+fn what_waited_for_a_fast_node_does_not_when_that_is_slow_now() {
+    let mut e = engine(&[Node { speed: 10.0, ..Node::new(0, 1, 8) }, Node::new(1, 1, 8)]);
+    arrive(&mut e, "", 1, 100.0);
+    arrive(&mut e, "", 2, 100.0);
+    // Ten seconds, and ten again, are less than a hundred.
+    assert_eq!((started(&mut e, 0), e.node_of(TaskId(1))), (vec![1], Some(NodeId(0))));
+    e.handle_joined(SECOND, Node { speed: 0.5, ..Node::new(0, 1, 8) });
+    assert_eq!(started(&mut e, SECOND).len(), 2);
+}
+
+#[test]
+fn nothing_waits_for_a_node_that_is_little_faster() {
+    let mut e = engine(&[Node::new(0, 1, 8), Node { speed: 0.95, ..Node::new(1, 1, 8) }]);
+    (1..=3).for_each(|id| arrive(&mut e, "", id, 60.0));
+    assert_eq!(started(&mut e, 0).len(), 2);
+}
