@@ -32,7 +32,7 @@ it('moves, failovers and new starts are told apart, and each is one mark', () =>
   ]);
   expect(marks(history, [snapshot(4)], [{ at: 2, node: 'c', count: 7 }])).toEqual([
     { at: 2, kind: 'sync', node: 'c' },
-    { at: 3, kind: 'move', node: 'b' },
+    { at: 3, kind: 'move', node: 'b', cost: { downtime: 3.2, bytes: 4.1 * 2 ** 20 } },
     { at: 4, kind: 'snapshot', node: 'b' },
     { at: 5, kind: 'failover', node: 'c' },
     { at: 6, kind: 'move', node: 'd' },

@@ -9,6 +9,8 @@ export interface Mark {
   kind: Kind;
   /** The lane that it is drawn in. */
   node: string;
+  /** Of a move. */
+  cost?: Cost;
 }
 /** What a move cost, as the controller has written it down. */
 export interface Cost {
@@ -44,7 +46,7 @@ export function marks(history: Moment[], snapshots: Snapshot[], syncs: Sync[]): 
   const all: Mark[] = [];
   history.forEach((moment, i) => {
     const is = kind(moment, history[i - 1]);
-    if (is && moment.node) all.push({ at: moment.at, kind: is, node: moment.node });
+    if (is && moment.node) all.push({ at: moment.at, kind: is, node: moment.node, cost: cost(moment.why) });
   });
   for (const { at, node } of snapshots) all.push({ at, kind: 'snapshot', node });
   for (const { at, node } of syncs) all.push({ at, kind: 'sync', node });

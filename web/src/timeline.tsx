@@ -138,7 +138,7 @@ function Lanes({ history, marks, now }: { history: Moment[]; marks: Mark[]; now:
         })}
         {marks.map((mark, i) => (
           <path key={i} class={`sign is-${mark.kind}`} data-mark={mark.kind} d={SHAPES[mark.kind]} transform={`translate(${x(mark.at)} ${y(mark.node)})`}>
-            <title>{`${time(mark.at, now)} ${t(NAMES[mark.kind])}`}</title>
+            <title>{[`${time(mark.at, now)} ${t(NAMES[mark.kind])}`, mark.cost && t('stood still for {span}', { span: span(mark.cost.downtime) }), mark.cost && bytes(mark.cost.bytes)].filter(Boolean).join(', ')}</title>
           </path>
         ))}
       </svg>
