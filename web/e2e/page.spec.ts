@@ -476,6 +476,8 @@ test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
       await page.waitForTimeout(300);
       await shot(page, `${name}${path.replaceAll('/', '-').replace(/-$/, '-overview')}`);
       await accessible(page);
+      // No column is squeezed to nothing by the others.
+      for (const cell of await page.locator('.rows th').all()) expect((await cell.boundingBox())!.width, `${name} ${path}`).toBeGreaterThan(30);
       // Nothing stands out at the side.
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${name} ${path}`).toBeLessThanOrEqual(0);
     }
