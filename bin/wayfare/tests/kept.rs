@@ -139,7 +139,8 @@ fn where_a_task_could_move_and_what_it_takes_is_told() {
     let mut one = set("one", "steady", &["16", "100000", "20"], 1);
     one["tasks"][0]["memory"] = (64 << 20).into();
     up.submit(&one).ok();
-    until("it runs", PATIENCE, || task(&up, "one-steady")["state"] == "running");
+    // Before it says something it writes to all of its memory.
+    until("it is at work", PATIENCE, || up.run(&["logs", "one-steady"]).stdout.lines().count() > 3);
     until("nodes have been measured", PATIENCE, || {
         let (_, nodes) = up.ask("GET", "/v1/nodes", b"");
         nodes.as_array().unwrap().iter().all(|node| {

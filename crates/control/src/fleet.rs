@@ -219,7 +219,8 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
         }
         Deed::Snapshot(order) => {
             let to = files(snapshots, order.snapshot.id);
-            let made = tokio::time::timeout(SNAPSHOT, agent.snapshot_of(&order.node, &order.name, &to)).await;
+            let made =
+                tokio::time::timeout(SNAPSHOT, agent.snapshot_of(&order.node, &order.name, order.memory, &to)).await;
             let made = match made {
                 Ok(Ok((bytes, _))) => Ok(bytes),
                 Ok(Err(e)) => Err(format!("{e:#}")),

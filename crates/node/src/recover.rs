@@ -24,6 +24,7 @@ impl Agent {
     /// # Errors
     /// When the database cannot be read.
     pub fn recover(self: &Arc<Self>) -> Result<()> {
+        crate::snapshots::sweep(&self.dirs);
         for row in self.db.tasks()? {
             let (spec, record) = (row.spec, row.record);
             let may_be_published =

@@ -24,9 +24,15 @@ use wayfare_transfer::journal::Record;
 use wayfare_transfer::message::{Long, Part};
 use wayfare_transfer::{Kind, TaskId};
 
-/// Largest snapshot, and largest log that goes with one: a task has at most so much memory, and what is packed badly is little
-/// longer than that.
+/// Largest snapshot of a task without a limit of memory.
 const LARGEST: u64 = 64 << 30;
+/// Largest log that goes with one.
+const LOG: u64 = 4 << 30;
+
+/// Largest snapshot of a task that may have so much memory: what is packed badly is little longer than it was.
+fn most(memory: Option<u64>) -> u64 {
+    memory.map_or(LARGEST, |memory| memory.saturating_mul(2).saturating_add(64 << 20)).min(LARGEST)
+}
 
 /// A snapshot as a controller keeps it: two files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,15 +79,16 @@ impl Agent {
         Ok(made)
     }
 
-    /// Has a snapshot made of a task that runs on a node, which may be this one, and puts it where it is to be kept. Gives its length
-    /// and the task's epoch.
+    /// Has a snapshot made of a task that runs on a node, which may be this one, and that may have so much memory; puts it where it is
+    /// to be kept. Gives its length and the task's epoch.
     ///
     /// # Errors
     /// What the node says, that it is not there, or that the disk does not take it. Nothing is kept then.
-    pub async fn snapshot_of(&self, node: &str, name: &str, to: &Kept) -> Result<(u64, u64)> {
+    pub async fn snapshot_of(&self, node: &str, name: &str, memory: u64, to: &Kept) -> Result<(u64, u64)> {
         let (reply, mut stream) = self.ask_as_user(node, Request::Snapshot { name: name.into() }).await?;
         let Reply::Snapshot { snapshot, log, epoch } = reply else { bail!("it answered something else") };
-        ensure!(snapshot.max(log) <= LARGEST, "a snapshot of {snapshot} bytes is more than can be kept");
+        let fits = snapshot <= most(Some(memory)) && log <= LOG;
+        ensure!(fits, "a snapshot of {snapshot} bytes, with {log} of a log, is more than the task can have");
         let first = receive(&mut stream, snapshot, &to.snapshot).await?;
         let second = receive(&mut stream, log, &to.log).await?;
         // A snapshot without its log is of no use, and the other way about: the snapshot's name is what counts.
@@ -164,6 +171,14 @@ fn brought(dirs: &Dirs, id: TaskId) -> Kept {
     Kept { snapshot: at("snapshot"), log: at("log") }
 }
 
+/// Takes away what was being brought when the agent ended.
+pub(crate) fn sweep(dirs: &Dirs) {
+    let Ok(entries) = std::fs::read_dir(dirs.root().join("tasks")) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")) {
+        let _ = std::fs::remove_file(entry.path());
+    }
+}
+
 /// Gives a file its place: on the disk before its name is.
 fn take(from: &Path, to: &Path) -> Result<()> {
     File::open(from)?.sync_all()?;
@@ -217,15 +232,15 @@ pub(crate) async fn launched(agent: &Arc<Agent>, spec: Spec, link: &mut Link) ->
         tokio::task::spawn_blocking(move || crate::agent::keep_program(&wasm)).await??;
     }
     link.send(Kind::Node, &NodeMessage::GoOn.encode()).await?;
-    let brought = brought(&agent.dirs, spec.id);
+    let (brought, largest) = (brought(&agent.dirs, spec.id), most(spec.limits.memory));
     let came = async {
-        for (what, path) in [(Long::State, &brought.snapshot), (Long::Extra, &brought.log)] {
+        for (what, path, most) in [(Long::State, &brought.snapshot, largest), (Long::Extra, &brought.log, LOG)] {
             let mut file = File::create(path).with_context(|| path.display().to_string())?;
             let mut at = 0;
             loop {
                 let bytes = link.expect(Kind::Part).await.context("what the task is to go on from did not come")?;
                 let part = Part::decode(&bytes)?;
-                let is_next = part.what == what && part.offset == at && part.total <= LARGEST;
+                let is_next = part.what == what && part.offset == at && part.total <= most;
                 ensure!(is_next && (part.is_last() || !part.bytes.is_empty()), "a part that is not the next one");
                 file.write_all(part.bytes)?;
                 at += part.bytes.len() as u64;

@@ -220,11 +220,12 @@ impl Core {
         let (TaskState::Running, Some(from)) = (task.state, &task.node) else {
             return Err(problem(409, format!("{name} does not run: it is {}", task.state.name())));
         };
+        let is_measured = self.nodes.get(from).is_some_and(|member| member.speed.is_some());
         let others = self.nodes.values().filter(|member| member.info.peer.name != *from);
         let view = |member: &Member| {
             let to = &member.info.peer.name;
             let verdict = sample.map(|sample| self.verdict(task, from, to, sample));
-            let known = verdict.filter(|_| member.speed.is_some() && self.nodes[from].speed.is_some());
+            let known = verdict.filter(|_| is_measured && member.speed.is_some());
             DestinationView {
                 node: to.clone(),
                 refused: self.lacks_for(task, from, member),

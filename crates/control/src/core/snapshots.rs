@@ -30,6 +30,8 @@ pub(crate) struct Order {
     pub(crate) name: String,
     /// The attempt that is meant.
     pub(crate) of: TaskId,
+    /// Bytes of memory that it may have.
+    pub(crate) memory: u64,
     pub(crate) snapshot: Snapshot,
     /// Whoever has asked for it.
     pub(crate) answer: Option<Answer<SnapshotView>>,
@@ -147,7 +149,8 @@ impl Core {
             by_hand: answer.is_some(),
             node: node.clone(),
         };
-        let order = Order { node, name: task.name.clone(), of: task.id, snapshot, answer };
+        let (of, memory) = (task.id, task.request.memory);
+        let order = Order { node, name: task.name.clone(), of, memory, snapshot, answer };
         self.deeds.push(Deed::Snapshot(Box::new(order)));
         self.album.next += 1;
         self.album.made.insert(number, (Instant::now(), true));
