@@ -1,40 +1,10 @@
 // The page, as a person uses it: each test goes on where the one before has left the cluster.
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import type { Page } from '@playwright/test';
 import { enter, expect, fresh, guest, shot, test, type Cluster } from './cluster';
+import { accessible, row, state, watched } from './see';
 
 test.describe.configure({ mode: 'serial' });
-
-const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-
-/** No finding of the accessibility check is serious. */
-async function accessible(page: Page) {
-  await page.evaluate(axe);
-  const found = await page.evaluate(async () => {
-    const { violations } = await (window as never as { axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string; failureSummary: string }[] }[] }> } }).axe.run();
-    return violations.map(({ id, impact, nodes }) => ({ id, impact, html: nodes.slice(0, 3).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary}`) }));
-  });
-  expect(found.filter(({ impact }) => impact === 'serious' || impact === 'critical')).toEqual([]);
-}
-
-/** What the browser refuses, or throws, is a failure. */
-function watched(page: Page): string[] {
-  const wrong: string[] = [];
-  page.on('pageerror', (e) => wrong.push(e.message));
-  page.on('console', (message) => {
-    const text = message.text();
-    if (message.type() === 'error' && !/status of (4|502|504)|ERR_/.test(text)) wrong.push(text);
-  });
-  page.on('request', (request) => {
-    const host = new URL(request.url()).hostname;
-    if (!['127.0.0.1', ''].includes(host)) wrong.push(`asks ${host}`);
-  });
-  return wrong;
-}
-
-const row = (page: Page, name: string) => page.locator(`tr[data-task="${name}"]`);
-const state = (cluster: Cluster, name: string) => expect.poll(async () => (await cluster.task(name)).state, { timeout: 30_000 });
 
 test('nobody is let in without a token, and the one of the address is taken out of it', async ({ page, cluster }) => {
   const wrong = watched(page);
@@ -70,8 +40,14 @@ test('a task is submitted by the form, with its program, and what is wrong is sa
   await expect(page.locator('[data-wrong=cores]')).toHaveText('5000 is not 0.01 to 1024');
   await page.locator('input[name=memory]').fill('much');
   await expect(page.locator('[data-wrong=memory]')).toBeVisible();
+  // What it goes on from is one of three.
+  await expect(page.locator('input[name=snapshot_every]')).toBeDisabled();
+  await page.getByLabel('it goes on from its last snapshot').check();
+  await page.locator('input[name=snapshot_every]').fill('0.5');
+  await expect(page.locator('[data-wrong=snapshot_every]')).toHaveText('0.5 is not 1 to 86400');
   await shot(page, 'submit-wrong');
   await accessible(page);
+  await page.getByLabel('it begins anew').check();
   await page.locator('input[name=name]').fill('sim');
   await page.locator('input[name=cores]').fill('0.5');
   await page.locator('input[name=memory]').fill('64 MiB');
@@ -98,13 +74,25 @@ test('a running task moves to another node while its page is watched', async ({ 
   const flight = map.locator('[data-flight=sim]').waitFor({ state: 'attached', timeout: 15_000 });
   await page.getByRole('button', { name: 'Move to…' }).click();
   const dialog = page.getByRole('dialog');
-  await expect(dialog).toContainText('Round trip');
+  const line = dialog.locator(`[data-to=${to}]`);
+  await expect(line).toContainText('processors and');
+  for (const figure of ['took', 'downtime']) await expect(line.locator(`[data-figure=${figure}]`)).toHaveText(/^\d+(\.\d+)? (ms|s)$/);
+  const predicted = (await line.locator('[data-figure=downtime]').textContent())!;
   await shot(page, 'move');
   await accessible(page);
-  await dialog.getByRole('row', { name: new RegExp(to) }).getByRole('button', { name: 'Move' }).click();
+  await line.getByRole('button', { name: `Move: ${to}` }).click();
   await flight;
   await shot(map, 'overview-moving');
   await expect(page.locator('.toast')).toContainText(`sim is on ${to}: it stood still for`);
+  // What was thought stands beside what became of it.
+  const still = dialog.locator('[data-moved]').getByRole('row', { name: 'Stood still' }).getByRole('cell');
+  await expect(still.first()).toHaveText(predicted);
+  await expect(still.last()).toHaveText(/^\d+(\.\d+)? ms$/);
+  await shot(page, 'moved');
+  await accessible(page);
+  await dialog.locator('.dialog-body').getByRole('button', { name: 'Close' }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(page.locator('.lanes [data-mark=move]')).toHaveCount(1);
   await expect(page.locator('[data-fact=node]')).toContainText(to);
   await expect(page.locator('.timeline')).toContainText(to);
   await expect(map.locator(`[data-node="${to}"] .dots a`)).toHaveCount(1);
@@ -112,7 +100,9 @@ test('a running task moves to another node while its page is watched', async ({ 
   const steps = async () => Number(/step (\d+):(?!.*step \d+:)/s.exec((await page.locator('pre.log').textContent()) ?? '')?.[1] ?? 0);
   const before = await steps();
   await expect.poll(steps).toBeGreaterThan(before);
-  await expect(page.locator('.chart canvas')).toHaveCount(2);
+  await expect(page.locator('.chart canvas')).toHaveCount(3);
+  await expect(page.locator('.chart').nth(0)).toContainText(/Processor \d+ %/);
+  await expect(page.locator('.chart').nth(2)).toContainText(/Memory written anew \d+(\.\d)? \wB\/s/);
   await page.waitForTimeout(2500);
   await shot(page, 'task');
   await accessible(page);
@@ -363,10 +353,13 @@ test('a standby is given by hand, failed over to, and takes over when the node i
   // Its node dies while its page is looked at.
   await page.goto(`${cluster.url}/tasks/kept`);
   await expect(page.locator('[data-fact=node]')).toContainText(to);
-  await expect(page.locator('.chart')).toHaveCount(4);
+  await expect(page.locator('.chart')).toHaveCount(6);
+  await expect(page.locator('.synced')).toContainText(`syncs to ${from}: `);
+  await expect(page.locator('.legend')).toContainText('sync');
   cluster.kill(Number(to.slice(4)));
   await expect(page.locator('[data-fact=node]')).not.toContainText(to, { timeout: 40_000 });
   await state(cluster, 'kept').toBe('running');
+  await expect(page.locator('.lanes [data-mark=failover]')).not.toHaveCount(0);
   await shot(page, 'task-after-failover');
   await page.goto(`${cluster.url}/`);
   await expect(page.locator('.attention')).toContainText(`${to} is lost`);
@@ -394,6 +387,11 @@ test('what a role may not do is not offered', async ({ page, cluster }) => {
   await page.goto(`${cluster.url}/tasks/sim`);
   await expect(page.locator('.title .state')).toHaveText('running');
   await expect(page.locator('main .actions')).toHaveCount(0);
+  // It sees that there are snapshots, and does nothing with them.
+  expect((await cluster.ask('POST', '/v1/tasks/sim/snapshots')).status).toBe(201);
+  await page.reload();
+  await expect(page.locator('[data-snapshot]').first()).toContainText('by hand');
+  await expect(page.locator('.snapshots').locator('a, button')).toHaveCount(0);
   // Who operates does what there is to do with tasks, and nothing with nodes and tokens.
   const operator = (await cluster.ask<{ token: string }>('POST', '/v1/tokens', { name: 'operator', role: 'operate' })).body.token;
   await page.getByRole('button', { name: 'Sign out' }).click();
@@ -436,7 +434,29 @@ async function adding(page: Page, cluster: Cluster, name: string) {
   await accessible(page);
 }
 
+/** Where a task may go, and one that goes on from its snapshot. */
+async function going(page: Page, cluster: Cluster, name: string) {
+  await page.goto(`${cluster.url}/tasks/sim`);
+  const actions = page.locator('main > .actions button');
+  await actions.first().click();
+  await expect(page.locator('[data-to] [data-figure=downtime]').first()).toHaveText(/\d/);
+  await shot(page, `${name}-move`);
+  await accessible(page);
+  const across = () => page.evaluate(() => { const body = document.querySelector('.dialog-body')!; return body.scrollWidth - body.clientWidth; });
+  expect(await across(), `${name} move`).toBeLessThanOrEqual(0);
+  await page.keyboard.press('Escape');
+  const snapshots = page.locator('.snapshots');
+  await snapshots.scrollIntoViewIfNeeded();
+  await expect(page.locator('.chart canvas')).toHaveCount(3);
+  await page.waitForTimeout(2500);
+  await shot(page, `${name}-snapshots`);
+  await page.locator('[data-snapshot] button').first().click();
+  await shot(page, `${name}-resume`);
+  await accessible(page);
+}
+
 test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
+  test.setTimeout(150_000);
   const pages = ['/', '/tasks', '/tasks/sim', '/nodes', '/standbys', '/submit'];
   for (const [name, options] of Object.entries({
     dark: { colorScheme: 'dark' },
@@ -449,12 +469,15 @@ test('dark, on a phone, and in Chinese', async ({ browser, cluster }) => {
     const wrong = watched(page);
     await enter(page, cluster);
     await adding(page, cluster, name);
+    await going(page, cluster, name);
     for (const path of pages) {
       await page.goto(cluster.url + path);
       await expect(page.locator('h1')).toBeVisible();
       await page.waitForTimeout(300);
       await shot(page, `${name}${path.replaceAll('/', '-').replace(/-$/, '-overview')}`);
       await accessible(page);
+      // No column is squeezed to nothing by the others.
+      for (const cell of await page.locator('.rows th').all()) expect((await cell.boundingBox())!.width, `${name} ${path}`).toBeGreaterThan(30);
       // Nothing stands out at the side.
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth), `${name} ${path}`).toBeLessThanOrEqual(0);
     }

@@ -22,6 +22,9 @@ export type NodeWish = Schemas['NodeWish'];
 export type Unikernel = Schemas['UnikernelView'];
 export type PlanRequest = Schemas['PlanRequest'];
 export type Plan = Schemas['PlanView'];
+export type Snapshot = Schemas['SnapshotView'];
+export type Destination = Schemas['DestinationView'];
+export type Usage = Schemas['UsageView'];
 
 type Method = 'get' | 'post' | 'put' | 'delete';
 type Having<M extends Method> = { [P in keyof paths]: paths[P][M] extends { responses: unknown } ? P : never }[keyof paths];

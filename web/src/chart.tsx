@@ -13,7 +13,20 @@ export interface Series {
   values: (number | null)[];
 }
 
-export function Chart({ title, times, series, show }: { title: string; times: number[]; series: Series[]; show: (n: number) => string }) {
+interface Props {
+  title: string;
+  times: number[];
+  series: Series[];
+  show: (n: number) => string;
+  /** The axis ends there, or where the values do. */
+  most?: number;
+  /** Steps of the axis, where these are not to be 1, 2 and 5. */
+  steps?: number[];
+}
+/** For bytes, which are counted in powers of two. */
+export const POWERS = Array.from({ length: 50 }, (_, i) => 2 ** i);
+
+export function Chart({ title, times, series, show, most = 0, steps }: Props) {
   const ref = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
   const shown = theme.value;
@@ -28,7 +41,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
         height: HEIGHT,
         legend: { show: series.length > 1, live: true },
         cursor: { y: false },
-        scales: { x: { range: (_, least, most) => [Math.min(least, most - SHOWN_S), most] }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
+        scales: { x: { range: (_, least, last) => [Math.min(least, last - SHOWN_S), last] }, y: { range: (_, __, top) => [0, Math.max(most, top > most ? top * 1.15 : 0) || 1] } },
         series: [
           { value: (_, at) => (at == null ? '' : new Date(at * 1000).toLocaleTimeString()) },
           ...series.map(({ label, colour }) => ({
@@ -41,7 +54,7 @@ export function Chart({ title, times, series, show }: { title: string; times: nu
         ],
         axes: [
           { ...axis, size: 24, values: (_, all) => all.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })), space: 80 },
-          { ...axis, size: 70, values: (_, all) => all.map((v) => show(v)), space: 28 },
+          { ...axis, size: 70, values: (_, all) => all.map((v) => show(v)), space: 28, ...(steps ? { incrs: steps } : {}) },
         ],
       },
       [times, ...series.map((one) => one.values)],

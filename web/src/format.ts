@@ -33,6 +33,8 @@ export function span(ms: number): string {
   return h < 48 ? `${h} h ${m % 60} min` : `${Math.floor(h / 24)} d ${h % 24} h`;
 }
 
+/** How many times as fast as a node of speed 1. */
+export const speed = (n: number) => `${n < 9.95 ? n.toFixed(1) : Math.round(n)}x`;
 export const cores = (n: number) => String(Math.round(n * 100) / 100);
 
 const two = (n: number) => String(n).padStart(2, '0');

@@ -2,7 +2,7 @@
 // dozen nodes stand around the controller's; more stand in rows; and of very many each is a square, coloured by its load.
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Node, Task } from './api';
-import { bytes, cores, rate, span } from './format';
+import { bytes, cores, rate, span, speed } from './format';
 import { t } from './i18n';
 import { go } from './router';
 import { natural } from './select';
@@ -90,6 +90,7 @@ function Card({ node, on, style }: { node: Node; on?: { tasks: Task[]; cores: nu
         {node.isa}
         {node.bare && ` · ${t('bare metal')}`}
         {node.controller && ` · ${t('controller')}`}
+        {node.speed != null && ` · ${speed(node.speed)}`}
         {node.rtt != null && !node.controller && ` · ${span(node.rtt)}`}
       </p>
       <Bar label={t('Processors')} part={on?.cores ?? 0} of={node.cores} text={`${cores(on?.cores ?? 0)} / ${cores(node.cores)}`} />
@@ -121,6 +122,7 @@ function Links({ boxes, centre, others }: { boxes: Map<string, Box>; centre: Nod
             <line class={node.state === 'lost' ? 'link is-lost' : 'link'} x1={from.x} y1={from.y} x2={to.x} y2={to.y} />
             {node.rtt != null && node.state !== 'lost' && (
               <text x={(from.x + to.x) / 2} y={(from.y + to.y) / 2 + 4}>
+                {node.bandwidth != null && `${rate(node.bandwidth)} · `}
                 {span(node.rtt)}
               </text>
             )}

@@ -1,6 +1,6 @@
-// Where a task may move to, with what is known of each node that tells how a move there will go.
+// Where a task may move to: what each node has free, how a move there would go, and then how it went.
 import { useEffect, useState } from 'preact/hooks';
-import { ask, type Moment, type Task } from './api';
+import { ask, type Destination, type Moved, type Node, type Task } from './api';
 import { bytes, cores, span } from './format';
 import { t, told } from './i18n';
 import { natural } from './select';
@@ -8,64 +8,148 @@ import { taken } from './changes';
 import { nodes, tasks, version } from './store';
 import { Act, Dialog, NodeState, say } from './ui';
 
-export async function move(name: string, to: string) {
-  const moved = await ask('post', '/v1/tasks/{name}/move', { name }, { to });
-  say(t('{name} is on {node}: it stood still for {span}, and {bytes} were sent.', { name, node: moved.to, span: span(moved.downtime), bytes: bytes(moved.bytes) }));
-}
-
 export function MoveTo({ task, close }: { task: Task; close: () => void }) {
   void version.value;
-  const [history, setHistory] = useState<Moment[]>([]);
+  const { name } = task;
+  const [known, setKnown] = useState<Map<string, Destination> | undefined>();
+  const [wrong, setWrong] = useState('');
+  // Its node changes a little before the answer comes, and the list is not to jump then.
+  const [from] = useState(task.node);
+  const [moved, setMoved] = useState<{ moved: Moved; was?: Destination } | undefined>();
+  // Where it is when it is asked for: the task is watched for a while, and nothing of that holds for another node.
   useEffect(() => {
-    ask('get', '/v1/tasks/{name}/history', { name: task.name }).then(setHistory, () => {});
-  }, [task.name]);
+    let ended = false;
+    setKnown(undefined);
+    ask('get', '/v1/tasks/{name}/destinations', { name }).then(
+      (all) => ended || setKnown(new Map(all.map((one) => [one.node, one]))),
+      (e: Error) => ended || (setKnown(new Map()), setWrong(e.message)),
+    );
+    return () => void (ended = true);
+  }, [name]);
+  const move = async (to: string) => {
+    const was = known?.get(to);
+    setWrong('');
+    try {
+      const moved = await ask('post', '/v1/tasks/{name}/move', { name }, { to });
+      setMoved({ moved, was });
+      say(t('{name} is on {node}: it stood still for {span}, and {bytes} were sent.', { name, node: moved.to, span: span(moved.downtime), bytes: bytes(moved.bytes) }));
+    } catch (e) {
+      setWrong((e as Error).message);
+    }
+  };
   const by = taken(tasks.values());
-  const all = [...nodes.values()].filter((node) => node.name !== task.node).sort((a, b) => natural(a.name, b.name));
-  const last = history.filter((moment) => /stood still/.test(moment.why)).pop();
+  const all = [...nodes.values()].filter((node) => node.name !== from).sort((a, b) => natural(a.name, b.name));
   return (
-    <Dialog title={t('Move {name}', { name: task.name })} close={close}>
-      <p class="quiet">
-        {t('It runs on while its memory goes over, and stands still for the rest: the controller asks for 100 ms at most.')}
-        {last && ` ${t('Its last move: {why}', { why: told(last.why) })}`}
-      </p>
-      <table class="menu">
+    <Dialog title={t('Move {name}', { name })} close={close}>
+      {moved ? (
+        <How {...moved} close={close} />
+      ) : (
+        <>
+          <p class="quiet">{t('It runs on while its memory goes over, and stands still for the rest: the controller asks for 100 ms at most.')}</p>
+          <table class="menu stack" aria-busy={!known}>
+            <thead>
+              <tr>
+                <th scope="col">{t('Node')}</th>
+                <th scope="col" class="number">{t('Would take')}</th>
+                <th scope="col" class="number">{t('Would stand still')}</th>
+                <th scope="col" class="number">{t('Would gain')}</th>
+                <td />
+              </tr>
+            </thead>
+            <tbody>
+              {all.map((node) => (
+                <Line key={node.name} node={node} on={by.get(node.name)} is={known?.get(node.name)} isKnown={!!known} stays={task.state !== 'running'} move={move} />
+              ))}
+            </tbody>
+          </table>
+          {!all.length && <p>{t('There is no other node.')}</p>}
+        </>
+      )}
+      {wrong && <p class="wrong" role="alert">{told(wrong)}</p>}
+    </Dialog>
+  );
+}
+
+/** Seconds by which it would end sooner, or later; below a tenth nobody knows. */
+function gained(gain: number): string {
+  if (Math.abs(gain) < 0.1) return t('nothing');
+  return gain > 0 ? span(gain * 1000) : `−${span(-gain * 1000)}`;
+}
+
+interface LineProps {
+  node: Node;
+  on?: { cores: number; memory: number };
+  is?: Destination;
+  isKnown: boolean;
+  stays: boolean;
+  move: (to: string) => Promise<void>;
+}
+
+function Line({ node, on, is, isKnown, stays, move }: LineProps) {
+  const free = [cores(Math.max(0, node.cores - (on?.cores ?? 0))), bytes(Math.max(0, node.memory - (on?.memory ?? 0)))] as const;
+  const figure = (n: number | null | undefined) => (n != null ? span(n) : isKnown ? '—' : '…');
+  return (
+    <tr data-to={node.name}>
+      <th scope="row">
+        {node.name} {node.state !== 'ready' && <NodeState state={node.state} />}
+        <span class="quiet">
+          {node.isa}
+          {node.bare && ` · ${t('bare metal')}`} · {t('{n} processors and {bytes} free', { n: free[0], bytes: free[1] })}
+          {node.rtt != null && ` · ${t('round trip {span}', { span: span(node.rtt) })}`}
+        </span>
+      </th>
+      {is?.refused ? (
+        <td colSpan={3} class="quiet">
+          {told(is.refused)}
+        </td>
+      ) : (
+        <>
+          <td class="number" data-figure="took" data-label={t('Would take')}>{figure(is?.took)}</td>
+          <td class="number" data-figure="downtime" data-label={t('Would stand still')}>{figure(is?.downtime)}</td>
+          <td class="number" data-figure="gain" data-label={t('Would gain')}>{is?.gain != null ? gained(is.gain) : figure(undefined)}</td>
+        </>
+      )}
+      <td>
+        <Act act={() => move(node.name)} disabled={stays || node.state === 'lost' || !!is?.refused} aria-label={`${t('Move')}: ${node.name}`}>
+          {t('Move')}
+        </Act>
+      </td>
+    </tr>
+  );
+}
+
+/** What was thought beside what became of it. */
+function How({ moved, was, close }: { moved: Moved; was?: Destination; close: () => void }) {
+  const rows = [
+    { what: t('Stood still'), thought: was?.downtime, real: moved.downtime },
+    { what: t('Took'), thought: was?.took, real: moved.took },
+  ];
+  return (
+    <>
+      <p role="status">{t('It has come from {from} to {to}, and {bytes} were sent.', { from: moved.from, to: moved.to, bytes: bytes(moved.bytes) })}</p>
+      <table class="compared" data-moved={moved.to}>
         <thead>
           <tr>
-            <th scope="col">{t('Node')}</th>
-            <th scope="col">{t('State')}</th>
-            <th scope="col" class="number">{t('Processors free')}</th>
-            <th scope="col" class="number">{t('Memory free')}</th>
-            <th scope="col" class="number">{t('Round trip')}</th>
             <td />
+            <th scope="col" class="number">{t('Predicted')}</th>
+            <th scope="col" class="number">{t('Real')}</th>
           </tr>
         </thead>
         <tbody>
-          {all.map((node) => {
-            const [c, m] = [node.cores - (by.get(node.name)?.cores ?? 0), node.memory - (by.get(node.name)?.memory ?? 0)];
-            const why = node.state === 'lost' ? t('it is lost') : c + 1e-9 < task.cores ? t('too few processors are free') : m < task.memory ? t('too little memory is free') : '';
-            return (
-              <tr key={node.name}>
-                <td>
-                  {node.name} <span class="quiet">{node.isa}{node.bare && ` · ${t('bare metal')}`}</span>
-                </td>
-                <td>
-                  <NodeState state={node.state} />
-                </td>
-                <td class="number">{cores(Math.max(0, c))}</td>
-                <td class="number">{bytes(Math.max(0, m))}</td>
-                <td class="number">{node.rtt != null ? span(node.rtt) : '—'}</td>
-                <td>
-                  <Act act={() => move(task.name, node.name).then(close)} disabled={node.state === 'lost'} title={why || undefined}>
-                    {t('Move')}
-                  </Act>
-                  {why && <span class="quiet"> {why}</span>}
-                </td>
-              </tr>
-            );
-          })}
+          {rows.map(({ what, thought, real }) => (
+            <tr key={what}>
+              <th scope="row">{what}</th>
+              <td class="number">{thought != null ? span(thought) : '—'}</td>
+              <td class="number">{span(real)}</td>
+            </tr>
+          ))}
         </tbody>
       </table>
-      {!all.length && <p>{t('There is no other node.')}</p>}
-    </Dialog>
+      <p class="actions">
+        <button class="main" onClick={close}>
+          {t('Close')}
+        </button>
+      </p>
+    </>
   );
 }

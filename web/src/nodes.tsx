@@ -1,7 +1,7 @@
 // Machines: what they have, what they do, and how others come.
 import { useEffect, useState } from 'preact/hooks';
 import { ask, type Node, type OnNode } from './api';
-import { bytes, cores, span } from './format';
+import { bytes, cores, rate, span, speed } from './format';
 import { t, told } from './i18n';
 import { later } from './later';
 import { go } from './router';
@@ -33,7 +33,7 @@ export function Nodes({ query }: { query: URLSearchParams }) {
       <Rows
         label={t('Nodes')}
         items={all}
-        columns={7}
+        columns={8}
         head={
           <tr>
             <th scope="col" class="col-name">{t('Name')}</th>
@@ -41,8 +41,9 @@ export function Nodes({ query }: { query: URLSearchParams }) {
             <th scope="col">{t('Machine')}</th>
             <th scope="col" class="col-meter">{t('Processors')}</th>
             <th scope="col" class="col-meter">{t('Memory')}</th>
-            <th scope="col" class="number">{t('Tasks')}</th>
-            <th scope="col" class="number">{t('Round trip')}</th>
+            <th scope="col" class="number col-few">{t('Tasks')}</th>
+            <th scope="col" class="number col-few">{t('Speed')}</th>
+            <th scope="col" class="number col-link">{t('Link')}</th>
           </tr>
         }
         row={(node, i) => {
@@ -72,7 +73,8 @@ export function Nodes({ query }: { query: URLSearchParams }) {
                 <Bar label={t('Memory')} part={on?.memory ?? 0} of={node.memory} text={`${bytes(on?.memory ?? 0)} / ${bytes(node.memory)}`} />
               </td>
               <td class="number">{on?.tasks.length ?? 0}</td>
-              <td class="number">{node.rtt != null ? span(node.rtt) : '—'}</td>
+              <td class="number">{node.speed != null ? speed(node.speed) : '—'}</td>
+              <td class="number">{link(node) || '—'}</td>
             </tr>
           );
         }}
@@ -81,6 +83,9 @@ export function Nodes({ query }: { query: URLSearchParams }) {
     </div>
   );
 }
+
+/** The way between it and the controller, as far as it was measured. */
+const link = (node: Node) => (node.controller ? '' : [node.bandwidth != null && rate(node.bandwidth), node.rtt != null && span(node.rtt)].filter(Boolean).join(' · '));
 
 const Add = later(() => import('./add').then((part) => part.Add));
 
@@ -131,6 +136,14 @@ export function OneNode({ name }: { name: string }) {
           {node.heard != null ? t('{span} ago', { span: span(node.heard) }) : '—'}
           {node.rtt != null && `, ${t('round trip {span}', { span: span(node.rtt) })}`}
         </dd>
+        <dt>{t('Speed')}</dt>
+        <dd data-fact="speed">{node.speed != null ? speed(node.speed) : <span class="quiet">{t('not measured')}</span>}</dd>
+        {!node.controller && (
+          <>
+            <dt>{t('Link')}</dt>
+            <dd>{node.bandwidth != null ? t('{rate} to the controller', { rate: rate(node.bandwidth) }) : <span class="quiet">{t('not measured')}</span>}</dd>
+          </>
+        )}
         <dt>{t('Processors')}</dt>
         <dd>
           <Bar label={t('Processors')} part={on?.cores ?? 0} of={node.cores} text={`${cores(on?.cores ?? 0)} / ${cores(node.cores)}`} />

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { bytes, cores, rate, size, span, words } from './format';
+import { bytes, cores, rate, size, span, speed, words } from './format';
 import { visible, ROW } from './rows';
 import { natural, ran, select, type Choice } from './select';
 import { apply, taken } from './changes';
@@ -17,6 +17,7 @@ it('figures are shown as people read them', () => {
   expect([12, 1500, 125e6].map(rate)).toEqual(['12 B/s', '1.5 kB/s', '125 MB/s']);
   expect([0.2, 7.25, 250, 4200, 61_000, 7_260_000, 200_000_000].map(span)).toEqual(['0.20 ms', '7.3 ms', '250 ms', '4.2 s', '1 min 1 s', '2 h 1 min', '2 d 7 h']);
   expect([0.1 + 0.2, 4].map(cores)).toEqual(['0.3', '4']);
+  expect([1, 0.33, 9.96, 24].map(speed)).toEqual(['1.0x', '0.3x', '10x', '24x']);
 });
 
 it('sizes and arguments are read as they are typed', () => {

@@ -51,6 +51,13 @@ describe('every reason has its Chinese:', () => {
     const [, from] = /format!\("(it goes on from [^"]*)"/.exec(text('control/src/core/snapshots.rs'))!;
     expect(inChinese(`node1 was lost: ${filled(from!)}`)).toBe('node1 失联：从 7 秒前的快照继续运行');
   });
+  it('what cannot be done with a snapshot, and where a task cannot go', () => {
+    const files = ['control/src/core/snapshots.rs', 'control/src/core/moves.rs'];
+    const said = /(?:\bproblem\(\s*4\d\d,\s*|\bproblem\(\s*502,\s*|Some\()(?:format!\(\s*)?"((?:[^"\\]|\\[^])*)"|then\(\|\| format!\("([^"]*)"/g;
+    const all = files.flatMap((file) => [...text(file).matchAll(said)].map((found) => found[1] ?? found[2]!)).filter((one) => one !== 'no such task is known');
+    expect(all.length).toBeGreaterThan(9);
+    expect(all.map(filled).filter((one) => !inChinese(one))).toEqual([]);
+  });
   it('why a standby is synced, or not', () => {
     const all = shown('policy/src/reason.rs', 'Reason');
     // Parts that are put together.

@@ -88,7 +88,9 @@ async function send(set: SetRequest) {
   go(taken.tasks === 1 ? `/tasks/${encodeURIComponent(set.tasks[0]!.name)}` : `/tasks?set=${encodeURIComponent(taken.set)}`);
 }
 
-const FIRST = { name: '', image: '', args: '', cores: '1', memory: '256 MiB', count: '1', priority: '0', labels: '', env: '', deadline: '', estimate: '', gpu: false, local_only: false, standby: false };
+/** What a task goes on from when its node is lost: one of them. */
+type Lost = 'anew' | 'standby' | 'snapshot';
+const FIRST = { name: '', image: '', args: '', cores: '1', memory: '256 MiB', count: '1', priority: '0', labels: '', env: '', deadline: '', estimate: '', gpu: false, local_only: false, lost: 'anew' as Lost, every: '60' };
 type Typed = typeof FIRST;
 
 /** What the form says. */
@@ -105,7 +107,8 @@ function formed(typed: Typed): TaskRequest {
     gpu: typed.gpu,
     labels: typed.labels.split(/\s+/).filter(Boolean),
     local_only: typed.local_only,
-    standby: typed.standby,
+    standby: typed.lost === 'standby',
+    snapshot_every: typed.lost === 'snapshot' ? number(typed.every) : null,
     priority: number(typed.priority),
     count: number(typed.count),
     deadline: typed.deadline.trim() ? number(typed.deadline) : null,
@@ -138,7 +141,7 @@ function One({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
   }, [typed, schemas]);
   const known = useMemo(() => [...new Map([...tasks.values()].map((task) => [task.image, task])).values()].slice(-20), [tasks.size]);
   const fault = (field: string) => {
-    const one = said.find((one) => one.field.endsWith(`.${field}`) || one.field === field) ?? (touched.has(field) ? wrong.find((one) => one.field === field) : undefined);
+    const one = said.find((one) => one.field.endsWith(`.${field}`) || one.field === field) ?? (touched.has(field) || field === 'snapshot_every' ? wrong.find((one) => one.field === field) : undefined);
     return one && <span class="wrong" id={`wrong-${field}`} data-wrong={field}>{told(one.message)}</span>;
   };
   const input = (field: keyof Typed, label: string, rest: { placeholder?: string; mono?: boolean } = {}) => (
@@ -157,9 +160,14 @@ function One({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
       {fault(field)}
     </label>
   );
-  const box = (field: 'gpu' | 'local_only' | 'standby', label: string) => (
+  const box = (field: 'gpu' | 'local_only', label: string) => (
     <label class="inline">
       <input type="checkbox" checked={typed[field]} onChange={(e) => change({ [field]: e.currentTarget.checked })} /> {label}
+    </label>
+  );
+  const choice = (lost: Lost, label: string) => (
+    <label class="inline">
+      <input type="radio" name="lost" checked={typed.lost === lost} onChange={() => change({ lost })} /> {label}
     </label>
   );
   const submit = async (e: Event) => {
@@ -224,7 +232,26 @@ function One({ programs, schemas }: { programs: Chosen[]; schemas: Schemas }) {
           {box('local_only', t("It stays on the controller's node"))}
         </p>
       </details>
-      <p class="boxes">{box('standby', t('It keeps a warm standby on another node'))}</p>
+      <fieldset>
+        <legend>{t('When its node is lost')}</legend>
+        {choice('anew', t('it begins anew'))}
+        {choice('standby', t('it goes on from a warm standby on another node'))}
+        <div>
+          {choice('snapshot', t('it goes on from its last snapshot, one every so many seconds:'))}
+          <input
+            class="short"
+            name="snapshot_every"
+            aria-label={t('Seconds from one snapshot to the next')}
+            inputMode="decimal"
+            value={typed.every}
+            disabled={typed.lost !== 'snapshot'}
+            aria-invalid={fault('snapshot_every') ? true : undefined}
+            aria-describedby="wrong-snapshot_every"
+            onInput={(e) => change({ every: e.currentTarget.value })}
+          />
+        </div>
+        {fault('snapshot_every')}
+      </fieldset>
       <p class="actions">
         <button class="main" disabled={busy}>
           {t('Submit')}

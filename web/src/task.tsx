@@ -1,24 +1,28 @@
-// One task: what it is, what became of it, what it uses, and what it writes.
+// One task: what it is, what became of it, what it uses, its snapshots, and what it writes.
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { ask, follow, Problem, type Moment, type Node, type Task } from './api';
-import { Chart } from './chart';
-import { bytes, cores, rate, span, time } from './format';
+import { ask, follow, Problem, type Node, type Snapshot, type Task } from './api';
+import { bytes, cores, span, time } from './format';
 import { t, told } from './i18n';
 import { MoveTo } from './move';
 import { go } from './router';
 import { isOver, ran } from './select';
+import { capture, Snapshots, useSnapshots } from './snapshots';
 import { may, nodes, standbys, tasks, version } from './store';
+import { Timeline } from './timeline';
 import { Act, Dialog, StateBadge, Sure, Title, useNow } from './ui';
+import { Figures } from './usage';
 
 export function OneTask({ name }: { name: string }) {
   void version.value;
   const now = useNow(500);
   const [dialog, setDialog] = useState<'move' | 'delete' | 'protect' | undefined>();
   const task = tasks.get(name);
+  const album = useSnapshots(task);
   const close = () => setDialog(undefined);
   if (!task) return <Title text={name}><span class="quiet">{t('There is no task of this name.')}</span></Title>;
   const over = isOver(task.state);
   const pairs = standbys.value.filter((pair) => pair.task === name);
+  const guarded = pairs.length > 0 || task.standby != null;
   return (
     <>
       <Title text={task.name}>
@@ -29,6 +33,9 @@ export function OneTask({ name }: { name: string }) {
           <button disabled={task.state !== 'running'} onClick={() => setDialog('move')}>
             {t('Move to…')}
           </button>
+          <Act disabled={task.state !== 'running' || guarded} title={guarded ? t('It has a standby, which is up to date as it is.') : undefined} act={() => capture(name).then(album.look)}>
+            {t('Capture')}
+          </Act>
           {!over && (
             <Act act={() => ask('post', '/v1/tasks/{name}/cancel', { name })} done={t('Cancelled.')}>
               {t('Cancel')}
@@ -50,11 +57,12 @@ export function OneTask({ name }: { name: string }) {
           {over && <button onClick={() => setDialog('delete')}>{t('Delete')}</button>}
         </p>
       )}
-      <Facts task={task} now={now} />
+      <Facts task={task} snapshots={album.all} now={now} />
       <div class="two">
-        <Timeline task={task} now={now} />
+        <Timeline task={task} snapshots={album.all} now={now} />
         <Figures task={task} />
       </div>
+      <Snapshots task={task} album={album} now={now} />
       <Log key={task.attempt} name={name} state={task.state} />
       {dialog === 'move' && <MoveTo task={task} close={close} />}
       {dialog === 'protect' && <Protect task={task} close={close} />}
@@ -74,7 +82,8 @@ export function OneTask({ name }: { name: string }) {
   );
 }
 
-function Facts({ task, now }: { task: Task; now: number }) {
+function Facts({ task, snapshots, now }: { task: Task; snapshots: Snapshot[]; now: number }) {
+  const from = snapshots.find((snapshot) => snapshot.id === task.snapshot);
   const node = task.node && <a href={`/nodes/${encodeURIComponent(task.node)}`}>{task.node}</a>;
   const share = task.estimate && task.started != null && !isOver(task.state) ? ran(task, now) / (task.estimate * 1000) : undefined;
   return (
@@ -124,6 +133,17 @@ function Facts({ task, now }: { task: Task; now: number }) {
           <dd>{task.standby}</dd>
         </>
       )}
+      {(task.snapshot_every != null || task.snapshot != null) && (
+        <>
+          <dt>{t('Snapshots')}</dt>
+          <dd data-fact="snapshot">
+            {task.snapshot_every != null && t('one every {span}', { span: span(task.snapshot_every * 1000) })}
+            {task.snapshot_every != null && task.snapshot != null && ', '}
+            {task.snapshot != null && t('it went on from number {id}', { id: task.snapshot })}
+            {from && `, ${time(from.at, now)}`}
+          </dd>
+        </>
+      )}
       {task.status != null && (
         <>
           <dt>{t('Status')}</dt>
@@ -131,129 +151,6 @@ function Facts({ task, now }: { task: Task; now: number }) {
         </>
       )}
     </dl>
-  );
-}
-
-function Timeline({ task, now }: { task: Task; now: number }) {
-  const [all, setAll] = useState<Moment[]>([]);
-  useEffect(() => {
-    ask('get', '/v1/tasks/{name}/history', { name: task.name }).then(setAll, () => {});
-    // A change of any of these is a moment.
-  }, [task.name, task.state, task.node, task.why, task.attempt]);
-  return (
-    <section>
-      <h2>{t('What became of it')}</h2>
-      <Lanes all={all} now={now} />
-      <ol class="timeline" tabIndex={0}>
-        {all.map((moment, i) => (
-          <li key={i}>
-            <time dateTime={new Date(moment.at).toISOString()}>{time(moment.at, now)}</time>
-            <StateBadge state={moment.state} />
-            <span>
-              {moment.node && <b>{moment.node}</b>} {told(moment.why)}
-              {moment.attempt > 1 && <span class="quiet"> · {t('start {n}', { n: moment.attempt })}</span>}
-            </span>
-          </li>
-        ))}
-      </ol>
-    </section>
-  );
-}
-
-/** A lane for each node, in which the times are drawn that the task was there. */
-function Lanes({ all, now }: { all: Moment[]; now: number }) {
-  const names = [...new Set(all.map((moment) => (moment.state === 'waiting' ? '' : (moment.node ?? ''))))];
-  if (all.length < 2) return null;
-  const begin = all[0]!.at;
-  const end = isOver(all.at(-1)!.state) ? all.at(-1)!.at : now;
-  const whole = Math.max(1, end - begin);
-  const x = (at: number) => 90 + (500 * (at - begin)) / whole;
-  return (
-    <svg class="lanes" viewBox={`0 0 600 ${names.length * 24 + 4}`} aria-hidden="true">
-      {names.map((name, i) => (
-        <text key={name} x="0" y={i * 24 + 17}>
-          {name || t('waiting')}
-        </text>
-      ))}
-      {all.map((moment, i) => {
-        const y = names.indexOf(moment.state === 'waiting' ? '' : (moment.node ?? '')) * 24 + 6;
-        const until = all[i + 1]?.at ?? end;
-        return !isOver(moment.state) && <rect key={i} class={`is-${moment.state}`} x={x(moment.at)} y={y} width={Math.max(2, x(until) - x(moment.at))} height="14" rx="2" />;
-      })}
-    </svg>
-  );
-}
-
-const KEPT = 300;
-
-interface Sample {
-  at: number;
-  cpu: number | null;
-  memory: number | null;
-  age: number | null;
-  interval: number | null;
-  link: number | null;
-}
-
-/** What it uses: its node is asked every second while the page is looked at. */
-function Figures({ task }: { task: Task }) {
-  const [samples, setSamples] = useState<Sample[]>([]);
-  const alive = task.state === 'running' || task.state === 'moving';
-  const node = task.node;
-  useEffect(() => {
-    if (!alive || !node) return;
-    let last: { ran: number; at: number } | undefined;
-    let ended = false;
-    const look = async () => {
-      if (document.hidden) return;
-      const found = await ask('get', '/v1/nodes/{name}/tasks', { name: node }).catch(() => undefined);
-      const on = found?.find((one) => one.name === task.name);
-      if (!on || ended) return;
-      const at = Date.now();
-      const cpu = last && on.ran >= last.ran ? (on.ran - last.ran) / (at - last.at) : null;
-      last = { ran: on.ran, at };
-      const pair = standbys.value.find((pair) => pair.task === task.name);
-      const sample = { at: at / 1000, cpu, memory: on.memory, age: pair?.age ?? null, interval: pair?.interval ?? null, link: pair?.bandwidth ?? null };
-      // A chart of one point would have no width.
-      const blank = { at: sample.at - 60, cpu: null, memory: null, age: null, interval: null, link: null };
-      setSamples((was) => (was.length ? [...was.slice(1 - KEPT), sample] : [blank, sample]));
-    };
-    void look();
-    const timer = setInterval(look, 1000);
-    return () => {
-      ended = true;
-      clearInterval(timer);
-    };
-  }, [alive, node, task.name]);
-  const times = samples.map((sample) => sample.at);
-  const guarded = samples.some((sample) => sample.interval !== null || sample.age !== null);
-  const of = (key: Exclude<keyof Sample, 'at'>) => samples.map((sample) => sample[key]);
-  return (
-    <section>
-      <h2>{t('What it uses')}</h2>
-      {!samples.length ? (
-        <p class="quiet">{alive ? t('Its node is being asked.') : t('It does not run.')}</p>
-      ) : (
-        <>
-          <Chart title={t('Run time, seconds a second')} times={times} series={[{ label: t('run time'), colour: '--blue', values: of('cpu') }]} show={(n) => n.toFixed(2)} />
-          <Chart title={t('Memory')} times={times} series={[{ label: t('memory'), colour: '--green', values: of('memory') }]} show={bytes} />
-          {guarded && (
-            <>
-              <Chart
-                title={t('Standby')}
-                times={times}
-                series={[
-                  { label: t('age'), colour: '--amber', values: of('age') },
-                  { label: t('interval'), colour: '--blue', values: of('interval') },
-                ]}
-                show={span}
-              />
-              <Chart title={t('Link')} times={times} series={[{ label: t('measured'), colour: '--violet', values: of('link') }]} show={rate} />
-            </>
-          )}
-        </>
-      )}
-    </section>
   );
 }
 

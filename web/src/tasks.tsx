@@ -3,12 +3,15 @@ import { useMemo, useState } from 'preact/hooks';
 import { ask, type State, type Task } from './api';
 import { span } from './format';
 import { t, told, type Text } from './i18n';
-import { MoveTo } from './move';
+import { later } from './later';
 import { go } from './router';
 import { Rows, slot } from './rows';
 import { isOver, ran, select, STATES, type Choice, type Column } from './select';
 import { may, tasks, version } from './store';
 import { Act, Mark, say, StateBadge, Sure, Title, useNow } from './ui';
+
+// What the task page has, too.
+const MoveTo = later(() => import('./move').then((part) => part.MoveTo));
 
 const COLUMNS: [Column, Text][] = [
   ['name', 'Name'],
@@ -54,6 +57,7 @@ export function Tasks({ query }: { query: URLSearchParams }) {
   };
   const picked = [...chosen].map((name) => tasks.get(name)).filter((task) => task !== undefined);
   const alive = picked.filter((task) => !isOver(task.state));
+  const free = picked.filter((task) => task.state === 'running' && !task.standby);
   const over = picked.filter((task) => isOver(task.state));
   const each = async (of: Task[], deed: (name: string) => Promise<unknown>, done: string) => {
     const wrong: string[] = [];
@@ -121,6 +125,9 @@ export function Tasks({ query }: { query: URLSearchParams }) {
             <button disabled={picked.length !== 1 || picked[0]!.state !== 'running'} onClick={() => setMoving(picked[0])}>
               {t('Move to…')}
             </button>
+            <Act disabled={!free.length} act={() => each(free, (name) => ask('post', '/v1/tasks/{name}/snapshots', { name }), t('{n} snapshots are kept.', { n: free.length }))}>
+              {t('Capture')}
+            </Act>
             <button disabled={!over.length} onClick={() => setDeleting(true)}>
               {t('Delete')}
             </button>

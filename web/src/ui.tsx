@@ -80,8 +80,17 @@ const drop = (id: number) => (toasts.value = toasts.value.filter((toast) => toas
 export const complain = (e: unknown) => say(told(e instanceof Error ? e.message : String(e)), true);
 
 export function Toasts() {
+  const ref = useRef<HTMLDivElement>(null);
+  const newest = toasts.value.at(-1)?.id;
+  useEffect(() => {
+    const element = ref.current!;
+    // Over a dialog is only what has come to the top after it. A browser that has no popovers shows them below.
+    if (!element.showPopover) return;
+    if (element.matches(':popover-open')) element.hidePopover();
+    if (newest !== undefined) element.showPopover();
+  }, [newest]);
   return (
-    <div class="toasts" role="status" aria-live="polite">
+    <div class="toasts" role="status" aria-live="polite" ref={ref} popover="manual">
       {toasts.value.map((toast) => (
         <div key={toast.id} class={toast.bad ? 'toast is-bad' : 'toast'}>
           <span>{toast.text}</span>

@@ -247,7 +247,7 @@ fn a_task_with_a_standby_goes_on_when_its_node_is_lost() {
     up.check("night", &line);
     assert_eq!(task()["attempt"], 1, "{}", task());
     let shown = up.run(&["task", "night-steady"]).ok().stdout;
-    assert!(shown.contains(&format!("it went on here when {node} was lost")), "{shown}");
+    assert!(shown.contains(&format!("its standby here took over from {node}")), "{shown}");
 }
 
 #[test]

@@ -75,12 +75,13 @@ pub fn weigh(case: &Move, settings: &Settings) -> Verdict {
     let ratio = within(case.dirty, 0.0, 1e12) / bandwidth;
     let (mut copy, mut round) = (0.0, case.memory as f64 / bandwidth);
     for _ in 0..settings.rounds {
+        // The first is sent in any case while the task runs, however short it is; no more can be written anew than there is.
+        copy += round;
+        round *= ratio.min(1.0);
         // Rounds that do not shrink only fill the link.
         if round <= settings.downtime || ratio >= 0.9 {
             break;
         }
-        copy += round;
-        round *= ratio;
     }
     let downtime = round + latency;
     copy += downtime;
@@ -132,6 +133,13 @@ mod tests {
         assert!((verdict.copy - 11.111).abs() < 1e-9 && (verdict.downtime - 0.011).abs() < 1e-9, "{verdict:?}");
         assert!((verdict.gain - 45.005).abs() < 1e-9 && (verdict.cost - 1.121).abs() < 1e-9, "{verdict:?}");
         assert_eq!(verdict.to_string(), "move: gains 45.0 s, costs 1.1 s (11.1 s of copying, 11 ms standing still)");
+    }
+
+    #[test]
+    fn what_is_small_is_sent_before_it_stands_still_too() {
+        // 10 ms for all of it, of which a tenth is written meanwhile.
+        let verdict = weigh(&Move { memory: 1_000_000, ..CASE }, &Settings::default());
+        assert!((verdict.copy - 0.012).abs() < 1e-9 && (verdict.downtime - 0.002).abs() < 1e-9, "{verdict:?}");
     }
 
     #[test]

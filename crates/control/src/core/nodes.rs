@@ -351,7 +351,8 @@ impl Core {
                 (State::Running, TaskState::Running | TaskState::Moving) if !is_here => {
                     let from = task.node.as_deref().unwrap_or("another node");
                     if task.standby.as_deref() == Some(node) {
-                        task.why = format!("it went on here when {from} was lost");
+                        // That is not lost, perhaps: somebody has asked for it, or only the way between the two is gone.
+                        task.why = format!("its standby here took over from {from}");
                         // Which stands by in its turn when it is back.
                         task.standby = task.node.clone();
                     } else {
