@@ -208,6 +208,9 @@ pub const PROBE_MAX: u32 = 48 << 10;
 pub struct Sample {
     /// Bytes of its memories.
     pub memory: u64,
+    /// Of these, those in pages that are not as they were at first: what a move would send. None where that cannot be seen.
+    #[serde(default)]
+    pub touched: Option<u64>,
     /// Bytes of its memory that it has written to in a second, by whole pages; none where that cannot be seen at present: it moves,
     /// or has a standby that has not been told yet.
     pub dirty: Option<f64>,

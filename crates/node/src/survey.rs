@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wayfare_snapshot::PAGE_SIZE;
 use wayfare_store::program;
+use wayfare_transfer::pages::PageRange;
 use wayfare_transfer::source::Guest;
 
 /// How often the node's speed is measured when it is asked for first.
@@ -40,18 +41,18 @@ impl Agent {
         let entry = self.task(name)?;
         let live = entry.live()?;
         let (began, busy) = (Instant::now(), live.busy());
-        let dirty = match watched(&entry).await {
-            Some(memory) => Some(dirty_rate(memory).await?),
+        let (touched, dirty) = match watched(&entry).await {
+            Some(memory) => written(memory).await?,
             None => {
                 tokio::time::sleep(WHILE).await;
-                None
+                (None, None)
             }
         };
         let busy = busy.zip(live.busy()).map(|(before, now)| {
             (now.saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64().max(1e-3)).min(1.0)
         });
         let (memory, ran) = (live.memory(), live.ran().as_nanos() as u64);
-        Ok(Reply::Sampled { sample: Sample { memory, dirty, busy, ran } })
+        Ok(Reply::Sampled { sample: Sample { memory, touched, dirty, busy, ran } })
     }
 }
 
@@ -66,24 +67,28 @@ async fn watched(entry: &Entry) -> Option<(Memory, Option<tokio::sync::OwnedMute
     Some((Memory::new(watch), Some(moving)))
 }
 
-/// Bytes per second, by whole pages.
-async fn dirty_rate((memory, moving): (Memory, Option<tokio::sync::OwnedMutexGuard<()>>)) -> Result<f64> {
-    let (mut seen, began) = tokio::task::spawn_blocking(move || {
+/// Bytes that have been written to since the task's beginning, where that can be seen, and bytes per second; by whole pages.
+async fn written(
+    (memory, moving): (Memory, Option<tokio::sync::OwnedMutexGuard<()>>),
+) -> Result<(Option<u64>, Option<f64>)> {
+    // Whoever is the first to look sees all; others what is new.
+    let is_first = moving.is_some();
+    let bytes = |ranges: &[PageRange]| ranges.iter().map(|range| range.count).sum::<u64>() * PAGE_SIZE as u64;
+    let (mut seen, touched, began) = tokio::task::spawn_blocking(move || {
         let mut seen = memory.watched();
         // From here on writes are noted.
-        seen.dirty();
-        (seen, Instant::now())
+        let touched = bytes(&seen.dirty());
+        (seen, touched, Instant::now())
     })
     .await?;
     tokio::time::sleep(WHILE).await;
     let dirty = tokio::task::spawn_blocking(move || {
         let took = began.elapsed();
-        let pages: u64 = seen.dirty().iter().map(|range| range.count).sum();
-        (pages * PAGE_SIZE as u64) as f64 / took.as_secs_f64()
+        bytes(&seen.dirty()) as f64 / took.as_secs_f64()
     })
     .await?;
     drop(moving);
-    Ok(dirty)
+    Ok((is_first.then_some(touched), Some(dirty)))
 }
 
 /// So many bytes.

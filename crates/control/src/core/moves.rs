@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wayfare_api::{DestinationView, Moved, Problem, TaskState};
 use wayfare_cluster::control::Sample;
 use wayfare_sched::migrate::{self, Move, Settings, Verdict};
-use wayfare_sched::{Estimate, Link};
+use wayfare_sched::{Estimate, Link, Refusal};
 use wayfare_transfer::TaskId;
 
 /// Moves for gain that are weighed, or under way, at once: each takes something of two nodes and of the link.
@@ -19,6 +19,12 @@ const AT_ONCE: usize = 4;
 const SETTLED: Duration = Duration::from_secs(15);
 /// Bytes per second that are taken for granted where nothing has been seen.
 const BANDWIDTH: f64 = 1.5e9 / 8.0;
+
+/// How often something has to go one way, or the other, while a task stands still: it is asked for, sent, and the word that it runs there
+/// comes back.
+const WORDS: u64 = 3;
+/// Nanoseconds that stopping it and setting it going take.
+const STILL: u64 = 1_500_000;
 
 /// Who may move for gain.
 #[derive(Default)]
@@ -78,6 +84,13 @@ impl Core {
             return Some(format!("{to} is lost"));
         }
         if let Some(why) = member.lacks_for_move(&self.me, task) {
+            let why = match why {
+                Refusal::Cordoned => "it is cordoned".into(),
+                Refusal::NotLocal => "the task is to stay on the controller's node".into(),
+                Refusal::NoGpu => "it has no GPU".into(),
+                Refusal::NoLabel(label) => format!("it lacks the label {label}"),
+                other => other.to_string(),
+            };
             return Some(format!("{to} cannot have {name}: {why}"));
         }
         let view = self.node(member);
@@ -182,6 +195,7 @@ impl Core {
     fn verdict(&self, task: &Task, from: &str, to: &str, sample: &Sample) -> Verdict {
         let work = self.demand(task).work;
         let (here, there) = (self.speed_of(from), self.speed_of(to));
+        let link = self.link_between(from, to);
         // What a task waits for does not come sooner on a faster node.
         let busy = sample.busy.unwrap_or(1.0);
         let left = Estimate { seconds: work.left(task.work_done(here, super::clock())) * busy, ..work };
@@ -190,10 +204,10 @@ impl Core {
             here,
             there,
             wait: 0.0,
-            memory: sample.memory,
+            memory: sample.touched.unwrap_or(sample.memory),
             // Of what cannot be seen the worst is thought: all of it, each second.
             dirty: sample.dirty.unwrap_or(sample.memory as f64),
-            link: self.link_between(from, to),
+            link: Link { latency: WORDS * link.latency + STILL, ..link },
         };
         migrate::weigh(&case, &Settings::default())
     }

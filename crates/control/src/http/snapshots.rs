@@ -114,7 +114,7 @@ async fn look(app: &App, name: &str) -> Result<Sample, Failed> {
     (status = 200, body = UsageView),
 ))]
 pub(super) async fn usage(State(app): State<App>, Named(name): Named<String>) -> Result<Json<UsageView>, Failed> {
-    let Sample { memory, dirty, busy, ran } = look(&app, &name).await?;
+    let Sample { memory, dirty, busy, ran, .. } = look(&app, &name).await?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     Ok(Json(UsageView { at, memory, dirty, busy, ran: ran as f64 / 1e6 }))
 }
