@@ -29,6 +29,9 @@ pub fn run(command: NodeCommand) -> Result<ExitCode> {
         NodeCommand::Drain(args) => sets::drain(&args),
         NodeCommand::Label(args) => sets::label(&args),
         NodeCommand::Rm(args) => sets::forget(&args),
+        NodeCommand::Speed { runs } => {
+            output::print(&format!("{}\n", wayfare_node::speed::measure(runs.into())?))
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -121,6 +124,7 @@ fn serve(args: Serve) -> Result<()> {
             memory: args.memory,
             cpus: args.cpus,
             keep: args.keep,
+            measure: std::env::current_exe().ok(),
         };
         let agent = Agent::open(dirs, settings)?;
         let identity = agent.identity()?;

@@ -68,6 +68,7 @@ async fn serve(args: &Up, dirs: Dirs) -> Result<()> {
         memory: args.memory,
         cpus: Some(cpus),
         keep: None,
+        measure: std::env::current_exe().ok(),
     };
     let agent = Agent::open(dirs, settings)?;
     let server = wayfare_node::serve(agent.clone(), &args.listen.to_string()).await?;

@@ -33,6 +33,8 @@ const START: Duration = Duration::from_secs(120);
 const SNAPSHOT: Duration = Duration::from_secs(600);
 /// Between two looks at how fast bytes come from a node.
 const PROBE: Duration = Duration::from_secs(60);
+/// Between two questions to a node how fast it is: for that it has to work a little.
+const PROFILE: Duration = Duration::from_secs(600);
 /// Questions by which that is seen.
 const PROBES: usize = 3;
 /// Words to nodes that are under way at once.
@@ -69,7 +71,7 @@ async fn info(agent: &Arc<Agent>, node: &str) -> Result<NodeInfo> {
 /// Follows a node: what it has, and what becomes of the tasks there.
 async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
     let (mut heard, mut looked, mut seen, mut is_there) = (Instant::now(), Instant::now(), 0, false);
-    let (mut is_bare, mut probed) = (false, Instant::now());
+    let (mut is_bare, mut probed, mut profiled) = (false, Instant::now(), Instant::now());
     loop {
         let asked = async {
             if !is_there || looked.elapsed() > LOOK_CLOSELY {
@@ -82,7 +84,11 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
                 }
                 if !is_bare && (!is_there || probed.elapsed() > PROBE) {
                     probed = Instant::now();
-                    tokio::spawn(survey(agent.clone(), node.clone(), core.clone()));
+                    let is_whole = !is_there || profiled.elapsed() > PROFILE;
+                    if is_whole {
+                        profiled = Instant::now();
+                    }
+                    tokio::spawn(survey(agent.clone(), node.clone(), is_whole, core.clone()));
                 }
                 core.send(Command::Looked { info, rtt }).await?;
             }
@@ -115,12 +121,13 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
     }
 }
 
-/// Measures a node: how fast it is, what it has, and how fast bytes come from it. Beside everything else: nothing waits for it.
-async fn survey(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
+/// Measures a node: how fast bytes come from it, and, if that is asked, how fast it is and what it has. Beside everything else: nothing waits for it.
+async fn survey(agent: Arc<Agent>, node: String, is_whole: bool, core: mpsc::Sender<Command>) {
     let mut survey = Survey { bandwidth: bandwidth(&agent, &node).await, ..Survey::default() };
     // One that is of an older version has no word for it.
-    if let Ok(Ok(Reply::Profile { speed, images })) =
-        tokio::time::timeout(START, agent.ask_node(&node, Request::Profile)).await
+    if is_whole
+        && let Ok(Ok(Reply::Profile { speed, images })) =
+            tokio::time::timeout(START, agent.ask_node(&node, Request::Profile)).await
     {
         (survey.speed, survey.images) = (Some(speed), Some(images));
     }

@@ -48,6 +48,9 @@ pub struct Settings {
     pub cpus: Option<u32>,
     /// Bytes of pages of tasks that have left and may come back.
     pub keep: Option<u64>,
+    /// The program whose `node speed` says how fast this machine is: in a process of its own, the compiler is gone again when that is
+    /// known, and does not stay in the agent's memory. Without one the agent measures itself.
+    pub measure: Option<PathBuf>,
 }
 
 /// A task of this node, or one that was.

@@ -48,7 +48,7 @@ mod service;
 mod shared;
 pub mod snapshots;
 mod spans;
-mod speed;
+pub mod speed;
 mod standby;
 mod survey;
 mod task;

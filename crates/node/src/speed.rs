@@ -23,7 +23,7 @@ const OF_SPEED_1: f64 = 1.5e8;
 ///
 /// # Errors
 /// When the program cannot be run.
-pub(crate) fn measure(runs: usize) -> Result<f64> {
+pub fn measure(runs: usize) -> Result<f64> {
     let options = Options { canonical_nan: false };
     // It is not kept among the programs that people run.
     let key = wayfare_store::locations::key()?;

@@ -50,6 +50,13 @@ pub enum NodeCommand {
     /// Have the controller forget a node on which nothing runs; its membership ends
     #[command(after_help = "Examples:\n  wayfare node drain node2\n  wayfare node rm node2")]
     Rm(Marked),
+    /// Print how many times as fast as a node of speed 1 this machine runs tasks
+    #[command(hide = true)]
+    Speed {
+        /// How often it is tried; the fastest counts
+        #[arg(default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=100))]
+        runs: u8,
+    },
 }
 
 /// A node of the controller's.
