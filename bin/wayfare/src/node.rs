@@ -29,9 +29,7 @@ pub fn run(command: NodeCommand) -> Result<ExitCode> {
         NodeCommand::Drain(args) => sets::drain(&args),
         NodeCommand::Label(args) => sets::label(&args),
         NodeCommand::Rm(args) => sets::forget(&args),
-        NodeCommand::Speed { runs } => {
-            output::print(&format!("{}\n", wayfare_node::speed::measure(runs.into())?))
-        }
+        NodeCommand::Speed { runs } => output::print(&format!("{}\n", wayfare_node::speed::measure(runs.into())?)),
     }?;
     Ok(ExitCode::SUCCESS)
 }
