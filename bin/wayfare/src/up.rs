@@ -73,7 +73,8 @@ async fn serve(args: &Up, dirs: Dirs) -> Result<()> {
     let agent = Agent::open(dirs, settings)?;
     let server = wayfare_node::serve(agent.clone(), &args.listen.to_string()).await?;
     let controller =
-        Controller::open(agent.clone(), &root, args.api, wayfare_control::Settings::new(args.tls, args.stay)).await?;
+        Controller::open(agent.clone(), &root, args.api, wayfare_control::Settings { tls: args.tls, stay: args.stay })
+            .await?;
     let url = controller.url()?;
     let (stop, mut stopping) = tokio::sync::watch::channel(false);
     let mut node_stopping = stop.subscribe();

@@ -211,8 +211,8 @@ pub struct Sample {
     /// Of these, those in pages that are not as they were at first: what a move would send. None where that cannot be seen.
     #[serde(default)]
     pub touched: Option<u64>,
-    /// Bytes of its memory that it has written to in a second, by whole pages; none where that cannot be seen at present: it moves,
-    /// or has a standby that has not been told yet.
+    /// Bytes of its memory that it has written to in a second, by whole pages; none where that cannot be seen: it moves, or its kernel
+    /// does not note writes.
     pub dirty: Option<f64>,
     /// Processors that it keeps busy, 0 to 1; none where the kernel does not say.
     pub busy: Option<f64>,
@@ -285,8 +285,6 @@ pub enum Reply {
         snapshot: u64,
         /// Bytes of the log.
         log: u64,
-        /// The task's epoch.
-        epoch: u64,
     },
     /// What the task takes.
     Sampled {

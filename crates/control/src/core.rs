@@ -23,6 +23,7 @@ use crate::trace::{self, Place};
 use anyhow::Result;
 use nodes::Member;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
@@ -103,7 +104,8 @@ impl Core {
         hub: Hub,
         metrics: Arc<Metrics>,
         doer: mpsc::UnboundedSender<Doing>,
-        settings: &crate::Settings,
+        stay: bool,
+        snapshots: PathBuf,
     ) -> Result<Core> {
         let mut history = History::default();
         for (image, args, seconds) in store.runs()? {
@@ -132,8 +134,8 @@ impl Core {
             guarding: HashMap::new(),
             takeovers: HashMap::new(),
             pictured: BTreeSet::new(),
-            album: snapshots::Album::open(&store, settings.snapshots.clone())?,
-            balance: moves::Balance::new(settings.stay),
+            album: snapshots::Album::open(&store, snapshots)?,
+            balance: moves::Balance::new(stay),
             sizes: HashMap::new(),
             collecting: HashSet::new(),
             missing: HashSet::new(),

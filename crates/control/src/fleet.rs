@@ -121,7 +121,8 @@ async fn follow(agent: Arc<Agent>, node: String, core: mpsc::Sender<Command>) {
     }
 }
 
-/// Measures a node: how fast bytes come from it, and, if that is asked, how fast it is and what it has. Beside everything else: nothing waits for it.
+/// Measures a node: how fast bytes come from it, and, if that is asked, how fast it is and what it has. Beside everything else: nothing
+/// waits for it.
 async fn survey(agent: Arc<Agent>, node: String, is_whole: bool, core: mpsc::Sender<Command>) {
     let mut survey = Survey { bandwidth: bandwidth(&agent, &node).await, ..Survey::default() };
     // One that is of an older version has no word for it.
@@ -202,7 +203,8 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
         Deed::Launch { node, number, task, from } => {
             let id = task.id;
             let is_gone = from.as_ref().is_some_and(|kept| !kept.snapshot.exists() || !kept.log.exists());
-            let launched = tokio::time::timeout(START, agent.launch_at(&node, *task, from)).await;
+            let patience = if from.is_some() { SNAPSHOT } else { START };
+            let launched = tokio::time::timeout(patience, agent.launch_at(&node, *task, from)).await;
             let result = match launched {
                 _ if is_gone => Start::Refused("the snapshot that it is to go on from is gone".into()),
                 Ok(Ok(Ok(()))) => Start::Done,
@@ -229,7 +231,7 @@ async fn act_once(agent: &Arc<Agent>, (logs, snapshots): (&Path, &Path), deed: D
             let made =
                 tokio::time::timeout(SNAPSHOT, agent.snapshot_of(&order.node, &order.name, order.memory, &to)).await;
             let made = match made {
-                Ok(Ok((bytes, _))) => Ok(bytes),
+                Ok(Ok(bytes)) => Ok(bytes),
                 Ok(Err(e)) => Err(format!("{e:#}")),
                 Err(_) => Err(format!("{} does not answer", order.node)),
             };

@@ -61,21 +61,12 @@ pub fn access_file(root: &Path) -> PathBuf {
 }
 
 /// How a controller works.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// TLS is spoken, even where only this machine's users come.
     pub tls: bool,
     /// Tasks stay on their nodes though they would end sooner on others.
     pub stay: bool,
-    /// Where snapshots are.
-    snapshots: PathBuf,
-}
-
-impl Settings {
-    /// As a user has it.
-    pub fn new(tls: bool, stay: bool) -> Settings {
-        Settings { tls, stay, snapshots: PathBuf::new() }
-    }
 }
 
 /// The API's description, as `/openapi.json` has it.
@@ -112,7 +103,7 @@ impl Controller {
         let store = Store::open(&dir.join("controller.db"))?;
         let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
         let (me, address) = (agent.identity()?, listener.local_addr()?);
-        let settings = Settings { snapshots: dir.join("snapshots"), ..settings };
+        let snapshots = dir.join("snapshots");
         let tls = settings.tls || !address.ip().is_loopback();
         let tls = tls.then(|| Tls::open(&dir, &me.cluster, address.ip())).transpose()?;
         let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
@@ -120,21 +111,9 @@ impl Controller {
         let tokens = http::Tokens::open(&store, &access_file(root), Access { url, token: String::new(), ca })?;
         let (hub, metrics) = (Hub::new(), Arc::new(Metrics::new()));
         let (doer, deeds) = mpsc::unbounded_channel();
-        let core = Core::open(store, me.name, hub.clone(), metrics.clone(), doer, &settings)?;
+        let core = Core::open(store, me.name, hub.clone(), metrics.clone(), doer, settings.stay, snapshots.clone())?;
         let commands = mpsc::channel(COMMANDS);
-        Ok(Controller {
-            agent,
-            core,
-            commands,
-            hub,
-            metrics,
-            deeds,
-            logs,
-            snapshots: settings.snapshots,
-            listener,
-            tokens,
-            tls,
-        })
+        Ok(Controller { agent, core, commands, hub, metrics, deeds, logs, snapshots, listener, tokens, tls })
     }
 
     /// Where its API is, as a URL.

@@ -341,7 +341,7 @@ fn info(agent: &Agent, entry: &Arc<Entry>) -> TaskInfo {
 
 /// Sends a snapshot, and its log.
 async fn snapshot(made: Made, asker: &mut Asker) -> Result<()> {
-    asker.say(&Reply::Snapshot { snapshot: made.len.0, log: made.len.1, epoch: made.epoch }).await?;
+    asker.say(&Reply::Snapshot { snapshot: made.len.0, log: made.len.1 }).await?;
     let mut buffer = vec![0; 256 << 10];
     for (file, len) in [(made.snapshot, made.len.0), (made.log, made.len.1)] {
         let mut file = tokio::fs::File::from_std(file).take(len);

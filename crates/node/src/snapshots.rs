@@ -1,7 +1,7 @@
 //! Snapshots of tasks that a controller keeps: made here and sent to it, and brought here to go on from. What goes with one is the
 //! log that the task had written by then, so that whoever reads its output finds every byte once.
 
-use crate::agent::{Agent, lock, wanted};
+use crate::agent::{Agent, lock};
 use crate::capacity::Need;
 use crate::control::{Reply, Request};
 use crate::dirs::Dirs;
@@ -14,7 +14,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tracing::Instrument;
 use wayfare_snapshot::Digest;
@@ -49,7 +48,6 @@ pub(crate) struct Made {
     pub(crate) log: File,
     /// Bytes of both.
     pub(crate) len: (u64, u64),
-    pub(crate) epoch: u64,
 }
 
 impl Agent {
@@ -73,20 +71,19 @@ impl Agent {
         let made = Made {
             len: (snapshot.metadata()?.len(), log),
             log: File::open(&of_log).with_context(|| of_log.display().to_string())?,
-            epoch: entry.epoch.load(Ordering::SeqCst),
             snapshot,
         };
         Ok(made)
     }
 
     /// Has a snapshot made of a task that runs on a node, which may be this one, and that may have so much memory; puts it where it is
-    /// to be kept. Gives its length and the task's epoch.
+    /// to be kept. Gives its length.
     ///
     /// # Errors
     /// What the node says, that it is not there, or that the disk does not take it. Nothing is kept then.
-    pub async fn snapshot_of(&self, node: &str, name: &str, memory: u64, to: &Kept) -> Result<(u64, u64)> {
+    pub async fn snapshot_of(&self, node: &str, name: &str, memory: u64, to: &Kept) -> Result<u64> {
         let (reply, mut stream) = self.ask_as_user(node, Request::Snapshot { name: name.into() }).await?;
-        let Reply::Snapshot { snapshot, log, epoch } = reply else { bail!("it answered something else") };
+        let Reply::Snapshot { snapshot, log } = reply else { bail!("it answered something else") };
         let fits = snapshot <= most(Some(memory)) && log <= LOG;
         ensure!(fits, "a snapshot of {snapshot} bytes, with {log} of a log, is more than the task can have");
         let first = receive(&mut stream, snapshot, &to.snapshot).await?;
@@ -94,7 +91,7 @@ impl Agent {
         // A snapshot without its log is of no use, and the other way about: the snapshot's name is what counts.
         second.commit()?;
         first.commit()?;
-        Ok((snapshot, epoch))
+        Ok(snapshot)
     }
 
     /// Lets a task run on from what has been brought for it: once, however often it is said.
@@ -140,18 +137,13 @@ impl Agent {
         if self.db.record(spec.id)?.is_some() {
             return Ok(());
         }
-        self.has_program(&spec)?;
-        // What is kept is kept: this is one more name for it, or a copy.
+        ensure!(program::has_module(spec.module.parse()?), "the program of {} is not here", spec.name);
+        // What is kept stays as it is: the task writes on in its log.
         let brought = brought(&self.dirs, spec.id);
         for (from, to) in [(&kept.snapshot, &brought.snapshot), (&kept.log, &brought.log)] {
             std::fs::copy(from, to).with_context(|| from.display().to_string())?;
         }
         self.go_on_from(spec, &brought)
-    }
-
-    fn has_program(&self, spec: &Spec) -> Result<()> {
-        let found = program::from_digest(spec.module.parse()?, &wanted(spec.canonical_nan)?)?;
-        found.with_context(|| format!("the program of {} is not here", spec.name)).map(|_| ())
     }
 }
 
@@ -227,7 +219,7 @@ pub(crate) async fn launched(agent: &Arc<Agent>, spec: Spec, link: &mut Link) ->
     if agent.db.record(spec.id)?.is_some() {
         return Ok(Reply::Started { name });
     }
-    if program::kept_module(digest)?.is_none() {
+    if !program::has_module(digest) {
         let wasm = crate::compiler::receive(link, digest).await?;
         tokio::task::spawn_blocking(move || crate::agent::keep_program(&wasm)).await??;
     }

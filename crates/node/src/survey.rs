@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wayfare_engine::Method;
 use wayfare_snapshot::PAGE_SIZE;
 use wayfare_store::program;
 use wayfare_transfer::pages::PageRange;
@@ -69,14 +70,15 @@ fn measured(program: Option<&Path>, runs: usize) -> Result<f64> {
     by_other.map_or_else(|| speed::measure(runs), Ok)
 }
 
-/// The memory of a task, to be looked at without being in the way of anybody; none while it moves.
+/// The memory of a task, to be looked at without being in the way of anybody; none while it moves, and where all of it would have to
+/// be read to see what was written.
 async fn watched(entry: &Entry) -> Option<(Memory, Option<tokio::sync::OwnedMutexGuard<()>>)> {
     let shared = entry.shared.lock().await.upgrade();
     if let Some(shared) = shared {
         return Some((shared.whole_memory(), None));
     }
     let moving = entry.moving.clone().try_lock_owned().ok()?;
-    let watch = entry.live().ok()?.watch().ok()?;
+    let watch = entry.live().ok()?.watch().ok().filter(|watch| watch.method() == Method::Kernel)?;
     Some((Memory::new(watch), Some(moving)))
 }
 

@@ -118,6 +118,8 @@ struct Run {
     /// Seconds at speed 1 that are done when it begins there.
     done: f64,
     begins: Nanos,
+    /// Seconds for which it is held up before it leaves: copied while it runs, and standing still.
+    held_up: f64,
     /// Where in the plan it stands.
     place: usize,
     /// What is said of it that is of an earlier stay does not count.
@@ -165,7 +167,8 @@ pub fn drive_with(
             let fetch = (end - now).saturating_sub(run(tasks[index as usize].seconds().max(1e-3)));
             let end = units::end(now, fetch, run(actual[index as usize]));
             events.push(Reverse((end, task, 0, Event::Ended)));
-            runs.insert(task, Run { at, done: 0.0, begins: now + fetch, place: plan.placements.len(), stay: 0 });
+            let (begins, place) = (now + fetch, plan.placements.len());
+            runs.insert(task, Run { at, done: 0.0, begins, held_up: 0.0, place, stay: 0 });
             plan.placements.push(Placement { task, node: node.id, index, at, start: now, end, reason });
         }
         let chances = if moves.is_some() { engine.chances(8) } else { Vec::new() };
@@ -180,9 +183,10 @@ pub fn drive_with(
             let memory = tasks[indices[&chance.task] as usize].memory;
             let Chance { left, here, there, .. } = chance;
             let verdict = migrate::weigh(&Move { left, here, there, wait: 0.0, memory, dirty, link }, &weighing);
-            if let Some(run) = runs.get(&chance.task).filter(|_| verdict.go)
+            if let Some(run) = runs.get_mut(&chance.task).filter(|_| verdict.go)
                 && engine.handle_moving(now, chance.task, chance.to)
             {
+                run.held_up = verdict.cost;
                 let there = now + units::nanos(verdict.copy);
                 events.push(Reverse((there, chance.task, run.stay, Event::Moved(chance.to))));
             }
@@ -201,10 +205,8 @@ pub fn drive_with(
                     continue;
                 }
                 moved += 1;
-                let weighing = moves.map_or(migrate::Settings::default(), |moves| moves.weighing);
-                let lost = 1.0 - weighing.slowdown;
-                run.done +=
-                    units::seconds(now.saturating_sub(run.begins)) * cluster.nodes[run.at as usize].speed() * lost;
+                let ran = (units::seconds(now.saturating_sub(run.begins)) - run.held_up).max(0.0);
+                run.done += ran * cluster.nodes[run.at as usize].speed();
                 (run.at, run.begins, run.stay) = (places[&to], now, run.stay + 1);
                 let node = &cluster.nodes[run.at as usize];
                 (plan.placements[run.place].node, plan.placements[run.place].at) = (to, run.at);

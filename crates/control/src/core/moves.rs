@@ -140,11 +140,14 @@ impl Core {
     pub(super) fn look_for_moves(&mut self) {
         let now = Instant::now();
         self.balance.settled.retain(|_, until| *until > now);
+        // What is over, and perhaps forgotten, is not said to have moved or stayed.
+        let runs = |number: &u64| self.tasks.get(number).is_some_and(|task| !task.state.is_over());
+        self.balance.busy.retain(runs);
+        self.balance.by_hand.retain(runs);
         let room = AT_ONCE.saturating_sub(self.balance.busy.len());
         if self.balance.is_off || room == 0 {
             return;
         }
-        self.balance.by_hand.retain(|number| self.tasks.get(number).is_some_and(|task| !task.state.is_over()));
         for chance in self.engine.chances(2 * AT_ONCE) {
             let number = chance.task.0;
             let named = |id| self.nodes.values().find(|m| m.id == id && m.speed.is_some());

@@ -129,6 +129,9 @@ impl Core {
         if let Some(standby) = &task.standby {
             return Err(problem(409, format!("{name} has a standby on {standby}, which is up to date as it is")));
         }
+        if self.album.made.get(&number).is_some_and(|(_, is_under_way)| *is_under_way) {
+            return Err(problem(409, format!("a snapshot of {name} is being made: ask again in a moment")));
+        }
         let by_hand = self.album.of.get(&number).into_iter().flatten().filter_map(|id| self.album.all.get(id));
         if by_hand.filter(|snapshot| snapshot.by_hand).count() >= BY_HAND {
             return Err(problem(409, format!("{BY_HAND} snapshots of {name} are kept: remove one first")));

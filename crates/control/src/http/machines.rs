@@ -110,14 +110,19 @@ pub(super) async fn drain(
 ) -> Result<Json<Vec<String>>, Failed> {
     who.may(Role::Admin)?;
     let moves = app.ask(|answer| Command::Drain { node: node.clone(), answer }).await?;
-    let mut moved = Vec::new();
-    for Leaving { name, to, guarded } in moves {
-        match carry(&app.agent, &app.core, &name, &node, &to, guarded).await {
-            Ok(_) => moved.push(format!("{name} to {to}")),
-            // It may have ended meanwhile.
-            Err(e) => tracing::warn!(task = %name, "is not moved away from {node}: {e:#}"),
+    // Whoever asks may go away: room is kept for all of them, and the moves go on.
+    let moving = tokio::spawn(async move {
+        let mut moved = Vec::new();
+        for Leaving { name, to, guarded } in moves {
+            match carry(&app.agent, &app.core, &name, &node, &to, guarded).await {
+                Ok(_) => moved.push(format!("{name} to {to}")),
+                // It may have ended meanwhile.
+                Err(e) => tracing::warn!(task = %name, "is not moved away from {node}: {e:#}"),
+            }
         }
-    }
+        moved
+    });
+    let moved = moving.await.map_err(|e| failed(500, format!("the moves broke off: {e}")))?;
     Ok(Json(moved))
 }
 

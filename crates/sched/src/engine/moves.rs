@@ -1,15 +1,18 @@
 //! Tasks that run, and nodes that are other than was thought: moves, chances for moves that pay, and nodes that change.
 
+use super::fleet::Class;
 use super::{Engine, Running};
 use crate::Nanos;
 use crate::model::{Estimate, ImageId, Link, Node, NodeId, TaskId};
 use crate::units::{seconds, within};
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
-use core::cmp::Ordering;
+use core::cmp::Reverse;
 
 /// Tasks of each node class that are looked at for a move: as many of those that will end last as of those that should have ended.
 const LOOK: usize = 4;
+/// Tasks of which it is reckoned what they have left, at most.
+const CLOSELY: usize = 64;
 
 /// How many times as fast a node must be: speeds are measured to some ten per cent.
 const FASTER: f64 = 1.25;
@@ -152,52 +155,50 @@ impl Engine {
     }
 
     /// Tasks that run, and nodes on which they would end sooner, those that would gain most first: at most so many, each task and each
-    /// node once. To be asked when nothing is left to be started: room for what waits is not to be given away. Costs
-    /// O(classes^2 log n), and nothing where all nodes are equally fast.
+    /// node once. To be asked when nothing is left to be started: room for what waits is not to be given away. Costs O(classes log n),
+    /// and next to nothing where all nodes are equally fast.
     pub fn chances(&self, most: usize) -> Vec<Chance> {
-        let mut found = Vec::new();
-        for (c, class) in self.fleet.classes.iter().enumerate() {
-            if class.find_free((1, 0)).is_none() {
-                continue;
-            }
-            for d in (0..self.fleet.classes.len()).filter(|d| *d != c) {
-                if self.fleet.classes[d].sample.speed() * FASTER < class.sample.speed() {
-                    found.extend(self.candidates(d as u32).filter_map(|id| self.chance(id, c)));
-                }
-            }
-        }
-        found.sort_by(|a, b| b.gain().partial_cmp(&a.gain()).unwrap_or(Ordering::Equal).then(a.task.cmp(&b.task)));
-        let (mut tasks, mut nodes) = (BTreeSet::new(), BTreeSet::new());
-        found.retain(|chance| !tasks.contains(&chance.task) && nodes.insert(chance.to) && tasks.insert(chance.task));
+        let speed = |class: usize| self.fleet.classes[class].sample.speed();
+        let has_room = |class: &usize| self.fleet.classes[*class].find_free((1, 0)).is_some();
+        let mut open: Vec<usize> = (0..self.fleet.classes.len()).filter(has_room).collect();
+        open.sort_by(|a, b| speed(*b).total_cmp(&speed(*a)));
+        let Some(&fastest) = open.first() else { return Vec::new() };
+        // How far from its end each is thought to be, one way or the other, tells which are worth a closer look.
+        let slow = (0..self.fleet.classes.len()).filter(|d| speed(*d) * FASTER < speed(fastest));
+        let mut looked: Vec<(Nanos, TaskId)> = slow.flat_map(|d| self.candidates(d as u32)).collect();
+        looked.sort_unstable_by_key(|(left, task)| (Reverse(*left), *task));
+        looked.dedup_by_key(|(_, task)| *task);
+        looked.truncate(CLOSELY);
+        let mut nodes = BTreeSet::new();
+        let chance = |(_, task): (Nanos, TaskId)| self.chance(task, &open, &mut nodes);
+        let mut found: Vec<Chance> = looked.into_iter().filter_map(chance).collect();
+        found.sort_by(|a, b| b.gain().total_cmp(&a.gain()).then(a.task.cmp(&b.task)));
         found.truncate(most);
         found
     }
 
-    /// Of a class, those that will end last, and those that should have ended and may have much left.
-    fn candidates(&self, class: u32) -> impl Iterator<Item = TaskId> {
+    /// Of a class, those that will end last, and those that should have ended and may have much left: with the time to or from then.
+    fn candidates(&self, class: u32) -> impl Iterator<Item = (Nanos, TaskId)> {
         let all = || self.ending.range((class, 0, TaskId(0))..=(class, Nanos::MAX, TaskId(u64::MAX)));
         let late = all().take(LOOK).filter(|ending| ending.1 <= self.now);
-        all().rev().take(LOOK).chain(late).map(|ending| ending.2)
+        all().rev().take(LOOK).chain(late).map(|ending| (ending.1.abs_diff(self.now), ending.2))
     }
 
-    fn chance(&self, id: TaskId, class: usize) -> Option<Chance> {
+    /// The fastest node that has room for a task, of those that are faster enough and that no other is to have.
+    fn chance(&self, id: TaskId, open: &[usize], nodes: &mut BTreeSet<NodeId>) -> Option<Chance> {
         let task = self.tasks.get(&id).filter(|task| !task.cancelled)?;
         let running = task.running.filter(|running| running.to.is_none())?;
-        let class = &self.fleet.classes[class];
-        if class.sample.lacks(&task.spec).is_some() {
-            return None;
-        }
-        let to = class.find_free((task.spec.cores, task.spec.memory)).filter(|to| *to != running.node)?;
-        let node = |n: u32| &self.fleet.members[n as usize].node;
+        let from = &self.fleet.members[running.node as usize].node;
         let left = Estimate { seconds: task.spec.work.left(self.done(&running)), ..task.spec.work };
-        let (from, to) = (node(running.node), node(to));
-        (left.seconds > 0.0).then_some(Chance {
-            task: id,
-            from: from.id,
-            to: to.id,
-            left,
-            here: from.speed(),
-            there: to.speed(),
-        })
+        let classes = open.iter().map(|class| &self.fleet.classes[*class]);
+        let faster = classes.take_while(|class| from.speed() * FASTER < class.sample.speed());
+        let fits = |class: &Class| {
+            let n = class.find_free((task.spec.cores, task.spec.memory))?;
+            let node = &self.fleet.members[n as usize].node;
+            (class.sample.lacks(&task.spec).is_none() && !nodes.contains(&node.id)).then_some(node)
+        };
+        let to = faster.filter(|_| left.seconds > 0.0).find_map(fits)?;
+        nodes.insert(to.id);
+        Some(Chance { task: id, from: from.id, to: to.id, left, here: from.speed(), there: to.speed() })
     }
 }
