@@ -112,7 +112,7 @@ export async function has(digest: string): Promise<boolean> {
 /** An image for a machine without an operating system, and what its file is called. */
 export async function image(isa: string, wish: Record<string, string>): Promise<{ name: string; file: Blob }> {
   const said = new URLSearchParams(Object.entries(wish).filter(([, value]) => value));
-  const answer = await fetched('get', `${address('/v1/unikernels/{isa}', { isa })}?${said}`, {});
+  const answer = await fetched('post', `${address('/v1/unikernels/{isa}', { isa })}?${said}`, {});
   const name = /filename="([^"]+)"/.exec(answer.headers.get('content-disposition') ?? '')?.[1];
   return { name: name ?? `${isa}.img`, file: await answer.blob() };
 }

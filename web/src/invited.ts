@@ -1,8 +1,8 @@
 // Nodes that somebody wants to invite: read, checked, each fault with its place; and what is to be typed on their machines.
 import type { Invitation, NodeWish, Wrong } from './api';
-import { find, read, Unreadable, type Place } from './json';
+import { find, type Place } from './json';
 import { check, type Schemas } from './schema';
-import type { Fault } from './wanted';
+import { parsed, placed, type Fault } from './wanted';
 
 export interface Wishes {
   nodes?: NodeWish[];
@@ -12,14 +12,8 @@ export interface Wishes {
 
 /** A list of nodes, of its text: `wayfare node invite --nodes` takes the same. No two may have one name, nor the name of one that is there. */
 export function wishes(text: string, known: { has(name: string): boolean }, schemas: Schemas): Wishes {
-  let value: unknown;
-  let places = new Map<string, Place>();
-  try {
-    ({ value, places } = read(text));
-  } catch (e) {
-    if (!(e instanceof Unreadable)) throw e;
-    return { faults: [{ field: '', message: e.message, place: e.place }], places };
-  }
+  const { value, places, fault } = parsed(text);
+  if (fault) return { faults: [fault], places };
   const all = schemas.InviteRequest?.properties?.nodes ?? {};
   const wrong: Wrong[] = check(value, { ...all, minItems: 1 }, schemas);
   const seen = new Set<string>();
@@ -31,8 +25,7 @@ export function wishes(text: string, known: { has(name: string): boolean }, sche
     else if (known.has(name)) say(`there is a node named ${name} already`);
     seen.add(name);
   }
-  const faults = wrong.map((one) => ({ ...one, place: find(places, one.field) }));
-  faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
+  const faults = placed(wrong, places);
   return faults.length ? { faults, places } : { nodes: value as NodeWish[], faults, places };
 }
 

@@ -97,6 +97,8 @@ const FORMS: [string, string][] = [
   ['the task of snapshot {id} is not known any more', '快照 {id} 所属的任务已不存在'],
   ['{node} does not say what {name} takes: {why}', '{node} 未报告 {name} 的资源使用：{why}'],
   ['the move broke off: {why}', '迁移中断：{why}'],
+  ['the moves broke off: {why}', '迁移中断：{why}'],
+  ['a snapshot of {name} is being made: ask again in a moment', '正在保存 {name} 的快照：请稍后再试'],
   ['it stays on {node}: {why}', '留在 {node}：{why}'],
   ["{name} is the controller's own node", '{name} 是控制器所在节点'],
   ['tasks run on {node}: drain it first', '{node} 上有任务运行：请先清空'],

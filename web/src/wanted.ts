@@ -19,16 +19,27 @@ export interface Wanted {
 
 const DIGEST = /^[0-9a-fA-F]{64}$/;
 
-/** A set, of its text. An image is a digest, or the name of a program that was chosen: `wayfare submit` takes the same file. */
-export function wanted(text: string, programs: Program[], schemas: Schemas): Wanted {
-  let value: unknown;
-  let places = new Map<string, Place>();
+/** What a text says, and where; or the fault for which it says nothing. */
+export function parsed(text: string): { value?: unknown; places: Map<string, Place>; fault?: Fault } {
   try {
-    ({ value, places } = read(text));
+    return read(text);
   } catch (e) {
     if (!(e instanceof Unreadable)) throw e;
-    return { faults: [{ field: '', message: e.message, place: e.place }], places };
+    return { places: new Map(), fault: { field: '', message: e.message, place: e.place } };
   }
+}
+
+/** What is wrong, each at its place, in the order of the text. */
+export function placed(wrong: Wrong[], places: Map<string, Place>): Fault[] {
+  const faults = wrong.map((one) => ({ ...one, place: find(places, one.field) }));
+  return faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
+}
+
+/** A set, of its text. An image is a digest, or the name of a program that was chosen: `wayfare submit` takes the same file. */
+export function wanted(text: string, programs: Program[], schemas: Schemas): Wanted {
+  const { value: said, places, fault } = parsed(text);
+  if (fault) return { faults: [fault], places };
+  let value = said;
   const missing: Wrong[] = [];
   const tasks = (value as { tasks?: unknown } | null)?.tasks;
   if (Array.isArray(tasks)) {
@@ -45,7 +56,6 @@ export function wanted(text: string, programs: Program[], schemas: Schemas): Wan
   }
   const isTold = new Set(missing.map((wrong) => wrong.field));
   const wrong = [...missing, ...check(value, { $ref: 'SetRequest' }, schemas).filter((wrong) => !isTold.has(wrong.field))];
-  const faults = wrong.map((one) => ({ ...one, place: find(places, one.field) }));
-  faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0));
+  const faults = placed(wrong, places);
   return faults.length ? { faults, places } : { set: value as SetRequest, faults, places };
 }

@@ -42,13 +42,13 @@ fn an_image_of_the_controllers_is_a_node_and_tasks_go_there_and_back() {
         ("/v1/unikernels/x86_64?address=here", 422),
         ("/v1/unikernels/x86_64?name=node1", 409),
     ] {
-        assert_eq!(up.ask("GET", path, b"").0, status, "{path}");
+        assert_eq!(up.ask("POST", path, b"").0, status, "{path}");
     }
-    let (status, head, image) = up.fetch("/v1/unikernels/x86_64?name=board&append=wayfare.watchdog%3D60");
+    let (status, head, image) = up.fetch("POST", "/v1/unikernels/x86_64?name=board&append=wayfare.watchdog%3D60");
     assert!(status == 200 && head.contains("filename=\"board.img\"") && head.contains("no-store"), "{head}");
     // Its name is used up, and the next without one has another.
-    assert_eq!(up.ask("GET", "/v1/unikernels/x86_64?name=board", b"").0, 409);
-    assert!(up.fetch("/v1/unikernels/aarch64?format=raw").1.contains("filename=\"board1.img\""));
+    assert_eq!(up.ask("POST", "/v1/unikernels/x86_64?name=board", b"").0, 409);
+    assert!(up.fetch("POST", "/v1/unikernels/aarch64?format=raw").1.contains("filename=\"board1.img\""));
     std::fs::write(up.home.path("board.img"), &image).unwrap();
     let _machine = Machine::boot(&up, "board.img");
     let log = || std::fs::read_to_string(up.home.path("board.log")).unwrap_or_default();

@@ -104,8 +104,8 @@ impl Up {
     }
 
     /// The status, what stands before the body, and the body.
-    pub fn fetch(&self, path: &str) -> (u16, String, Vec<u8>) {
-        self.fetch_with(&self.token().unwrap(), "GET", path, "", b"").unwrap()
+    pub fn fetch(&self, method: &str, path: &str) -> (u16, String, Vec<u8>) {
+        self.fetch_with(&self.token().unwrap(), method, path, "", b"").unwrap()
     }
 
     fn fetch_with(
