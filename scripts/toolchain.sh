@@ -150,7 +150,24 @@ UNIKERNELS=(x86_64 aarch64 riscv64)
 
 # build_unikernel arch...: builds the kernels, each with the node's program in it, and puts them where `wayfare unikernel
 # build` looks for them: beside the program.
-build_unikernel() { unikernel_cargo 'build_std_cargo build' "$@"; }
+build_unikernel() {
+    local arch out=$WAYFARE_TARGET/release/unikernel
+    unikernel_cargo 'build_std_cargo build' "$@" || return
+    mkdir -p "$out"
+    for arch in "$@"; do
+        cp "$WAYFARE_TARGET/unikernel/$(kernel_target "$arch")/release/wayfare-unikernel" "$out/$arch.elf.new" || return
+        mv "$out/$arch.elf.new" "$out/$arch.elf" || return
+    done
+}
+
+# kernel_target arch: the name of the kernel's target. It leaves the floating-point and vector registers to the node.
+kernel_target() {
+    case $1 in
+    x86_64) echo x86_64-unknown-none ;;
+    aarch64) echo aarch64-unknown-none-softfloat ;;
+    riscv64) echo riscv64imac-unknown-none-elf ;;
+    esac
+}
 
 # lint_unikernel arch...: has the clippy look through them that belongs to the compiler that builds them. They must be built: the
 # kernels have the node's program in them.
@@ -166,25 +183,23 @@ lint_std_cargo() {
 
 # unikernel_cargo command arch...: runs a command of cargo's for each kernel, the node's program first.
 unikernel_cargo() {
-    local command=$1 arch node kernel flags package target model name out=$WAYFARE_TARGET/release/unikernel
+    local command=$1 arch node flags package target model name
     shift
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
-    mkdir -p "$out"
     for arch in "$@"; do
-        # The kernel leaves the floating-point and vector registers to the node.
         case $arch in
         # There is no target of rustc's for a program on x86-64 that has vector registers and no operating system.
-        x86_64) node=targets/x86_64-unknown-none-elf.json kernel=x86_64-unknown-none flags='-Ccode-model=small' ;;
-        aarch64) node=aarch64-unknown-none kernel=aarch64-unknown-none-softfloat flags='' ;;
-        riscv64) node=riscv64gc-unknown-none-elf kernel=riscv64imac-unknown-none-elf flags='-Ccode-model=medium' ;;
+        x86_64) node=targets/x86_64-unknown-none-elf.json flags='-Ccode-model=small' ;;
+        aarch64) node=aarch64-unknown-none flags='' ;;
+        riscv64) node=riscv64gc-unknown-none-elf flags='-Ccode-model=medium' ;;
         esac
         name=${node##*/}
         WAYFARE_NODE=$CARGO_TARGET_DIR/${name%.json}/release/wayfare-unikernel-node
         for package in wayfare-unikernel-node wayfare-unikernel; do
             target=$node model=static
             if [[ $package == wayfare-unikernel ]]; then
-                target=$kernel
+                target=$(kernel_target "$arch")
                 # Boot loaders of the others put it where they like.
                 [[ $arch == x86_64 ]] || model=pie
             fi
@@ -193,7 +208,6 @@ unikernel_cargo() {
             (cd "$WAYFARE_ROOT/unikernel" && $command --release -p "$package" -Zbuild-std=core,alloc \
                 -Zbuild-std-features=optimize_for_size -Zjson-target-spec --target "$target") || return
         done
-        cp "$CARGO_TARGET_DIR/$kernel/release/wayfare-unikernel" "$out/$arch.elf"
     done
 }
 

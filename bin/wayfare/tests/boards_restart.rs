@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use std::time::Duration;
 use support::board::{Board, TARGETS, alone, send};
-use support::cluster::{Node, PATIENCE, found, until};
+use support::cluster::{Node, PATIENCE, found, until, until_or};
 use support::steady::{is_unbroken, start, unmoved};
 use support::{Done, Home, guest};
 
@@ -35,9 +35,8 @@ fn fails(how: &str, more: &[&str], times: usize, part: &str, said: &str) {
         [how.as_str(), times_text.as_str()].iter().chain(more).for_each(|word| board.append(word));
         board.switch_on();
         board.wait_joined(times + 1);
-        until(&format!("{target}: the cluster knows: {}", board.log()), PATIENCE, || {
-            restarted(&a, &[], "board").is_some_and(|why| why["times"] == times)
-        });
+        let known = || restarted(&a, &[], "board").is_some_and(|why| why["times"] == times);
+        until_or(&format!("{target}: the cluster knows"), PATIENCE, known, || board.log());
         let why = restarted(&a, &[], "board").unwrap();
         assert_eq!(why["part"], part, "{target}: {why}");
         assert!(why["text"].as_str().unwrap().contains(said), "{target}: {why}");
@@ -88,9 +87,8 @@ fn a_reset_without_a_failure_is_none() {
         // As somebody presses a button. It fails again, and for the first time in a row.
         board.monitor("system_reset");
         board.wait_joined(4);
-        until(&format!("{target}: {}", board.log()), PATIENCE, || {
-            restarted(&a, &["--node", "board"], "board").is_some()
-        });
+        let known = || restarted(&a, &["--node", "board"], "board").is_some();
+        until_or(&format!("{target}: the board knows"), PATIENCE, known, || board.log());
         let why = restarted(&a, &["--node", "board"], "board").unwrap();
         assert_eq!(why["times"], 1, "{target}: {}", board.log());
         assert_eq!(board.log().matches("it was reset").count(), 2, "{target}: {}", board.log());

@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 use support::Home;
 use support::board::{Board, TARGETS, alone, send, try_to_send};
-use support::cluster::{Node, PATIENCE, found, until};
+use support::cluster::{Node, PATIENCE, found, until, until_or};
 use support::module::{at, later};
 use support::steady::{PAUSE, SIZE, is_unbroken};
 use wasm_encoder::Instruction;
@@ -23,7 +23,7 @@ fn board<'n>(by: &'n Node, target: &str, processors: u8) -> Board<'n> {
     board.processors = processors;
     board.switch_on();
     let told = || board.about()["processors"] == processors;
-    until(&format!("{target}: {processors} processors: {}", board.about()), PATIENCE, told);
+    until_or(&format!("{target}: {processors} processors"), PATIENCE, told, || board.about().to_string());
     board
 }
 

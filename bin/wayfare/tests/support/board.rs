@@ -1,6 +1,6 @@
 //! Boards of a cluster: machines without an operating system, in QEMU, that joined it.
 
-use super::cluster::{Node, PATIENCE, free_port, until};
+use super::cluster::{Node, PATIENCE, free_port, until_or};
 use super::{Done, WAYFARE};
 use serde_json::Value;
 use std::io::Write;
@@ -117,7 +117,7 @@ impl<'n> Board<'n> {
     /// Waits until it has joined so often.
     #[track_caller]
     pub fn wait_joined(&self, times: usize) {
-        until(&format!("{} joins: {}", self.name, self.log()), PATIENCE, || self.joined() >= times);
+        until_or(&format!("{} joins", self.name), PATIENCE, || self.joined() >= times, || self.log());
     }
 
     fn path(&self, suffix: &str) -> std::path::PathBuf {
@@ -174,7 +174,7 @@ impl<'n> Board<'n> {
 
     #[track_caller]
     pub fn wait(&self, task: &str, state: &str) {
-        until(&format!("{task} is {state}: {}", self.log()), PATIENCE, || self.state(task) == state);
+        until_or(&format!("{task} is {state}"), PATIENCE, || self.state(task) == state, || self.log());
     }
 
     /// What it says of itself.

@@ -35,10 +35,18 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until something is so.
 #[track_caller]
-pub fn until(what: &str, patience: Duration, mut so: impl FnMut() -> bool) {
+pub fn until(what: &str, patience: Duration, so: impl FnMut() -> bool) {
+    until_or(what, patience, so, String::new);
+}
+
+/// Waits until something is so; if it does not get so, tells what `tells` says by then.
+#[track_caller]
+pub fn until_or(what: &str, patience: Duration, mut so: impl FnMut() -> bool, tells: impl FnOnce() -> String) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
+        if began.elapsed() >= patience {
+            panic!("not within {patience:?}: {what}\n{}", tells());
+        }
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -125,22 +125,24 @@ impl Home {
 
     /// The same for any command.
     pub fn begin(&self, command: &mut Command) -> Task<'_> {
+        self.try_begin(command).unwrap_or_else(|done| panic!("the task did not start: {done:?}"))
+    }
+
+    /// The same; or what became of it, where it has ended before its socket was seen.
+    pub fn try_begin(&self, command: &mut Command) -> Result<Task<'_>, Done> {
         let before = self.sockets();
-        let child = command.spawn().unwrap();
-        let mut task = Task { home: self, child, name: String::new() };
+        let mut child = command.spawn().unwrap();
         let began = Instant::now();
-        while task.name.is_empty() {
-            if let Some(new) = self.sockets().into_iter().find(|s| !before.contains(s)) {
-                task.name = new;
+        loop {
+            if let Some(name) = self.sockets().into_iter().find(|s| !before.contains(s)) {
+                return Ok(Task { home: self, child, name });
             }
-            let ended = task.child.try_wait().unwrap().is_some();
-            if ended || began.elapsed() > Duration::from_secs(30) {
-                let done = Done::of(task.child.wait_with_output().unwrap());
-                panic!("the task did not start: {done:?}");
+            if child.try_wait().unwrap().is_some() {
+                return Err(Done::of(child.wait_with_output().unwrap()));
             }
+            assert!(began.elapsed() < Duration::from_secs(30), "a task does not start");
             std::thread::sleep(Duration::from_millis(1));
         }
-        task
     }
 
     fn sockets(&self) -> Vec<String> {

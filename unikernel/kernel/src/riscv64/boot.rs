@@ -4,6 +4,10 @@
 //! The kernel begins with the header of Linux's images ("Boot image header in RISC-V Linux"), for boot loaders that know no
 //! ELF. They put it anywhere, so that its words which are addresses are put right here (RELR: an address, then bits for the
 //! words that follow it).
+//!
+//! Only the first processor that comes boots. Others come here, too: of a processor that is to start, OpenSBI before 1.3 says so
+//! to it before it says where, and one that looks at that moment goes to where the first one went. So does every one
+//! where the firmware knows no way to start them later.
 
 use super::traps::{FLOATS_CLEAN, NODE_MEMORY};
 use core::arch::global_asm;
@@ -29,6 +33,10 @@ global_asm!(
         csrw sie, zero
         csrci sstatus, 2
         csrw satp, zero
+        lla t0, is_begun
+        li t1, 1
+        amoswap.w.aqrl t1, t1, (t0)
+        bnez t1, others_begin
         # What goes wrong from here on is told.
         csrw sscratch, zero
         lla t0, trap
@@ -71,6 +79,11 @@ global_asm!(
         mv fp, zero
         call {main}
         unimp
+
+    # Not below: nothing says that there is 0 before it has begun.
+    .data
+    .balign 4
+    is_begun: .word 0
 
     .section .bss
     .balign 4096

@@ -13,12 +13,28 @@ use sbi_rt::HartMask;
 global_asm!(
     r#"
     .section .boot.text, "ax"
-    # The processor's number in a0; in a1 where its page tables and its stack are said to be.
+    # The processor's number in a0. What else it is told may be what the first one was told (see `boot`): where its page tables
+    # and its stack are said to be, it looks up by its number.
     .global others_begin
     others_begin:
         csrw sie, zero
         csrci sstatus, 2
         csrw sscratch, zero
+        lla t0, {found}
+        lla a1, {starts}
+        li t1, {most}
+    2:  addi t1, t1, -1
+        beqz t1, 3f
+        addi t0, t0, 8
+        addi a1, a1, {start}
+        ld t2, 0(t0)
+        bne t2, a0, 2b
+        ld t2, 8(a1)
+        bnez t2, 4f
+    # It has not been asked to come.
+    3:  wfi
+        j others_begin
+    4:
         lla t0, trap
         csrw stvec, t0
         li t0, {status}
@@ -37,6 +53,10 @@ global_asm!(
     "#,
     status = const NODE_MEMORY | FLOATS_CLEAN,
     begin = sym begin,
+    found = sym FOUND,
+    starts = sym STARTS,
+    start = const size_of::<Start>(),
+    most = const smp::MOST,
 );
 
 unsafe extern "C" {
