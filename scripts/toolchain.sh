@@ -118,10 +118,12 @@ build_aarch64() {
     local triple=aarch64-unknown-linux-gnu arguments=("$@")
     ((${#arguments[@]})) || arguments=(--package wayfare)
     need_debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast.
-    for package in cranelift-codegen regalloc2 wasmtime-internal-cranelift; do
+    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast. The largest part of it would take
+    # four minutes and a half of twelve even so.
+    for package in regalloc2 wasmtime-internal-cranelift; do
         arguments+=(--config "profile.release.package.$package.opt-level=1")
     done
+    arguments+=(--config "profile.release.package.cranelift-codegen.opt-level=0")
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
     if has_rustup_target "$triple"; then
         (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}") || return
