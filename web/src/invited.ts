@@ -26,8 +26,6 @@ export function wishes(text: string, known: { has(name: string): boolean }, sche
     seen.add(name);
   }
   const faults = placed(wrong, places);
-  // Many stand in one line.
-  faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
   return faults.length ? { faults, places } : { nodes: value as NodeWish[], faults, places };
 }
 

@@ -49,8 +49,8 @@ it('what is wrong is told by line, field and in words, all at once', () => {
     '4 tasks[2].count is 1.5, where a whole number is needed',
   ]);
   expect(told('{"name": "<script>", "image": "other.wasm"}')).toEqual([
-    '2 tasks[0].image "other.wasm" is no digest, and no program of this name was chosen',
     "2 tasks[0].name cannot be a name: use letters, digits, '-', '_' and '.'",
+    '2 tasks[0].image "other.wasm" is no digest, and no program of this name was chosen',
   ]);
   expect(told(task(', "cores": 0, "env": {"A": 1}'), '7')).toEqual([
     '2 tasks[0].cores 0 is not 0.01 to 1024',

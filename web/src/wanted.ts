@@ -29,10 +29,10 @@ export function parsed(text: string): { value?: unknown; places: Map<string, Pla
   }
 }
 
-/** What is wrong, each at its place, in the order of the lines. */
+/** What is wrong, each at its place, in the order of the text. */
 export function placed(wrong: Wrong[], places: Map<string, Place>): Fault[] {
   const faults = wrong.map((one) => ({ ...one, place: find(places, one.field) }));
-  return faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0));
+  return faults.sort((a, b) => (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
 }
 
 /** A set, of its text. An image is a digest, or the name of a program that was chosen: `wayfare submit` takes the same file. */

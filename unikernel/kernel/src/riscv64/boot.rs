@@ -5,9 +5,8 @@
 //! ELF. They put it anywhere, so that its words which are addresses are put right here (RELR: an address, then bits for the
 //! words that follow it).
 //!
-//! Only the first processor that comes boots. Others come here, too: of a processor that is to start, OpenSBI before 1.3 says so
-//! to it before it says where, and one that looks at that moment goes to where the first one went. So does every one
-//! where the firmware knows no way to start them later.
+//! Only the first processor that comes boots. Others may come here, too: with the OpenSBI that QEMU 7.2 has, one that was told to
+//! start elsewhere began here now and then, as the first one had.
 
 use super::traps::{FLOATS_CLEAN, NODE_MEMORY};
 use core::arch::global_asm;
