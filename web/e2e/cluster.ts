@@ -4,7 +4,7 @@ import { blake3 } from '@noble/hashes/blake3';
 import { bytesToHex } from '@noble/hashes/utils';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,12 +13,18 @@ export const target = resolve(process.env.WAYFARE_TARGET ?? fileURLToPath(new UR
 export const shots = join(target, 'web-shots');
 export const guest = (name: string) => join(target, 'guests', `${name}.wasm`);
 
+let next = process.pid;
+
+/** A port that is nobody's: none of those that the kernel gives to whoever asks for any, as a browser does, and each once. */
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((go) => server.once('listening', go));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((go) => server.close(go));
-  return port;
+  for (;;) {
+    const port = 30_000 + (next++ % 2_700);
+    const server = createServer().listen(port, '127.0.0.1');
+    const free = await new Promise((go) => server.once('listening', () => go(true)).once('error', () => go(false)));
+    if (!free) continue;
+    await new Promise((go) => server.close(go));
+    return port;
+  }
 }
 
 type Said<T> = { status: number; body: T };

@@ -5,7 +5,7 @@ use super::{Done, Home, WAYFARE, guest};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,8 @@ use wayfare_node::control::{Line, Order, Reply, Report, Request};
 use wayfare_transfer::Mode;
 
 /// A port that is nobody's: none of those that the kernel gives to whoever asks for any, of whom there are many here, and each
-/// once. Tests of several processes at once begin at different ones.
+/// once. Tests of several processes at once begin at different ones. It is looked for by connecting, not by binding: what another
+/// thread begins meanwhile would have the bound socket until it is a program of its own, and the port be taken for so long.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 10_000;
@@ -24,7 +25,7 @@ pub fn free_port() -> u16 {
     loop {
         let number = std::process::id().wrapping_mul(101).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
         let port = (FIRST + number % COUNT) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }
     }
