@@ -1,96 +1,109 @@
 //! How likely the link is to break: outages per second, from the link's signs, its past and its silence.
 //!
-//! Two experts foretell outages. One reads the signs of trouble: a logistic gives the chance p of an outage within the
-//! next minute, and the hazard is -ln(1 - p) per minute. Its weights were fitted on made-up networks, and another network
-//! need not be like them. The other one knows the past and whether the link is steady, nothing else: (a + k) / (b + uptime)
-//! after k outages. Both are held to what happens:
+//! What kind of link it is, nobody says; it has to be found out from what happens, and soon: until it is known, either too
+//! much is at risk or too much is sent. So the hazard is Bayesian. The link is stressed to a degree s that the signs of the
+//! present tell, and breaks at a rate of (1 - s) x calm + s x stressed. Either rate is one of a [`grid`](RATE) of rates, and
+//! each of these has a chance: its prior times the likelihood of all that has come and not come, which is its product over
+//! the outages times exp(-it x time). An outage counts for the calm link and for the stressed one by their shares of what was
+//! foretold.
 //!
-//! 1. Levels. If R outages were foretold by now and k have come, what is foretold is multiplied by (a + k) / (a + R): the
-//!    mean of a gamma distribution, the conjugate one for a Poisson process, whose prior says 1 with the weight of a
-//!    outages. It is kept for the calm link and for the stressed one apart, an outage counting for either by its share.
-//! 2. Trust. An expert counts as much as it has foretold well: by the likelihood of all that has come and not come, the
-//!    product of its hazard at each outage and exp(-the integral of its hazard). Where outages come without signs, or signs
-//!    without outages, the signs are soon disregarded.
-//! 3. Lasting. Stress that is over before a sync could be complete asks for none: only that part of it counts that, on this
-//!    link, was still there [`LEAD`] seconds later. It takes no outage to learn that, as it does to learn the levels: on a
-//!    road where cells change every few minutes, the dips are known as such before the first one does harm.
+//! The prior is a mixture of kinds of links. How unsteady the link is tells within a minute or two which of them to think
+//! of: one that is steady, and hardly ever breaks, or another one; of those, some break hardly ever while they are calm, and
+//! some all of a sudden. One outage tells these apart. A link that is taken for steady and breaks is not: the mixture,
+//! unlike a single rate that is learnt little by little, then becomes the other kind at once.
 //!
-//! A sign counts only if it comes early enough for a sync: what an expert is credited with at an outage is what it
-//! foretold [`LEAD`] seconds before. A tunnel whose mouth is seen three seconds ahead is not foretold.
+//! What is credited with an outage is what was read [`LEAD`] seconds before: a sign counts only if it comes early enough for a
+//! sync. A tunnel whose mouth is seen three seconds ahead is not foretold. And stress that is over before a sync could be
+//! complete asks for none: only that part of it counts that, on this link, was still there so much later. It takes no outage
+//! to learn that: on a road where cells change every few minutes, the dips are known as such before the first one does harm.
 //!
-//! A hazard is never 0: of what has not happened in an hour one cannot say that it will not.
+//! A hazard is never 0: of what has not happened in an hour one cannot say that it will not. And no kind is ever ruled out
+//! ([`EVIDENCE`]): a network may change.
+//!
+//! Worse signs never make the hazard less. For stress that is plain. For volatility it is so because kinds of a higher
+//! rate differ from those of a lower one by a likelihood ratio that grows with the rate (normals of one deviation), and
+//! volatility gives the former more weight: then so do the mixtures, and the posteriors, and their means.
 
 use crate::Nanos;
 use crate::link::Signs;
-use crate::units::{seconds, softplus, within};
+use crate::units::{seconds, within};
 
-/// How the signs are weighed. Signs are natural logarithms of ratios, see [`Signs`].
+/// How the signs are weighed, and what kinds of links there are. Signs are natural logarithms of ratios, see [`Signs`].
 ///
-/// Stress, 0 to 1, is a logistic of the signs of the present: 1 / (1 + exp(onset - sum of weight x sign)). With it
-/// z = calm + (stressed - calm) stress + steady (volatility - usual), the last at most 0, is the log of the odds of an
-/// outage within a minute.
+/// Stress, 0 to 1, is a logistic of the signs of the present: 1 / (1 + exp(onset - sum of weight x sign)). The chance of the
+/// link's being steady is `steady` / (1 + exp(slope x (volatility - usual))). A kind of link is a normal distribution of the
+/// natural logarithm of the seconds between two outages: a mean each, and a deviation, one for the calm link and one for
+/// the stressed one.
 ///
 /// The defaults were fitted by an evolution strategy over good, fair and poor networks and over networks of random
 /// parameters, c = 0.5, 1 and 2 min, on seeds that no figure is taken from: `crates/sim/examples/fit_hazard.rs` says on what
-/// and how. Fitted too, found to be worth nothing, and gone: weights for the trend of either indicator, for an outage that
+/// and how. Tried, found to be worth nothing, and gone: weights for the trend of either indicator, for an outage that
 /// has just ended, for outages at regular distances, and a rate for each age of the link since its return.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
-    /// z where there is no stress.
-    pub calm: f64,
-    /// z at full stress.
-    pub stressed: f64,
     /// The sum of weighted signs at which stress is one half.
     pub onset: f64,
     /// Per factor e of the bandwidth below its best.
     pub drop: f64,
     /// Per factor e of the delay above its least.
     pub rise: f64,
-    /// How much less likely an outage of a steady link is, per unit of [`Signs::swing`] below `usual`.
-    pub steady: f64,
-    /// The volatility beyond which no more is inferred from it.
-    pub usual: f64,
     /// Per ln of the number of heartbeats overdue. Set by hand: the made-up networks lose no heartbeats but in outages.
     pub silence: f64,
-    /// a of the calm link: how many outages the fitted level is worth.
-    pub calm_strength: f64,
-    /// a of the stressed link.
-    pub stressed_strength: f64,
+    /// The most that a link is believed to be steady, 0 to 1.
+    pub steady: f64,
+    /// The volatility at which that is half as much.
+    pub usual: f64,
+    /// How sharply volatility tells.
+    pub slope: f64,
+    /// Of links that are not steady, how many break without signs, 0 to 1.
+    pub sudden: f64,
+    /// ln of the seconds between two outages of a calm link: a steady one, ...
+    pub calm_steady: f64,
+    /// ... one that breaks with signs, ...
+    pub calm_foretold: f64,
+    /// ... and one that breaks without.
+    pub calm_sudden: f64,
+    /// The deviation of these.
+    pub calm_spread: f64,
+    /// The same for stressed links: a steady one, ...
+    pub stressed_steady: f64,
+    /// ... and another one.
+    pub stressed_other: f64,
+    /// Their deviation.
+    pub stressed_spread: f64,
     /// How much of the stress is taken to be there [`LEAD`] seconds later, before any was seen, 0 to 1.
     pub lasting: f64,
     /// Seconds of stress that this is worth.
     pub lasting_strength: f64,
-    /// What the expert that knows only the past counts at first, 0 to 1; the other one counts the rest.
-    pub past: f64,
-    /// a of the past: outages that it begins with.
-    pub past_outages: f64,
-    /// b of the past: seconds of uptime that it begins with, if the link is not steady.
-    pub past_uptime: f64,
-    /// By how much b is longer for a steady link: the exponent per unit of [`Signs::swing`] below `usual`.
-    pub past_steady: f64,
-    /// Share of the rate so far below which no hazard is believed.
-    pub floor: f64,
 }
 
 impl Weights {
     /// The same with what makes no sense replaced, so that nothing is divided by 0 and worse signs are never better ones.
     fn checked(self) -> Self {
+        // Far enough from the ends of what a float holds that no chance becomes 0.
+        let place = |mean: f64| within(mean, 2.0, 14.0);
+        let spread = |deviation: f64| within(deviation, 0.33, 100.0);
+        let calm_sudden = place(self.calm_sudden);
+        let calm_foretold = place(self.calm_foretold).max(calm_sudden);
+        let stressed_other = place(self.stressed_other);
         Self {
-            stressed: self.stressed.max(self.calm),
+            onset: within(self.onset, -700.0, 700.0),
             drop: self.drop.max(0.0),
             rise: self.rise.max(0.0),
-            steady: self.steady.max(0.0),
             silence: self.silence.max(0.0),
-            calm_strength: within(self.calm_strength, 0.05, 100.0),
-            stressed_strength: within(self.stressed_strength, 0.05, 100.0),
+            steady: within(self.steady, 0.0, 1.0 - 1e-6),
+            usual: within(self.usual, 0.0, 100.0),
+            slope: within(self.slope, 0.0, 1e3),
+            sudden: within(self.sudden, 0.0, 1.0),
+            calm_steady: place(self.calm_steady).max(calm_foretold),
+            calm_foretold,
+            calm_sudden,
+            calm_spread: spread(self.calm_spread),
+            stressed_steady: place(self.stressed_steady).max(stressed_other),
+            stressed_other,
+            stressed_spread: spread(self.stressed_spread),
             lasting: within(self.lasting, 0.0, 1.0),
             lasting_strength: within(self.lasting_strength, 1.0, 1e9),
-            past: within(self.past, 1e-6, 1.0 - 1e-6),
-            past_outages: within(self.past_outages, 1e-3, 1e6),
-            past_uptime: within(self.past_uptime, 1.0, 1e9),
-            past_steady: self.past_steady.max(0.0),
-            floor: within(self.floor, 0.0, 1.0),
-            ..self
         }
     }
 }
@@ -98,35 +111,57 @@ impl Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self {
-            calm: -4.7,
-            stressed: -2.3,
-            onset: 8.5,
-            drop: 4.75,
-            rise: 2.9,
-            steady: 60.0,
-            usual: 0.55,
+            onset: 9.2,
+            drop: 4.7,
+            rise: 2.8,
             silence: 1.0,
-            calm_strength: 1.7,
-            stressed_strength: 5.0,
-            lasting: 0.9,
-            lasting_strength: 75.0,
-            past: 0.14,
-            past_outages: 0.65,
-            past_uptime: 600.0,
-            past_steady: 0.35,
-            floor: 0.23,
+            steady: 0.95,
+            usual: 1.28,
+            slope: 40.0,
+            sudden: 0.5,
+            calm_steady: 12.8,
+            calm_foretold: 9.4,
+            calm_sudden: 7.0,
+            calm_spread: 0.8,
+            stressed_steady: 11.8,
+            stressed_other: 6.7,
+            stressed_spread: 0.35,
+            lasting: 0.95,
+            lasting_strength: 12.0,
         }
     }
 }
 
 /// Seconds by which a sign has to come before an outage to be of use: about what a sync takes over a weak link.
 pub const LEAD: f64 = 20.0;
-/// No expert is ever disregarded altogether: a network may change. ln of how many times more one may count than the other.
-const MOST_TRUST: f64 = 4.0;
+/// ln of how many times less likely than the likeliest a rate may become by what happens: a few outages suffice to think
+/// of the worst, however long there was none. Well beyond what the tails of the kinds are apart.
+const EVIDENCE: f64 = 24.0;
+/// Rates that are thought of.
+const RATES: usize = 14;
+/// Outages per second, each half of the one before it, from one in half a minute to one in three days.
+const RATE: [f64; RATES] = {
+    let mut rates = [1.0 / 30.0; RATES];
+    let mut i = 1;
+    while i < RATES {
+        rates[i] = rates[i - 1] / 2.0;
+        i += 1;
+    }
+    rates
+};
+/// Their natural logarithms.
+const LN_RATE: [f64; RATES] = {
+    // Of 1 / 30.
+    let mut logarithms = [-3.401_197_381_662_155_4; RATES];
+    let mut i = 1;
+    while i < RATES {
+        logarithms[i] = logarithms[i - 1] - core::f64::consts::LN_2;
+        i += 1;
+    }
+    logarithms
+};
 /// Readings that are held until they are [`LEAD`] old.
 const HELD: usize = 32;
-/// Seconds that the chance of the logistic is about.
-const HORIZON: f64 = 60.0;
 
 /// What the signs say at a moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,31 +169,75 @@ struct Reading {
     at: Nanos,
     /// How stressed the link is, 0 to 1.
     stress: f64,
-    /// Outages per second as fitted, of the calm and of the stressed link.
-    fitted: [f64; 2],
-    /// b of the past.
-    past_uptime: f64,
+    /// The chance of its being steady, 0 to 1.
+    steady: f64,
 }
 
-/// What was foretold for the calm or the stressed link, and what came.
-#[derive(Clone, Copy, Debug, Default)]
-struct Level {
-    foretold: f64,
-    came: f64,
+/// A distribution of rates of which each has a weight.
+type Weighed = [f64; RATES];
+
+/// What is known of a rate: of the calm link's, or of the stressed one's.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    /// Its distribution before anything has happened, where the link is steady and where it is not.
+    steady: Weighed,
+    other: Weighed,
+    /// ln of the likelihood of what has happened; 0 for the likeliest.
+    likelihood: Weighed,
+}
+
+impl Belief {
+    /// Of kinds of links, each a mean; those that are not steady with their shares.
+    fn new(steady: f64, others: &[(f64, f64)], spread: f64) -> Self {
+        let kind = |mean: f64| {
+            LN_RATE.map(|ln| {
+                let z = (-ln - mean) / spread;
+                libm::exp(-0.5 * z * z)
+            })
+        };
+        let mut other = [0.0; RATES];
+        for &(share, mean) in others {
+            other.iter_mut().zip(kind(mean)).for_each(|(sum, weight)| *sum += share * weight);
+        }
+        Self { steady: kind(steady), other, likelihood: [0.0; RATES] }
+    }
+
+    /// So many seconds without an outage, and so many outages; parts of them where they are another rate's, too.
+    fn learn(&mut self, seconds: f64, outages: f64) {
+        let mut most = f64::NEG_INFINITY;
+        for (i, likelihood) in self.likelihood.iter_mut().enumerate() {
+            *likelihood += outages * LN_RATE[i] - seconds * RATE[i];
+            most = most.max(*likelihood);
+        }
+        for likelihood in &mut self.likelihood {
+            *likelihood = (*likelihood - most).max(-EVIDENCE);
+        }
+    }
+
+    /// The rate that is to be expected of a link that is steady with that chance, outages per second.
+    fn mean(&self, steady: f64) -> f64 {
+        let (mut sum, mut mean) = (0.0, 0.0);
+        for (i, rate) in RATE.into_iter().enumerate() {
+            let prior = steady * self.steady[i] + (1.0 - steady) * self.other[i];
+            let weight = prior * libm::exp(self.likelihood[i]);
+            sum += weight;
+            mean += weight * rate;
+        }
+        mean / sum.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// The hazard of one link.
 #[derive(Clone, Copy, Debug)]
 pub struct Hazard {
     weights: Weights,
-    levels: [Level; 2],
+    calm: Belief,
+    stressed: Belief,
     now: Reading,
     /// What was read [`LEAD`] ago.
     early: Reading,
-    /// ln of what the expert of the signs counts, less that of the other.
-    trust: f64,
     /// Seconds of stress, and how many of them were stressed [`LEAD`] later.
-    stressed: f64,
+    stress: f64,
     lasted: f64,
     outages: u32,
     uptime: f64,
@@ -173,14 +252,15 @@ pub struct Hazard {
 impl Hazard {
     /// Of a link that nothing is known of and that is up.
     pub fn new(weights: Weights, now: Nanos) -> Self {
-        let weights = weights.checked();
+        let w = weights.checked();
+        let others = [(1.0 - w.sudden, w.calm_foretold), (w.sudden, w.calm_sudden)];
         let mut hazard = Self {
-            weights,
-            levels: [Level::default(); 2],
+            weights: w,
+            calm: Belief::new(w.calm_steady, &others, w.calm_spread),
+            stressed: Belief::new(w.stressed_steady, &[(1.0, w.stressed_other)], w.stressed_spread),
             now: Reading::default(),
             early: Reading::default(),
-            trust: libm::log((1.0 - weights.past) / weights.past),
-            stressed: 0.0,
+            stress: 0.0,
             lasted: 0.0,
             outages: 0,
             uptime: 0.0,
@@ -201,14 +281,10 @@ impl Hazard {
         let dt = seconds(now.saturating_sub(self.at));
         self.at = now.max(self.at);
         if self.up && dt > 0.0 {
-            let (calm, stressed) = self.by_signs(&self.early);
-            let gain = dt * (self.by_past(&self.early) - calm - stressed);
-            self.trust = within(self.trust + gain, -MOST_TRUST, MOST_TRUST);
             let stress = self.lasting() * self.early.stress;
-            for (i, share) in [1.0 - stress, stress].into_iter().enumerate() {
-                self.levels[i].foretold += dt * share * self.early.fitted[i];
-            }
-            self.stressed += dt * self.early.stress;
+            self.calm.learn(dt * (1.0 - stress), 0.0);
+            self.stressed.learn(dt * stress, 0.0);
+            self.stress += dt * self.early.stress;
             self.lasted += dt * self.early.stress * self.now.stress;
             self.uptime += dt;
         }
@@ -239,12 +315,11 @@ impl Hazard {
     fn reading(&self, signs: &Signs) -> Reading {
         let w = &self.weights;
         let sum = w.drop * signs.drop + w.rise * signs.rise;
-        let steadier = (w.usual - signs.swing).max(0.0);
+        let logistic = |z: f64| 1.0 / (1.0 + libm::exp(within(-z, -700.0, 700.0)));
         Reading {
             at: self.at,
-            stress: 1.0 / (1.0 + libm::exp(within(w.onset - sum, -700.0, 700.0))),
-            fitted: [w.calm, w.stressed].map(|level| softplus(level - w.steady * steadier) / HORIZON),
-            past_uptime: w.past_uptime * libm::exp(within(w.past_steady * steadier, 0.0, 20.0)),
+            stress: logistic(sum - w.onset),
+            steady: w.steady * logistic(w.slope * (w.usual - signs.swing)),
         }
     }
 
@@ -252,12 +327,10 @@ impl Hazard {
     pub fn outage_began(&mut self, now: Nanos) {
         self.advance(now);
         if self.up {
-            let (calm, stressed) = self.by_signs(&self.early);
-            let sum = (calm + stressed).max(1e-300);
-            let grows = libm::log(sum) - libm::log(self.by_past(&self.early));
-            self.trust = within(self.trust + grows, -MOST_TRUST, MOST_TRUST);
-            self.levels[0].came += calm / sum;
-            self.levels[1].came += stressed / sum;
+            let (calm, stressed) = self.foretold(&self.early);
+            let share = calm / (calm + stressed).max(f64::MIN_POSITIVE);
+            self.calm.learn(0.0, share);
+            self.stressed.learn(0.0, 1.0 - share);
             self.up = false;
             self.outages = self.outages.saturating_add(1);
         }
@@ -288,40 +361,23 @@ impl Hazard {
 
     /// Outages per second after `overdue` heartbeats have not come; more than 0, at most 10.
     pub fn rate(&self, overdue: f64) -> f64 {
+        let (calm, stressed) = self.foretold(&self.now);
         let silence = libm::exp(self.weights.silence * libm::log1p(within(overdue, 0.0, 1e6)));
-        within(self.together() * silence, 1e-12, 10.0)
+        within((calm + stressed) * silence, 1e-12, 10.0)
     }
 
-    /// What both foretell together.
-    fn together(&self) -> f64 {
-        let (calm, stressed) = self.by_signs(&self.now);
-        let trust = 1.0 / (1.0 + libm::exp(-self.trust));
-        let past = self.by_past(&self.now);
-        (trust * (calm + stressed) + (1.0 - trust) * past).max(self.weights.floor * past)
-    }
-
-    /// What the expert that knows only the past foretells.
-    fn by_past(&self, reading: &Reading) -> f64 {
-        (self.weights.past_outages + f64::from(self.outages)) / (reading.past_uptime + self.uptime)
-    }
-
-    /// What the expert of the signs foretells, for the calm part of the link and for the stressed one.
-    fn by_signs(&self, reading: &Reading) -> (f64, f64) {
-        let strengths = [self.weights.calm_strength, self.weights.stressed_strength];
-        let mut hazards = [0.0; 2];
-        for (i, hazard) in hazards.iter_mut().enumerate() {
-            *hazard =
-                reading.fitted[i] * (strengths[i] + self.levels[i].came) / (strengths[i] + self.levels[i].foretold);
-        }
+    /// What is foretold for the calm part of the link and for the stressed one, outages per second.
+    fn foretold(&self, reading: &Reading) -> (f64, f64) {
+        let (calm, stressed) = (self.calm.mean(reading.steady), self.stressed.mean(reading.steady));
         let stress = self.lasting() * reading.stress;
         // A stressed link is no safer than a calm one, whatever few outages may suggest.
-        ((1.0 - stress) * hazards[0], stress * hazards[1].max(hazards[0]))
+        ((1.0 - stress) * calm, stress * stressed.max(calm))
     }
 
     /// How much of the stress is still there on average when a sync that begins in it is complete, 0 to 1.
     fn lasting(&self) -> f64 {
         let (share, worth) = (self.weights.lasting, self.weights.lasting_strength);
-        (worth * share + self.lasted) / (worth + self.stressed)
+        (worth * share + self.lasted) / (worth + self.stress)
     }
 }
 
@@ -364,12 +420,14 @@ mod tests {
     fn weakness_that_is_over_before_a_sync_could_be_complete_is_hardly_a_sign() {
         let (dips, calm) = weak_after(30, 15 * SECOND);
         let (first, _) = weak_after(0, 0);
-        // 75 s at 0.9 to begin with, and 30 dips of 15 s of which nothing was left 20 s later.
-        assert!((dips.lasting() - 67.5 / 525.0).abs() < 0.01, "{}", dips.lasting());
+        let Weights { lasting, lasting_strength: worth, .. } = Weights::default();
+        // 30 dips of 15 s of which nothing was left 20 s later.
+        assert!((dips.lasting() - worth * lasting / (worth + 450.0)).abs() < 0.01, "{}", dips.lasting());
         assert!((calm..0.4 * first.rate(0.0)).contains(&dips.rate(0.0)), "{calm} {}", dips.rate(0.0));
         // 3 min, of which 20 s were not followed by 20 s more.
         let (spells, _) = weak_after(10, 3 * MINUTE);
-        assert!((spells.lasting() - (67.5 + 1600.0) / 1875.0).abs() < 0.02, "{}", spells.lasting());
+        let expected = (worth * lasting + 1600.0) / (worth + 1800.0);
+        assert!((spells.lasting() - expected).abs() < 0.02, "{}", spells.lasting());
     }
 
     #[test]
@@ -405,30 +463,77 @@ mod tests {
         assert!(foretold(&WEAK) < 0.5 * foretold(&CALM));
     }
 
+    /// A link that was up for so long and showed this volatility.
+    fn quiet(span: Nanos, swing: f64) -> (Hazard, Nanos) {
+        let (mut hazard, mut now) = (Hazard::new(Weights::default(), 0), 0);
+        read(&mut hazard, &mut now, span, &Signs { swing, ..CALM });
+        (hazard, now)
+    }
+
     #[test]
     fn a_steady_link_is_safer_and_never_safe() {
-        let rate = |swing: f64| {
+        let rate = |swing: f64| quiet(60 * MINUTE, swing).0.rate(0.0);
+        assert!(rate(1.0) < 0.5 * rate(1.6), "{} {}", rate(1.0), rate(1.6));
+        assert!(rate(0.0) > 1e-7);
+    }
+
+    #[test]
+    fn a_steady_link_that_breaks_was_none() {
+        let (mut hazard, mut now) = quiet(10 * MINUTE, 1.0);
+        let before = hazard.rate(0.0);
+        outage(&mut hazard, &mut now);
+        let after = hazard.rate(0.0);
+        assert!(after > 10.0 * before && after > 1.0 / 3600.0, "{before} {after}");
+    }
+
+    #[test]
+    fn what_was_quiet_for_weeks_is_believed_to_break_after_a_few_outages() {
+        let (mut hazard, mut now) = (Hazard::new(Weights::default(), 0), 0);
+        for _ in 0..30 * 24 {
+            now += 60 * MINUTE;
+            hazard.read(now, &CALM);
+        }
+        let before = hazard.rate(0.0);
+        for _ in 0..4 {
+            now += 10 * MINUTE;
+            hazard.read(now, &CALM);
+            outage(&mut hazard, &mut now);
+        }
+        assert!(before < 1.0 / 36000.0 && hazard.rate(0.0) > 1.0 / 3600.0, "{before} {}", hazard.rate(0.0));
+    }
+
+    #[test]
+    fn of_many_outages_the_rate_is_what_they_say() {
+        for every in [2, 10, 60] {
             let (mut hazard, mut now) = (Hazard::new(Weights::default(), 0), 0);
-            read(&mut hazard, &mut now, 60 * MINUTE, &Signs { swing, ..CALM });
-            hazard.rate(0.0)
-        };
-        assert!(rate(0.2) < 0.5 * rate(0.6));
-        assert!(rate(0.0) > 1e-6);
+            for _ in 0..40 {
+                read(&mut hazard, &mut now, every * MINUTE, &CALM);
+                outage(&mut hazard, &mut now);
+            }
+            read(&mut hazard, &mut now, MINUTE, &CALM);
+            let ratio = hazard.rate(0.0) * (every * 60) as f64;
+            assert!((0.6..1.7).contains(&ratio), "{every} min: {ratio}");
+        }
     }
 
     #[test]
     fn weights_that_make_no_sense_make_no_infinity() {
         for x in [0.0, -1.0, f64::INFINITY, f64::NAN] {
             let weights = Weights {
-                calm_strength: x,
-                stressed_strength: x,
+                onset: x,
+                steady: x,
+                usual: x,
+                slope: x,
+                sudden: x,
+                calm_steady: x,
+                calm_foretold: x,
+                calm_sudden: x,
+                calm_spread: x,
+                stressed_steady: x,
+                stressed_other: x,
+                stressed_spread: x,
                 lasting: x,
                 lasting_strength: x,
-                past: x,
-                past_outages: x,
-                past_uptime: x,
-                past_steady: x,
-                floor: x,
                 ..Weights::default()
             };
             let (mut hazard, mut now) = (Hazard::new(weights, 0), 0);

@@ -12,14 +12,16 @@ use crate::{LinkSample, Nanos};
 pub const FAST: f64 = 8.0;
 /// Time constant of what counts as usual, seconds.
 pub const SLOW: f64 = 300.0;
-/// Time constant of the volatility, seconds.
-pub const SWING: f64 = 180.0;
-/// The most that volatility counts for: deviations by a sixth.
-pub const MOST_SWING: f64 = 1.4;
+/// Time constant of the volatility, seconds: it tells what kind of link it is, which does not change soon.
+pub const SWING: f64 = 1200.0;
+/// The most that volatility counts for: deviations of 45 %.
+pub const MOST_SWING: f64 = 2.3;
 /// Samples from which the volatility is known.
 const ENOUGH: u32 = 12;
 /// How much wider an extrapolation from two noisy samples is spread than a sample: sqrt(1 + 4 + 1).
 const EXTRAPOLATION: f64 = 2.449_489_742_783_178;
+/// The mean of the square root of the absolute value of a standard normal: 2^(1/4) gamma(3/4) / sqrt(pi).
+const ROOT: f64 = 0.822_178_951_2;
 /// Time constant by which the best that was seen is forgotten, seconds.
 pub const BEST: f64 = 3600.0;
 
@@ -31,8 +33,8 @@ pub struct Signs {
     pub drop: f64,
     /// How far the delay is above the least that was seen.
     pub rise: f64,
-    /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the v by which samples are worse on average than those
-    /// before them lead to expect, as a logarithm. Only the bad half counts: better than expected is no sign of trouble.
+    /// Volatility: ln(1 + v / 0.05), at most [`MOST_SWING`], for the standard deviation v of samples from what those before
+    /// them lead to expect, a natural logarithm. Of links, not of moments: one that is not known yet has the most.
     pub swing: f64,
 }
 
@@ -42,9 +44,10 @@ struct Track {
     fast: Mean,
     slow: Mean,
     best: f64,
+    /// Of the square roots of deviations, the last one excepted, and how many of them.
     swing: Mean,
-    /// Samples that it is of.
     swings: u32,
+    deviation: Option<f64>,
     /// The last sample and the one before it.
     before: [Option<(Nanos, f64)>; 2],
     last: Nanos,
@@ -59,6 +62,7 @@ impl Track {
             // The first deviation is as accidental as any: left to count for minutes, it would decide what kind of link it is.
             swing: Mean::new(SWING).at_most(10.0).unbiased(),
             swings: 0,
+            deviation: None,
             before: [None; 2],
             last: 0,
         }
@@ -78,23 +82,26 @@ impl Track {
             self.best += (1.0 - libm::exp(-dt / BEST)) * (usual - self.best);
             self.best = self.best.max(fast);
         }
-        // A trend is no volatility, so a sample is held against where the two before it lead to. Nor is a step: what is far
-        // out of the ordinary counts as three times the ordinary.
+        // A trend is no volatility, so a sample is held against where the two before it lead to. Nor is a step: the mean of
+        // square roots hardly minds what is far out of the ordinary, and is known nearly as soon as that of squares. A deviation
+        // counts from the next sample on: at the moment better than expected is no sign of trouble.
         if let [Some((t1, x1)), Some((t2, x2))] = self.before {
             let (step, past) = (seconds(now.saturating_sub(t1)), seconds(t1 - t2).max(0.1));
             let expected = x1 + (x1 - x2) * (step / past).min(1.0);
-            let ordinary = self.swing.value().unwrap_or(0.1).max(0.01);
-            self.swing.add(now, within((expected - x) / EXTRAPOLATION, 0.0, 3.0 * ordinary));
-            self.swings = self.swings.saturating_add(1);
+            if let Some(root) = self.deviation.replace(libm::sqrt((x - expected).abs() / EXTRAPOLATION)) {
+                self.swing.add(now, root);
+                self.swings = self.swings.saturating_add(1);
+            }
         }
         let t = now.max(self.last);
         self.before = [Some((t, x)), self.before[0]];
         self.last = now.max(self.last);
     }
 
-    /// How far samples are worse than expected, on average; none before there are enough.
+    /// The standard deviation of samples from what was expected; none before there are enough.
     fn volatility(&self) -> Option<f64> {
-        self.swing.value().filter(|_| self.swings >= ENOUGH)
+        let root = self.swing.value().filter(|_| self.swings >= ENOUGH)? / ROOT;
+        Some(root * root)
     }
 
     /// How far the present is below the best.
@@ -182,5 +189,64 @@ impl Link {
 impl Default for Link {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The volatility after samples of the bandwidth every five seconds, which are e to these.
+    fn swing(samples: impl IntoIterator<Item = f64>) -> f64 {
+        let mut link = Link::new();
+        for (i, ln) in samples.into_iter().enumerate() {
+            let bandwidth = Some(libm::exp(16.0 + ln) as u64);
+            link.sample(i as Nanos * 5 * SECOND, LinkSample { bandwidth, delay: None });
+        }
+        link.signs().swing
+    }
+
+    /// As it is for deviations of `v`.
+    fn of(v: f64) -> f64 {
+        libm::log1p(v / 0.05)
+    }
+
+    /// Noise of a deviation: sums of twelve uniform numbers, of which each is one in 2^32.
+    fn noise(deviation: f64, samples: usize) -> impl Iterator<Item = f64> {
+        let mut state = 7u64;
+        let mut unit = move || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as f64 / (1u64 << 32) as f64
+        };
+        (0..samples).map(move |_| deviation * ((0..12).map(|_| unit()).sum::<f64>() - 6.0))
+    }
+
+    #[test]
+    fn volatility_is_the_deviation_of_samples() {
+        for deviation in [0.05, 0.15, 0.3] {
+            let v = 0.05 * libm::expm1(swing(noise(deviation, 2000)));
+            assert!((0.85..1.15).contains(&(v / deviation)), "{deviation}: {v}");
+        }
+    }
+
+    #[test]
+    fn after_two_minutes_steady_and_unsteady_links_are_told_apart() {
+        let (steady, unsteady) = (swing(noise(0.1, 24)), swing(noise(0.25, 24)));
+        assert!(steady + 0.4 < unsteady, "{steady} {unsteady}");
+    }
+
+    #[test]
+    fn a_link_that_is_not_known_yet_is_not_taken_for_steady() {
+        assert_eq!(swing([]), MOST_SWING);
+        assert_eq!(swing([0.0; 10]), MOST_SWING);
+        assert_eq!(swing([0.0; 20]), 0.0);
+    }
+
+    #[test]
+    fn neither_a_trend_nor_a_step_is_volatility() {
+        assert!(swing((0..200).map(|i| -0.02 * f64::from(i))) < of(0.001));
+        let stepped = noise(0.1, 200).enumerate().map(|(i, x)| if i < 100 { x } else { x - 2.0 });
+        let plain = swing(noise(0.1, 200));
+        assert!(swing(stepped) < plain + 0.1);
     }
 }

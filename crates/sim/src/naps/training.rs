@@ -67,8 +67,9 @@ impl Network {
             });
         }
         let (connected, broken) = (spread(150.0, 3600.0), spread(12.0, 360.0));
-        let often = 1.0 - (connected / 150.0f64).ln() / 24.0f64.ln();
-        let sigma = (0.15 + 0.3 * often) * spread(0.7, 1.5);
+        // Of links that hardly break most are steady, of others few; how unsteady these are does not tell how often they break.
+        let seldom = (connected / 150.0f64).ln() / 24.0f64.ln();
+        let (steady, unsteady) = (spread(0.1, 0.19), spread(0.2, 0.6));
         let level = (spread(10e6, 120e6) / 8.0, spread(0.005, 0.05));
         let (sign, lead) = ((spread(0.125, 0.7), spread(1.0, 4.0)), spread(3.0, 90.0));
         let short = spread(10.0, 60.0);
@@ -79,7 +80,7 @@ impl Network {
             even: chance.unit() < 0.5,
             bursts: (if chance.unit() < 0.6 { 0.0 } else { chance.between(0.3, 0.8) }, short),
             broken,
-            sigma,
+            sigma: if chance.unit() < 0.9 * seldom.powi(3) { steady } else { unsteady },
             level,
             sign,
             lead,
