@@ -41,11 +41,10 @@ describe('JSON is read', () => {
     ];
     for (const [text, message] of cases) expect(fails(text)).toMatch(message);
   });
-  it('in a time that grows as its length does', () => {
+  it('of a million characters', () => {
+    // In a time that grows as its square this would not end before the test's patience does.
     const task = '{"name": "t", "image": "x", "args": ["1", "2"]},\n';
     const text = `[${task.repeat(20_000)}{}]`;
-    const began = performance.now();
     expect(read(text).places.get('[20000]')?.line).toBe(20_001);
-    expect(performance.now() - began).toBeLessThan(3000);
   });
 });

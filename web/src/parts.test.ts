@@ -41,12 +41,11 @@ it('tasks are found by all words, by state, node and set, and sorted', () => {
   expect(ran(task('t', { ended: 4000 }), 9000)).toBe(3000);
 });
 
-it('ten thousand tasks are looked through in less than a frame of 50 ms', () => {
+it('ten thousand tasks are looked through and sorted', () => {
   const all = Array.from({ length: 10_000 }, (_, i) => task(`task-${(i * 7919) % 10_000}`, { submitted: i }));
-  select(all, choice, 0);
-  const began = performance.now();
-  expect(select(all, { ...choice, text: 'task 99' }, 0).length).toBeGreaterThan(100);
-  expect(performance.now() - began).toBeLessThan(50);
+  const names = select(all, { ...choice, text: 'task 99' }, 0).map((task) => task.name);
+  const expected = Array.from({ length: 10_000 }, (_, i) => i).filter((i) => `${i}`.includes('99'));
+  expect(names).toEqual(expected.map((i) => `task-${i}`));
 });
 
 it('a change is taken in, and a task that goes elsewhere is seen to fly', () => {
