@@ -2,7 +2,7 @@
 //!
 //! What kind of link it is, nobody says; it has to be found out from what happens, and soon: until it is known, either too
 //! much is at risk or too much is sent. So the hazard is Bayesian. The link is stressed to a degree s that the signs of the
-//! present tell, and breaks at a rate of (1 - s) x calm + s x stressed. Either rate is one of a [`grid`](RATE) of rates, and
+//! present tell, and breaks at a rate of (1 - s) x calm + s x stressed. Either rate is one of a grid of them, and
 //! each of these has a chance: its prior times the likelihood of all that has come and not come, which is its product over
 //! the outages times exp(-it x time). An outage counts for the calm link and for the stressed one by their shares of what was
 //! foretold.
@@ -18,7 +18,7 @@
 //! to learn that: on a road where cells change every few minutes, the dips are known as such before the first one does harm.
 //!
 //! A hazard is never 0: of what has not happened in an hour one cannot say that it will not. And no kind is ever ruled out
-//! ([`EVIDENCE`]): a network may change.
+//! for good: a network may change.
 //!
 //! Worse signs never make the hazard less. For stress that is plain. For volatility it is so because kinds of a higher
 //! rate differ from those of a lower one by a likelihood ratio that grows with the rate (normals of one deviation), and
