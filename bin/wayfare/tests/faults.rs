@@ -58,7 +58,7 @@ fn recovers(linked: &Linked, name: &str, check: fn(&str)) {
 fn a_link_may_break_after_any_number_of_bytes() {
     let linked = Linked::local(Shape::new(FAST, Duration::ZERO));
     let (a, b, proxy) = (&linked.a, &linked.b, &linked.proxy);
-    let steps = "500";
+    let steps = "1500";
     // What an undisturbed move takes, the program included and not.
     let measure = |name: &str| {
         start(a, name, steps);
