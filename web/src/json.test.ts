@@ -46,5 +46,5 @@ describe('JSON is read', () => {
     const task = '{"name": "t", "image": "x", "args": ["1", "2"]},\n';
     const text = `[${task.repeat(20_000)}{}]`;
     expect(read(text).places.get('[20000]')?.line).toBe(20_001);
-  });
+  }, 3_000);
 });

@@ -89,7 +89,7 @@ fn what_a_task_does_wrong_ends_it_alone() {
     everywhere(|target| {
         let a = founder();
         let board = Board::new(&a, target, "board", "64M");
-        let mut free = None;
+        let mut free = 0;
         start(&a, "steady", "100000");
         for (what, body, alone) in programs {
             if !alone {
@@ -112,9 +112,8 @@ fn what_a_task_does_wrong_ends_it_alone() {
             }
             is_unbroken(&a.output("steady"));
             // A board's heap keeps what it once had: what the first one took, the others find there.
-            free.get_or_insert_with(|| board.free());
+            free = free.max(board.free());
         }
-        let free = free.unwrap();
         send(&a, "steady", "board", &[]);
         send(&a, "steady", "a", &[]);
         is_unbroken(&a.output("steady"));

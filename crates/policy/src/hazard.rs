@@ -35,10 +35,11 @@ use crate::units::{seconds, within};
 /// natural logarithm of the seconds between two outages: a mean each, and a deviation, one for the calm link and one for
 /// the stressed one.
 ///
-/// The defaults were fitted by an evolution strategy over good, fair and poor networks and over networks of random
-/// parameters, c = 0.5, 1 and 2 min, on seeds that no figure is taken from: `crates/sim/examples/fit_hazard.rs` says on what
-/// and how. Tried, found to be worth nothing, and gone: weights for the trend of either indicator, for an outage that
-/// has just ended, for outages at regular distances, and a rate for each age of the link since its return.
+/// The defaults come from an evolution strategy over good, fair and poor networks and over networks of random
+/// parameters, c = 0.5, 1 and 2 min, on seeds that no figure is taken from, and from choices by hand:
+/// `crates/sim/examples/fit_hazard.rs` says which. Tried with an earlier form of the hazard, found to be worth nothing there, and
+/// gone: weights for the trend of either indicator, for an outage that has just ended, for outages at regular distances, and
+/// a rate for each age of the link since its return.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
     /// The sum of weighted signs at which stress is one half.

@@ -38,12 +38,6 @@ pub fn ln_at_least_one(x: f64) -> f64 {
     libm::log(within(x, 1.0, 1e300))
 }
 
-/// ln(1 + e^z), which is -ln(1 - p) for the p of a logistic with that z.
-pub fn softplus(z: f64) -> f64 {
-    let z = within(z, -700.0, 700.0);
-    if z > 30.0 { z } else { libm::log1p(libm::exp(z)) }
-}
-
 /// A span in seconds: `850 ms`, `12.3 s`, `4m12s`, `1h05m`.
 #[derive(Clone, Copy, Debug)]
 pub struct Span(pub f64);
@@ -136,9 +130,5 @@ mod tests {
         assert_eq!(nanos(f64::INFINITY), Nanos::MAX);
         assert_eq!(within(f64::NAN, 2.0, 3.0), 2.0);
         assert_eq!(within(f64::INFINITY, 2.0, 3.0), 3.0);
-        assert_eq!(softplus(f64::INFINITY), 700.0);
-        assert!(softplus(f64::NEG_INFINITY) >= 0.0);
-        // ln 2: an even chance within the horizon.
-        assert!((softplus(0.0) - core::f64::consts::LN_2).abs() < 1e-12);
     }
 }

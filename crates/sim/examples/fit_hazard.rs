@@ -7,11 +7,11 @@
 //! courses that they are fitted on and on as many others, and takes some minutes on a core. The valley is flat: sets of
 //! weights that differ a lot are worth the same to within 1 %, and what is better on the courses here is often worse on the others.
 //!
-//! The defaults are what such fits had in common, rounded by hand, and two choices beyond them. Where it made no
+//! The defaults are near what such fits had in common, rounded by hand, with two choices beyond them. Where it made no
 //! difference to the objective (how often calm links are thought to break that break without signs), what was better on
 //! tuning seeds of the other conditions was taken. And a link is taken for steady sooner than the objective has it (`steady`,
-//! `usual`, `stressed_steady`): that is worth 2 % over good, fair and poor, and costs 3 % over the random networks, some of
-//! which are steady, and break.
+//! `usual`, `stressed_steady`): that is worth 1.5 % over good, fair and poor, and costs 2.5 % over the random networks, some
+//! of which are steady, and break.
 //!
 //! # What is fitted on
 //! Good, fair and poor networks, and networks of random parameters (`wayfare_sim::naps::training`), all of tuning seeds.

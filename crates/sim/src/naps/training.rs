@@ -2,8 +2,8 @@
 //!
 //! Who fits on three networks learns these three. Half of what is here are chains like theirs; the other half are links on
 //! which outages follow each other at random or regular distances, foretold, foretold now and then, or not at all, and
-//! on which signs come that mean nothing. Those that hardly break are mostly steady. The conditions that figures are taken from beside good, fair and poor are not
-//! among them.
+//! on which signs come that mean nothing. Those that hardly break are mostly steady. The conditions that figures are taken
+//! from beside good, fair and poor are not among them.
 
 use super::condition::{Chain, Chance, LENGTH, LEVELS, Radio, chain, point};
 use super::course::{Course, Hidden, Point};
