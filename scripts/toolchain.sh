@@ -20,10 +20,17 @@ die() {
 
 # need_debian package...: all installed when it returns; otherwise it names what is missing and ends the script.
 need_debian() {
+    are_installed "$@" && return
+    command -v apt-get >/dev/null || die "these tools are needed, by their names in Debian: $*"
+    # One at a time: what is built on the side may need some, too, and apt-get does not wait for another one.
+    mkdir -p "$WAYFARE_TARGET"
+    (flock 9 && install_debian "$@") 9>"$WAYFARE_TARGET/apt.lock" || exit 1
+}
+
+install_debian() {
     local missing=() package sudo=()
-    for package in "$@"; do is_installed "$package" || missing+=("$package"); done
+    for package in "$@"; do are_installed "$package" || missing+=("$package"); done
     ((${#missing[@]})) || return 0
-    command -v apt-get >/dev/null || die "these tools are needed, by their names in Debian: ${missing[*]}"
     if ((EUID != 0)); then
         sudo -n true 2>/dev/null || die "not installed: ${missing[*]}; as root: apt-get install ${missing[*]}"
         sudo=(sudo -n)
@@ -37,7 +44,13 @@ need_debian() {
     fi
 }
 
-is_installed() { [[ $(dpkg-query -W -f '${Status}' "$1" 2>/dev/null) == 'install ok installed' ]]; }
+# are_installed package...: whether all of them are.
+are_installed() {
+    local package
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == 'install ok installed' ]] || return 1
+    done
+}
 
 # setup_zig: sets ZIG to the compiler.
 setup_zig() {
@@ -108,8 +121,9 @@ has_rustup_target() {
 # build_std_cargo arguments...: the distribution's cargo and rustc, allowed to build the standard library from its source package.
 # Needs rustc 1.95 or later: Debian 12 has it as rustc-web, in its security suite.
 build_std_cargo() {
-    need_debian rustc-web cargo-web rust-web-src
-    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$@"
+    # Without the allocator that rustup's compiler brings with it, Debian's takes a tenth more time.
+    need_debian rustc-web cargo-web rust-web-src libjemalloc2
+    LD_PRELOAD=libjemalloc.so.2 RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo "$@"
 }
 
 # build_aarch64 [cargo arguments...]: builds bin/wayfare, or what the arguments say, for AArch64 Linux; sets AARCH64_OUT to the
@@ -118,21 +132,19 @@ build_aarch64() {
     local triple=aarch64-unknown-linux-gnu arguments=("$@")
     ((${#arguments[@]})) || arguments=(--package wayfare)
     need_debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast. The largest part of it would take
-    # four minutes and a half of twelve even so.
-    for package in regalloc2 wasmtime-internal-cranelift; do
-        arguments+=(--config "profile.release.package.$package.opt-level=1")
+    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast.
+    for package in cranelift-assembler-x64 cranelift-codegen regalloc2 wasmtime-environ wasmtime-internal-cranelift; do
+        arguments+=(--config "profile.checked.package.$package.opt-level=0")
     done
-    arguments+=(--config "profile.release.package.cranelift-codegen.opt-level=0")
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
     if has_rustup_target "$triple"; then
-        (cd "$WAYFARE_ROOT" && cargo build --release --target "$triple" "${arguments[@]}") || return
-        AARCH64_OUT=$WAYFARE_TARGET/$triple/release
+        (cd "$WAYFARE_ROOT" && cargo build --profile checked --target "$triple" "${arguments[@]}") || return
+        AARCH64_OUT=$WAYFARE_TARGET/$triple/checked
     else
         # A directory of its own: another compiler in the same one would make cargo start over each time.
         (cd "$WAYFARE_ROOT" && CARGO_TARGET_DIR=$WAYFARE_TARGET/build-std \
-            build_std_cargo build --release -Zbuild-std=std,panic_unwind --target "$triple" "${arguments[@]}") || return
-        AARCH64_OUT=$WAYFARE_TARGET/build-std/$triple/release
+            build_std_cargo build --profile checked -Zbuild-std=std,panic_unwind --target "$triple" "${arguments[@]}") || return
+        AARCH64_OUT=$WAYFARE_TARGET/build-std/$triple/checked
     fi
     setup_qemu_aarch64
 }

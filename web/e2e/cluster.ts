@@ -10,6 +10,7 @@ import { extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const target = resolve(process.env.WAYFARE_TARGET ?? fileURLToPath(new URL('../../target', import.meta.url)));
+const wayfare = process.env.WAYFARE ?? join(target, 'release/wayfare');
 export const shots = join(target, 'web-shots');
 export const guest = (name: string) => join(target, 'guests', `${name}.wasm`);
 
@@ -51,7 +52,7 @@ export class Cluster {
   }
 
   private static async start(state: string, args: string[]): Promise<ChildProcess> {
-    const child = spawn(join(target, 'release/wayfare'), args, { env: { ...process.env, WAYFARE_STATE: state, XDG_CACHE_HOME: join(state, 'cache') } });
+    const child = spawn(wayfare, args, { env: { ...process.env, WAYFARE_STATE: state, XDG_CACHE_HOME: join(state, 'cache') } });
     let said = '';
     await new Promise<void>((go, fail) => {
       const timer = setTimeout(() => fail(new Error(`wayfare up says nothing: ${said}`)), 30_000);
@@ -102,7 +103,7 @@ export class Cluster {
     mkdirSync(bin);
     // Several are on this machine: each listens at a port of its own.
     const listen = `127.0.0.1:${await freePort()}`;
-    writeFileSync(join(bin, 'wayfare'), `#!/bin/sh\n[ "$2" = serve ] && set -- node serve --listen ${listen}\nexec "${join(target, 'release/wayfare')}" "$@"\n`, { mode: 0o755 });
+    writeFileSync(join(bin, 'wayfare'), `#!/bin/sh\n[ "$2" = serve ] && set -- node serve --listen ${listen}\nexec "${wayfare}" "$@"\n`, { mode: 0o755 });
     writeFileSync(join(dir, 'join.sh'), script);
     const env = { ...process.env, PATH: `${bin}:${process.env.PATH}`, WAYFARE_STATE: join(dir, 'state'), XDG_CACHE_HOME: join(dir, 'cache') };
     mkdirSync(env.WAYFARE_STATE, { mode: 0o700 });

@@ -17,13 +17,13 @@ use wayfare_transfer::message::{Assembly, Long, Part};
 #[test]
 fn a_task_is_found_where_it_has_gone() {
     let (a, b) = pair();
-    let whole = a.home.plain("npb_cg", &["A"]);
-    a.start("cg", &[], "npb_cg", &["A"]);
-    a.wait("cg", "running");
-    migrate(&a, &b, "cg");
-    a.run(&["migrate", "cg", "--to", "a"]).ok();
-    a.wait("cg", "exited");
-    assert_eq!(b.run(&["logs", "-f", "cg"]).ok().stdout, whole);
+    let whole = a.home.plain("sha256", &["400"]);
+    a.start("hash", &[], "sha256", &["400"]);
+    a.wait("hash", "running");
+    migrate(&a, &b, "hash");
+    a.run(&["migrate", "hash", "--to", "a"]).ok();
+    a.wait("hash", "exited");
+    assert_eq!(b.run(&["logs", "-f", "hash"]).ok().stdout, whole);
     // It runs for minutes.
     a.start("long", &[], "sha256", &["100000"]);
     migrate(&a, &b, "long");

@@ -225,7 +225,15 @@ impl Link {
     /// # Errors
     /// When it does not come in time, or is of another kind.
     pub async fn expect(&mut self, kind: Kind) -> Result<Vec<u8>> {
-        let message = timeout(ANSWER, self.receive()).await.map_err(|_| anyhow!("no answer came"))??;
+        self.expect_within(ANSWER, kind).await
+    }
+
+    /// [`Link::expect`] of what may take the other side longer than an answer should.
+    ///
+    /// # Errors
+    /// As there. That the other side is gone is found out no later for that.
+    pub async fn expect_within(&mut self, patience: Duration, kind: Kind) -> Result<Vec<u8>> {
+        let message = timeout(patience, self.receive()).await.map_err(|_| anyhow!("no answer came"))??;
         if message.kind != kind {
             bail!("an answer to something else");
         }

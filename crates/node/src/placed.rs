@@ -28,6 +28,10 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 /// How long the next answer takes after one: changes come in company.
 const COMPANY: Duration = Duration::from_millis(2);
 
+/// How long a node may take from one word to the next when it is to start a task: it may have to compile it first, which takes a slow one
+/// a minute.
+const START: Duration = Duration::from_secs(120);
+
 /// Counts changes of what tasks do, of all agents in this process.
 static CHANGES: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(1));
 
@@ -178,7 +182,7 @@ impl Agent {
         let mut link = self.dial(node).await?;
         link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&wish)?).encode()).await?;
         loop {
-            match NodeMessage::decode(&link.expect(Kind::Node).await?)? {
+            match NodeMessage::decode(&link.expect_within(START, Kind::Node).await?)? {
                 NodeMessage::Unknown => {
                     let wasm =
                         program::kept_module(digest)?.with_context(|| format!("the program {digest} is not here"))?;
