@@ -20,16 +20,19 @@ die() {
 
 # need_debian package...: all installed when it returns; otherwise it names what is missing and ends the script.
 need_debian() {
-    are_installed "$@" && return
-    command -v apt-get >/dev/null || die "these tools are needed, by their names in Debian: $*"
+    local missing
+    missing=$(missing_debian "$@")
+    [[ $missing ]] || return 0
+    command -v apt-get >/dev/null || die "these tools are needed, by their names in Debian: $missing"
     # One at a time: what is built on the side may need some, too, and apt-get does not wait for another one.
     mkdir -p "$WAYFARE_TARGET"
     (flock 9 && install_debian "$@") 9>"$WAYFARE_TARGET/apt.lock" || exit 1
 }
 
+# What is missing is looked at anew: somebody else may have installed it meanwhile.
 install_debian() {
-    local missing=() package sudo=()
-    for package in "$@"; do are_installed "$package" || missing+=("$package"); done
+    local missing sudo=()
+    read -ra missing <<<"$(missing_debian "$@")"
     ((${#missing[@]})) || return 0
     if ((EUID != 0)); then
         sudo -n true 2>/dev/null || die "not installed: ${missing[*]}; as root: apt-get install ${missing[*]}"
@@ -44,12 +47,13 @@ install_debian() {
     fi
 }
 
-# are_installed package...: whether all of them are.
-are_installed() {
-    local package
+# missing_debian package...: prints those that are not installed, in a line.
+missing_debian() {
+    local package missing=()
     for package in "$@"; do
-        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == 'install ok installed' ]] || return 1
+        [[ $(dpkg-query -W -f '${Status}' "$package" 2>/dev/null) == 'install ok installed' ]] || missing+=("$package")
     done
+    printf '%s' "${missing[*]}"
 }
 
 # setup_zig: sets ZIG to the compiler.

@@ -225,15 +225,15 @@ impl Link {
     /// # Errors
     /// When it does not come in time, or is of another kind.
     pub async fn expect(&mut self, kind: Kind) -> Result<Vec<u8>> {
-        self.expect_within(ANSWER, kind).await
+        timeout(ANSWER, self.answer(kind)).await.map_err(|_| anyhow!("no answer came"))?
     }
 
-    /// [`Link::expect`] of what may take the other side longer than an answer should.
+    /// [`Link::expect`], whenever it comes: of what takes the other side longer, as compiling a program does.
     ///
     /// # Errors
-    /// As there. That the other side is gone is found out no later for that.
-    pub async fn expect_within(&mut self, patience: Duration, kind: Kind) -> Result<Vec<u8>> {
-        let message = timeout(patience, self.receive()).await.map_err(|_| anyhow!("no answer came"))??;
+    /// As [`Link::turn`]; when it is of another kind.
+    pub async fn answer(&mut self, kind: Kind) -> Result<Vec<u8>> {
+        let message = self.receive().await?;
         if message.kind != kind {
             bail!("an answer to something else");
         }

@@ -28,10 +28,6 @@ const AT_LEAST: Duration = Duration::from_secs(2);
 /// How long the next answer takes after one: changes come in company.
 const COMPANY: Duration = Duration::from_millis(2);
 
-/// How long a node may take from one word to the next when it is to start a task: it may have to compile it first, which takes a slow one
-/// a minute.
-const START: Duration = Duration::from_secs(120);
-
 /// Counts changes of what tasks do, of all agents in this process.
 static CHANGES: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(1));
 
@@ -162,6 +158,7 @@ impl Agent {
     }
 
     /// Starts a task on a node, which may be this one, from its beginning or from a snapshot; the module is sent where that lacks it.
+    /// It takes as long as the node takes, which may have to compile the module: the caller's patience is the limit.
     ///
     /// # Errors
     /// That it is not there: it may have started the task all the same. Within that, why it has not.
@@ -182,7 +179,7 @@ impl Agent {
         let mut link = self.dial(node).await?;
         link.send(Kind::Node, &NodeMessage::Request(serde_json::to_vec(&wish)?).encode()).await?;
         loop {
-            match NodeMessage::decode(&link.expect_within(START, Kind::Node).await?)? {
+            match NodeMessage::decode(&link.answer(Kind::Node).await?)? {
                 NodeMessage::Unknown => {
                     let wasm =
                         program::kept_module(digest)?.with_context(|| format!("the program {digest} is not here"))?;
