@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the thesis's programs (Table 5-1) print, computed another way: bin/wayfare/tests/thesis_guests.rs has the lines.
+"""What the thesis's programs (Table 5-1) print, computed another way: bin/wayfare/tests/system/thesis_guests.rs has the lines.
 
     guests/thesis.py [PROGRAM [SIZE [SEED]]]
 

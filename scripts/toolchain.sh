@@ -136,11 +136,10 @@ build_aarch64() {
     local triple=aarch64-unknown-linux-gnu arguments=("$@")
     ((${#arguments[@]})) || arguments=(--package wayfare)
     need_debian gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    # Code is compiled for it elsewhere: its own compiler has only to be there, not to be fast.
-    for package in regalloc2 wasmtime-internal-cranelift; do
-        arguments+=(--config "profile.checked.package.$package.opt-level=1")
+    # Code is compiled for it elsewhere, and controllers are elsewhere: these have only to be there, not to be fast.
+    for package in cranelift-{assembler-x64,codegen} regalloc2 wasmtime-internal-cranelift wayfare{,-api,-control,-sched,-sim}; do
+        arguments+=(--config "profile.checked.package.$package.opt-level=0")
     done
-    arguments+=(--config "profile.checked.package.cranelift-codegen.opt-level=0")
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
     if has_rustup_target "$triple"; then
         (cd "$WAYFARE_ROOT" && cargo build --profile checked --target "$triple" "${arguments[@]}") || return

@@ -1,14 +1,12 @@
 //! Boards with several processors: tasks compute on them at the same time, and what one does to the memory that all have, to
 //! page tables and to threads is never seen by another as anything but what it is on one processor.
 
-mod support;
-
+use crate::support::Home;
+use crate::support::board::{Board, TARGETS, alone, send, try_to_send};
+use crate::support::cluster::{Node, PATIENCE, found, until, until_or};
+use crate::support::module::{at, later};
+use crate::support::steady::{PAUSE, SIZE, is_unbroken};
 use std::time::{Duration, Instant};
-use support::Home;
-use support::board::{Board, TARGETS, alone, send, try_to_send};
-use support::cluster::{Node, PATIENCE, found, until, until_or};
-use support::module::{at, later};
-use support::steady::{PAUSE, SIZE, is_unbroken};
 use wasm_encoder::Instruction;
 
 fn founder() -> Node {

@@ -1,16 +1,14 @@
 //! Clusters of real agents, each a process with directories of its own: tasks move between them, and what must not
 //! happen does not.
 
-mod support;
-
+use crate::support::client::talk;
+use crate::support::cluster::{Node, found, free_port, join, migrate, migrate_by, pair};
+use crate::support::guest;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::client::talk;
-use support::cluster::{Node, found, free_port, join, migrate, migrate_by, pair};
-use support::guest;
 
 #[test]
 fn a_moved_task_ends_as_an_unmoved_one_with_all_of_its_output() {

@@ -3,13 +3,11 @@
 //!
 //! `./x test` installs what this needs: GRUB's tools, and UEFI and U-Boot for QEMU's machines.
 
-mod support;
-
+use crate::support::board::{Board, TARGETS, alone, send};
+use crate::support::cluster::{Node, PATIENCE, found, free_port, until};
+use crate::support::steady::{is_unbroken, start};
+use crate::support::{Done, Home, guest};
 use std::process::{Child, Command, Stdio};
-use support::board::{Board, alone, send};
-use support::cluster::{Node, PATIENCE, found, free_port, until};
-use support::steady::{is_unbroken, start};
-use support::{Done, Home, guest};
 
 /// QEMU, without all that it brings along, and for so long at most.
 fn qemu(home: &Home, arch: &str, args: &[&str]) -> Command {
@@ -156,7 +154,7 @@ fn a_pc_with_uefi_is_a_node() {
 fn boards_with_pci_are_nodes() {
     let _alone = alone();
     let a = founder();
-    for target in support::board::TARGETS {
+    for target in TARGETS {
         let mut board = Board::made(&a, target, &target.replace('_', "-"), "128M");
         board.put_on_pci();
         board.switch_on();

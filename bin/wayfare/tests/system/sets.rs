@@ -1,13 +1,11 @@
 //! Sets of tasks, which a controller has nodes run: each task ends once, with the right output, whatever happens to nodes and to the
 //! controller.
 
-mod support;
-
+use crate::support::cluster::{PATIENCE, until};
+use crate::support::guest;
+use crate::support::up::{Up, printed, set};
 use rustix::process::{Signal, kill_process};
 use std::time::Duration;
-use support::cluster::{PATIENCE, until};
-use support::guest;
-use support::up::{Up, printed, set};
 
 #[test]
 fn a_set_is_run_by_all_nodes() {

@@ -1,14 +1,12 @@
 //! Tasks that have several standbys: the nearest goes on that is there, the others wait for it, and in the end one node has the
 //! task.
 
-mod support;
-
+use crate::support::client::talk;
+use crate::support::cluster::{Node, PATIENCE, found, free_port, join, until};
+use crate::support::steady::{goes_on, lines, start};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::client::talk;
-use support::cluster::{Node, PATIENCE, found, free_port, join, until};
-use support::steady::{goes_on, lines, start};
 
 const TASK: &str = "t";
 

@@ -1,13 +1,11 @@
 //! Snapshots that a controller keeps: a task whose node is lost goes on from one, and people take, fetch, resume and remove them.
 //! And what a running task's place is worth: where it could move, and when it does by itself.
 
-mod support;
-
+use crate::support::cluster::{PATIENCE, free_port, until};
+use crate::support::up::{Up, printed, set};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use std::process::Stdio;
-use support::cluster::{PATIENCE, free_port, until};
-use support::up::{Up, printed, set};
 
 /// Memory, steps and milliseconds between them.
 const STEADY: [&str; 3] = ["8", "400", "20"];

@@ -1,5 +1,4 @@
 //! A `wayfare` of its own for each test: its own cache, key and runtime directory, and guests built beforehand.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod board;
 pub mod client;

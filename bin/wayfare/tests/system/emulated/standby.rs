@@ -1,16 +1,14 @@
 //! Boards as standbys: a task goes on there when its node, or the way to it, is gone, and goes home by itself; in the end one
 //! node has it, and a task that is kept up to date on another node again.
 
-mod support;
-
+use crate::support::board::{Board, alone};
+use crate::support::client::talk;
+use crate::support::cluster::{Node, PATIENCE, found, free_port, join, until};
+use crate::support::link::slow;
+use crate::support::steady::{goes_on, is_unbroken, start};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::board::{Board, alone};
-use support::client::talk;
-use support::cluster::{Node, PATIENCE, found, free_port, join, until};
-use support::link::slow;
-use support::steady::{goes_on, is_unbroken, start};
 use wayfare_sim::proxy::Proxy;
 
 const TASK: &str = "t";

@@ -5,14 +5,12 @@
 //! so that the agent's own lines of progress say when to strike; and links break after every so many bytes, at whatever
 //! the two are saying then.
 
-mod support;
-
+use crate::support::cluster::{Move, Node, PATIENCE, owner, until};
+use crate::support::guest;
+use crate::support::link::{FAST, Linked, slow};
+use crate::support::space::inside;
+use crate::support::steady::{SIZE, is_unbroken, is_unbroken_but_for_crashes, start, unmoved};
 use std::time::{Duration, Instant};
-use support::cluster::{Move, Node, PATIENCE, owner, until};
-use support::guest;
-use support::link::{FAST, Linked, slow};
-use support::space::inside;
-use support::steady::{SIZE, is_unbroken, is_unbroken_but_for_crashes, start, unmoved};
 use wayfare_sim::proxy::{Shape, Way};
 use wayfare_transfer::Mode;
 
@@ -179,7 +177,7 @@ fn goes_down(apart: bool, phase: &str) {
 
 #[test]
 fn a_cable_may_be_pulled_in_any_phase() {
-    inside("a_cable_may_be_pulled_in_any_phase", |apart| {
+    inside("faults::a_cable_may_be_pulled_in_any_phase", |apart| {
         unmoved();
         std::thread::scope(|scope| {
             for phase in PHASES {
@@ -191,7 +189,7 @@ fn a_cable_may_be_pulled_in_any_phase() {
 
 #[test]
 fn a_node_that_cannot_be_reached_is_named_and_the_task_stays() {
-    inside("a_node_that_cannot_be_reached_is_named_and_the_task_stays", |apart| {
+    inside("faults::a_node_that_cannot_be_reached_is_named_and_the_task_stays", |apart| {
         let linked = if apart { Linked::apart(slow(ROUND_TRIP)) } else { Linked::local(slow(ROUND_TRIP)) };
         start(&linked.a, "t", "100000");
         linked.down();

@@ -1,9 +1,7 @@
 //! A program that is captured and resumed does what it would have done anyway.
 
-mod support;
-
+use crate::support::{Home, guest};
 use std::time::Duration;
-use support::{Home, guest};
 
 /// Runs a guest on the first target, and moves it from each to the next, always after so many milliseconds.
 fn moves(home: &Home, name: &str, args: &[&str], targets: &[&str], after: u64) {

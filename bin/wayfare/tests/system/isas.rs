@@ -2,12 +2,10 @@
 //! code here, the interpreter, and AArch64 under QEMU, where `WAYFARE_AARCH64` says how to run Wayfare there
 //! (`./x test` builds it).
 
-mod support;
-
+use crate::support::{Home, guest};
 use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use support::{Home, guest};
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,14 +1,12 @@
 //! What a node may lack when a task is to move: room on its disk, memory, a directory, the other side's version. Then the
 //! task stays where it is, somebody is told in one line what to do, and once that is done the same move succeeds.
 
-mod support;
-
+use crate::support::cluster::{Node, PATIENCE, found, join, migrate, owner, pair, until};
+use crate::support::space::{Disk, inside};
+use crate::support::steady::is_unbroken;
+use crate::support::wire::{connect, credentials};
 use std::net::TcpListener;
 use std::time::Duration;
-use support::cluster::{Node, PATIENCE, found, join, migrate, owner, pair, until};
-use support::space::{Disk, inside};
-use support::steady::is_unbroken;
-use support::wire::{connect, credentials};
 use wayfare_sim::forger::Forger;
 
 /// A move that is refused: the task stays and runs on.
@@ -23,7 +21,7 @@ fn stays(from: &Node, name: &str, why: &str) {
 
 #[test]
 fn a_destination_with_a_full_disk_gives_the_task_back() {
-    inside("a_destination_with_a_full_disk_gives_the_task_back", |apart| {
+    inside("shortages::a_destination_with_a_full_disk_gives_the_task_back", |apart| {
         if !apart {
             return eprintln!("and without file systems of its own, it cannot run at all");
         }
@@ -79,7 +77,7 @@ fn a_destination_with_a_full_disk_gives_the_task_back() {
 
 #[test]
 fn a_source_with_a_full_disk_keeps_the_task() {
-    inside("a_source_with_a_full_disk_keeps_the_task", |apart| {
+    inside("shortages::a_source_with_a_full_disk_keeps_the_task", |apart| {
         if !apart {
             return eprintln!("and without file systems of its own, it cannot run at all");
         }

@@ -1,16 +1,14 @@
 //! Outages in a row, between two nodes with networks of their own: a link that goes silent, nodes that are killed, clocks that
 //! differ. The clients of a service are beside its standby, and each of their numbered samples has one answer, the right one.
 
-mod support;
-
+use crate::support::cluster::{Node, PATIENCE, found, free_port, join, owner, until};
+use crate::support::link::{FAST, Linked, slow};
+use crate::support::samples::sample;
+use crate::support::space::inside;
+use crate::support::steady::{is_unbroken, start};
 use rustix::process::Signal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::cluster::{Node, PATIENCE, free_port, owner, until};
-use support::link::{FAST, Linked, slow};
-use support::samples::sample;
-use support::space::inside;
-use support::steady::{is_unbroken, start};
 use wayfare_sim::Trace;
 use wayfare_sim::proxy::{Shape, Way};
 
@@ -36,7 +34,7 @@ fn next(seed: &mut u64) -> u64 {
 
 #[test]
 fn no_answer_is_lost_or_doubled_in_outages_in_a_row() {
-    inside("no_answer_is_lost_or_doubled_in_outages_in_a_row", |apart| {
+    inside("outages::no_answer_is_lost_or_doubled_in_outages_in_a_row", |apart| {
         // Better and worse, second by second; and then gone, again and again.
         let mut text = String::new();
         for i in 0..900 {
@@ -186,8 +184,8 @@ fn a_link_that_flaps_is_neither_filled_nor_followed() {
 #[test]
 fn clocks_that_differ_and_jump_do_no_harm() {
     let (mut a, mut b) = (Node::new("a"), Node::new("b"));
-    support::cluster::found(&mut a);
-    support::cluster::join(&a, &mut b);
+    found(&mut a);
+    join(&a, &mut b);
     b.wrong = Some("-200s");
     b.serve();
     start(&a, "t", "100000");

@@ -1,14 +1,12 @@
 //! Boards that fail: they are reset, join again without anybody's help, and the cluster knows why. Each fails for real, in
 //! QEMU, because its command line says so.
 
-mod support;
-
+use crate::support::board::{Board, TARGETS, alone, send};
+use crate::support::cluster::{Node, PATIENCE, found, until, until_or};
+use crate::support::steady::{is_unbroken, start, unmoved};
+use crate::support::{Done, Home, guest};
 use serde_json::Value;
 use std::time::Duration;
-use support::board::{Board, TARGETS, alone, send};
-use support::cluster::{Node, PATIENCE, found, until, until_or};
-use support::steady::{is_unbroken, start, unmoved};
-use support::{Done, Home, guest};
 
 fn founder() -> Node {
     let mut a = Node::new("a");

@@ -1,12 +1,10 @@
 //! What nodes do for users and nodes elsewhere: they answer for their tasks, pass questions on to where a task has gone, and
 //! compile for those that cannot.
 
-mod support;
-
+use crate::support::cluster::{Node, migrate, pair};
+use crate::support::guest;
+use crate::support::wire::{Wire, credentials};
 use std::time::Duration;
-use support::cluster::{Node, migrate, pair};
-use support::guest;
-use support::wire::{Wire, credentials};
 use wayfare_engine::{Form, ImageInfo};
 use wayfare_node::control::{Reply, Request};
 use wayfare_node::peers::NodeMessage;

@@ -1,15 +1,13 @@
 //! Links that break and boards that lose their power in the middle of a move to or from a board: nobody ever has the task
 //! together with somebody else, and it is lost only with a board whose power was cut while the board alone had it.
 //!
-//! As in `faults.rs`, round trips take a quarter of a second, so that the lines of progress say when to strike.
+//! As in `crate::faults`, round trips take a quarter of a second, so that the lines of progress say when to strike.
 
-mod support;
-
+use crate::support::board::{Board, TARGETS, alone, try_to_send};
+use crate::support::cluster::{Move, Node, PATIENCE, found, until};
+use crate::support::link::slow;
+use crate::support::steady::{is_unbroken, start, unmoved};
 use std::time::{Duration, Instant};
-use support::board::{Board, TARGETS, alone, try_to_send};
-use support::cluster::{Move, Node, PATIENCE, found, until};
-use support::link::slow;
-use support::steady::{is_unbroken, start, unmoved};
 use wayfare_sim::proxy::Proxy;
 use wayfare_transfer::Mode;
 

@@ -1,18 +1,16 @@
 //! Machines without an operating system as nodes of a cluster, in QEMU: tasks move to them, between them and away, and end as
 //! if they had never moved; whatever happens to a board happens to its tasks and to nobody else's.
 
-mod support;
-
+use crate::support::board::{Board, KVM, TARGETS, alone, send, try_to_send};
+use crate::support::client::talk;
+use crate::support::cluster::{Node, PATIENCE, found, free_port, until, until_or};
+use crate::support::guest;
+use crate::support::module::{at, later};
+use crate::support::steady::{SIZE, is_unbroken, start};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::board::{Board, KVM, TARGETS, alone, send, try_to_send};
-use support::client::talk;
-use support::cluster::{Node, PATIENCE, found, free_port, until, until_or};
-use support::guest;
-use support::module::{at, later};
-use support::steady::{SIZE, is_unbroken, start};
 use wasm_encoder::Instruction;
 
 fn founder() -> Node {

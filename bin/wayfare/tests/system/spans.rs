@@ -1,12 +1,10 @@
 //! Spans for a collector: what `wayfare up` says of what it does, and that a collector which says nothing changes nothing.
 
-mod support;
-
+use crate::support::cluster::{PATIENCE, until};
+use crate::support::collector::{Collector, Span};
+use crate::support::up::{Up, set};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::cluster::{PATIENCE, until};
-use support::collector::{Collector, Span};
-use support::up::{Up, set};
 
 /// A client's.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

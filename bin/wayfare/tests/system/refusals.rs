@@ -1,11 +1,9 @@
 //! Everything that cannot be done is refused with one line and the right status, and nothing is lost by it.
 
-mod support;
-
+use crate::support::{Home, guest};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use support::{Home, guest};
 
 fn hello() -> String {
     guest("hello").display().to_string()

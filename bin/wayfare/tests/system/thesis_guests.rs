@@ -4,11 +4,9 @@
 //! The lines are from `guests/thesis.py`, which computes them another way. Some are known from elsewhere, too: 92 and 73712 ways
 //! to place queens, the thousandth decimal of pi, the SHA-256 of nothing.
 
-mod support;
-
+use crate::support::cluster::{migrate, pair};
+use crate::support::{Home, guest};
 use std::time::Duration;
-use support::cluster::{migrate, pair};
-use support::{Home, guest};
 
 /// Programs, and what they print without arguments.
 const WHOLE: [(&str, &str); 9] = [

@@ -1,18 +1,16 @@
 //! Tasks that have a standby: it goes on with them when the node, or the way to it, is gone, from the last state that came
 //! whole; and in the end one node has the task.
 
-mod support;
-
+use crate::support::client::talk;
+use crate::support::cluster::{Node, PATIENCE, free_port, pair, until};
+use crate::support::link::{Linked, slow};
+use crate::support::steady::{goes_on, lines, start};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::client::talk;
-use support::cluster::{Node, PATIENCE, free_port, pair, until};
-use support::link::{Linked, slow};
-use support::steady::{goes_on, lines, start};
 
 const TASK: &str = "t";
 

@@ -1,13 +1,11 @@
 //! Post-copy over links that break, between nodes that die, before all pages are there: the task waits, goes on, or goes
 //! back to where it was; it is never lost, and never runs twice.
 
-mod support;
-
+use crate::support::cluster::{Move, Node, PATIENCE, owner, until};
+use crate::support::guest;
+use crate::support::link::{FAST, Linked};
+use crate::support::steady::{is_unbroken, is_unbroken_but_for_crashes, start};
 use std::time::Duration;
-use support::cluster::{Move, Node, PATIENCE, owner, until};
-use support::guest;
-use support::link::{FAST, Linked};
-use support::steady::{is_unbroken, is_unbroken_but_for_crashes, start};
 use wayfare_sim::proxy::Shape;
 use wayfare_transfer::Mode;
 

@@ -1,15 +1,13 @@
 //! Who is not a member, or does not behave like one, gets nothing: it is refused, the log says so, and what it costs the
 //! agent is bounded. Who only listens hears nothing.
 
-mod support;
-
+use crate::support::cluster::{Move, Node, PATIENCE, join, migrate, owner, pair, until};
+use crate::support::link::{FAST, Linked};
+use crate::support::wire::{Wire, connect, credentials, is_closed};
+use crate::support::{Home, guest};
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::cluster::{Move, Node, PATIENCE, migrate, owner, pair, until};
-use support::link::{FAST, Linked};
-use support::wire::{Wire, connect, credentials, is_closed};
-use support::{Home, guest};
 use wayfare_node::spec::{Limits, Spec};
 use wayfare_sim::forger::Forger;
 use wayfare_sim::proxy::{Shape, Way};
@@ -186,7 +184,7 @@ fn ten_thousand_offers_of_one_peer_cost_little_and_keep_nobody_else_away() {
     const OFFERS: u64 = 10_000;
     let (a, b) = pair();
     let mut c = Node::new("c");
-    support::cluster::join(&a, &mut c);
+    join(&a, &mut c);
     let noisy = credentials(&c);
     b.start("t", &[], "steady", &["4", "100000", "10"]);
     // What moves take for ever is not the offers'.

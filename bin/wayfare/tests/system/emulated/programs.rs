@@ -3,12 +3,10 @@
 //!
 //! `./x test` builds the kernel, and puts it beside the program.
 
-mod support;
-
+use crate::support::board::TARGETS;
+use crate::support::module::{EXIT, START, at, module};
+use crate::support::{Done, Home, guest};
 use std::path::Path;
-use support::board::TARGETS;
-use support::module::{EXIT, START, at, module};
-use support::{Done, Home, guest};
 use wasm_encoder::{BlockType, Instruction};
 
 /// What `wayfare run` and `wayfare unikernel run` say of a task that trapped.

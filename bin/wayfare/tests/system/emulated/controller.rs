@@ -1,11 +1,9 @@
 //! A board beside a controller: its image comes from there, and tasks go to it and come back, but never begin there.
 
-mod support;
-
+use crate::support::cluster::{PATIENCE, free_port, until, until_or};
+use crate::support::up::{Up, printed, set};
 use serde_json::{Value, json};
 use std::process::{Child, Command, Stdio};
-use support::cluster::{PATIENCE, free_port, until, until_or};
-use support::up::{Up, printed, set};
 
 /// A machine in QEMU, until this goes.
 struct Machine(Child);

@@ -1,14 +1,12 @@
 //! What users may ask of a controller besides sets: who may ask at all, and by which way; moves, standbys, histories, nodes.
 
-mod support;
-
+use crate::support::cluster::{Node, PATIENCE, until};
+use crate::support::up::{Up, printed, set};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
-use support::cluster::{Node, PATIENCE, until};
-use support::up::{Up, printed, set};
 
 /// What an access file of another user's is called for.
 fn token_of(up: &Up, name: &str, role: &str) -> (String, String) {

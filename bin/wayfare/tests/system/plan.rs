@@ -1,12 +1,10 @@
 //! Plans of sets: with a controller they say where tasks would go beside what runs; without one, on a cluster that is described.
 
-mod support;
-
+use crate::support::cluster::{PATIENCE, until};
+use crate::support::up::Up;
+use crate::support::{Done, Home, guest};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::cluster::{PATIENCE, until};
-use support::up::Up;
-use support::{Done, Home, guest};
 
 fn run(home: &Home, args: &[&str]) -> Done {
     home.ended(&mut home.wayfare(args))
