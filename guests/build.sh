@@ -23,6 +23,7 @@ RUST=(rust-sort rust-hash rust-compress)
 CFLAGS=(-target wasm32-wasi -std=gnu23 -O3 -g1 -Wall -Wextra)
 # setjmp by exceptions, in the encoding that became the standard (exnref); sjlj.c has the tag.
 SJLJ=(-mexception-handling -mllvm -wasm-enable-sjlj -mllvm -wasm-use-legacy-eh=false guests/c/sjlj.c)
+FEATURE=(-Xclang -target-feature -Xclang) # a feature for one program, by which zig does not build another C library
 FOREIGN=(-w) # warnings in other people's code are not ours to read
 
 main() {
@@ -38,8 +39,8 @@ build() {
     case $1 in
     deep) c deep guests/c/deep.c -Wl,-z,stack-size=67108864 ;; # 100,000 frames of its own in linear memory
     setjmp) c setjmp guests/c/setjmp.c "${SJLJ[@]}" ;;
-    simd) c simd guests/c/simd.c -msimd128 ;;
-    tailcall) c tailcall guests/c/tailcall.c -mtail-call ;;
+    simd) c simd guests/c/simd.c "${FEATURE[@]}" +simd128 ;;
+    tailcall) c tailcall guests/c/tailcall.c "${FEATURE[@]}" +tail-call ;;
     sqlite) sqlite ;;
     sqlite-asyncify) asyncify sqlite ;;
     lua) lua ;;
@@ -198,7 +199,7 @@ rust() {
         CARGO_TARGET_DIR=$tree CARGO_TARGET_WASM32_WASIP1_LINKER=$WAYFARE_ROOT/guests/rust/link.sh ZIG=$ZIG \
             RUSTFLAGS="-Zunstable-options -Clink-self-contained=no -Clinker-flavor=wasm-lld-cc --remap-path-prefix=$WAYFARE_ROOT= \
                 --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=" \
-            build_std_cargo build -q --release -Zbuild-std=std,panic_abort --manifest-path guests/rust/Cargo.toml --target wasm32-wasip1 --bin "$1"
+            build_std_cargo build -q --release -Zbuild-std=std,panic_abort -Zbuild-std-features= --manifest-path guests/rust/Cargo.toml --target wasm32-wasip1 --bin "$1"
     fi || die "$1 does not build"
     install -m 644 "$tree/wasm32-wasip1/release/$1.wasm" "$out.part.wasm"
     mv "$out.part.wasm" "$out"

@@ -170,7 +170,7 @@ UNIKERNELS=(x86_64 aarch64 riscv64)
 # build` looks for them: beside the program.
 build_unikernel() {
     local arch out=$WAYFARE_TARGET/release/unikernel
-    unikernel_cargo 'build_std_cargo build' "$@" || return
+    unikernel_cargo 'build_std_cargo build' 'wayfare-unikernel-node wayfare-unikernel' "$@" || return
     mkdir -p "$out"
     for arch in "$@"; do
         cp "$WAYFARE_TARGET/unikernel/$(kernel_target "$arch")/release/wayfare-unikernel" "$out/$arch.elf.new" || return
@@ -188,21 +188,24 @@ kernel_target() {
 }
 
 # lint_unikernel arch...: has the clippy look through them that belongs to the compiler that builds them. They must be built: the
-# kernels have the node's program in them.
+# kernels have the node's program in them. That is read once: little in it is for one ISA only, and it takes long.
 lint_unikernel() {
-    need_debian rustc-web cargo-web rust-web-src rust-web-clippy
-    unikernel_cargo lint_std_cargo "$@"
+    local first=$1
+    shift
+    need_debian rustc-web cargo-web rust-web-src rust-web-clippy libjemalloc2
+    unikernel_cargo lint_std_cargo 'wayfare-unikernel-node wayfare-unikernel' "$first" || return
+    unikernel_cargo lint_std_cargo wayfare-unikernel "$@"
 }
 
 # lint_std_cargo arguments...: as build_std_cargo. `cargo clippy` would be whatever is first in PATH.
 lint_std_cargo() {
-    RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy "$@" -- -D warnings
+    LD_PRELOAD=libjemalloc.so.2 RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO=/usr/bin/cargo /usr/bin/cargo-clippy clippy "$@" -- -D warnings
 }
 
-# unikernel_cargo command arch...: runs a command of cargo's for each kernel, the node's program first.
+# unikernel_cargo command packages arch...: runs a command of cargo's for these packages of each kernel.
 unikernel_cargo() {
-    local command=$1 arch node flags package target model name
-    shift
+    local command=$1 packages=$2 arch node flags package target model name
+    shift 2
     local -x CARGO_TARGET_DIR=$WAYFARE_TARGET/unikernel RUSTFLAGS WAYFARE_NODE
     need_debian lld
     for arch in "$@"; do
@@ -214,7 +217,7 @@ unikernel_cargo() {
         esac
         name=${node##*/}
         WAYFARE_NODE=$CARGO_TARGET_DIR/${name%.json}/release/wayfare-unikernel-node
-        for package in wayfare-unikernel-node wayfare-unikernel; do
+        for package in $packages; do
             target=$node model=static
             if [[ $package == wayfare-unikernel ]]; then
                 target=$(kernel_target "$arch")

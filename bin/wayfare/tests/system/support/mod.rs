@@ -139,7 +139,7 @@ impl Home {
             if child.try_wait().unwrap().is_some() {
                 return Err(Done::of(child.wait_with_output().unwrap()));
             }
-            if began.elapsed() > Duration::from_secs(30) {
+            if began.elapsed() > cluster::PATIENCE {
                 let _ = child.kill();
                 panic!("a task does not start: {:?}", Done::of(child.wait_with_output().unwrap()));
             }
